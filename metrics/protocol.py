@@ -1,0 +1,52 @@
+"""Scoring protocols: which rules, which caps. The number is meaningless without them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+#: IoU thresholds and recall thresholds exactly as lvis-api and pycocotools compute them.
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10, endpoint=True)
+RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101, endpoint=True)
+
+AREA_NAMES = ("all", "small", "medium", "large")
+#: Inclusive at both ends (square pixels): an area of exactly 1024 is small and medium.
+AREA_RANGES = ((0.0, 1e10), (0.0, 1024.0), (1024.0, 9216.0), (9216.0, 1e10))
+
+FREQUENCIES = ("r", "c", "f")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Rules of one kind of AP.
+
+    Attributes:
+        name: what the result file and the board call it.
+        rules: ``lvis`` = federated (lvis-api), ``coco`` = exhaustive (pycocotools).
+        image_cap: detections kept per image over all classes together, before anything else; None = no cap.
+        class_cap: detections kept per class over the whole data set, before anything else; None = no cap.
+        max_dets: limits per image and class at which recall is reported; empty for LVIS.
+    """
+
+    name: str
+    rules: Literal["lvis", "coco"]
+    image_cap: int | None = None
+    class_cap: int | None = None
+    max_dets: tuple[int, ...] = ()
+
+    @property
+    def federated(self) -> bool:
+        """True when only verified (image, class) pairs count."""
+        return self.rules == "lvis"
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("lvis", "lvis", image_cap=300),
+        Protocol("lvis-fixed", "lvis", class_cap=10_000),
+        Protocol("coco", "coco", max_dets=(1, 10, 100)),
+    )
+}
