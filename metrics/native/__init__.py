@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
 
 
 class CompilerError(RuntimeError):

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 
 #include "engine.h"
 
@@ -62,92 +61,117 @@ std::vector<Step> steps_of(const Inputs& in, int64_t k, int area) {
   return steps;
 }
 
-using Lane32 = uint32_t[kWide];
-using Lane64 = double[kWide];
+// Eight lanes at a time, spelled out: the compiler does not vectorize these loops by itself.
+constexpr int kPacks = kWide / 8;
+using Doubles = double __attribute__((vector_size(64)));
+using Unsigned = uint32_t __attribute__((vector_size(32)));
+using Int = int32_t __attribute__((vector_size(32)));
+using Bytes = uint8_t __attribute__((vector_size(8)));
+using Pack = Doubles[kPacks];
 
-inline void add(Lane32& sum, const uint8_t* w) {
-  for (int l = 0; l < kWide; ++l) sum[l] += w[l];
+inline Bytes load(const uint8_t* w, int i) {
+  Bytes bytes;
+  __builtin_memcpy(&bytes, w + 8 * i, sizeof bytes);
+  return bytes;
+}
+
+inline Doubles doubles(const uint8_t* w, int i) {
+  return __builtin_convertvector(__builtin_convertvector(load(w, i), Int), Doubles);
+}
+
+inline void add(Unsigned* sum, const uint8_t* w) {
+  for (int i = 0; i < kPacks; ++i) sum[i] += __builtin_convertvector(load(w, i), Unsigned);
 }
 
 // Number of recall thresholds (r * 0.01, as linspace computes them) at or below tp / positives; none without a TP.
-inline double thresholds_reached(double tp, double positives) {
-  const double recall = tp / positives, guess = std::floor(recall * 100);
-  const double reached = guess + (guess * 0.01 <= recall ? 1 : 0) + ((guess + 1) * 0.01 <= recall ? 1 : 0);
-  return tp > 0 ? reached : 0;
+inline Doubles thresholds_reached(Doubles tp, Doubles positives) {
+  const Doubles zero = {}, one = zero + 1, recall = tp / positives;
+  const Doubles guess = __builtin_convertvector(__builtin_convertvector(recall * 100, Int), Doubles);
+  const Doubles reached = guess + (guess * 0.01 <= recall ? one : zero) + ((guess + 1) * 0.01 <= recall ? one : zero);
+  return tp > zero ? reached : zero;
 }
 
 // Adds up the interpolated precision at the 101 recall thresholds: per threshold t into sums[t], and the final recalls.
 // First a pass for the totals, then one backwards, where the envelope is a running maximum and no curve is stored.
-void integrate(const std::vector<Step>& steps, const uint8_t* weights, const Lane64& positives, Lane64* sums,
-               Lane64* recalls) {
-  alignas(64) Lane32 fp_everywhere = {}, fp[kThresholds] = {}, tp[kThresholds] = {};
-  alignas(64) Lane64 envelope[kThresholds] = {}, reached[kThresholds];
+void integrate(const std::vector<Step>& steps, const uint8_t* weights, const Pack& positives, Pack* sums, Pack* recalls) {
+  Unsigned fp_everywhere[kPacks] = {};
+  Pack fp[kThresholds] = {}, tp[kThresholds] = {}, envelope[kThresholds] = {}, reached[kThresholds];
   for (const Step& s : steps) {
     const uint8_t* w = weights + int64_t{s.image} * kWide;
     if (s.fp == kEverywhere) {
       add(fp_everywhere, w);
       continue;
     }
-    for (uint32_t f = s.fp; f != 0; f &= f - 1) add(fp[__builtin_ctz(f)], w);
-    for (uint32_t f = s.tp; f != 0; f &= f - 1) add(tp[__builtin_ctz(f)], w);
+    for (int i = 0; i < kPacks; ++i) {
+      const Doubles weight = doubles(w, i);
+      for (uint32_t f = s.fp; f != 0; f &= f - 1) fp[__builtin_ctz(f)][i] += weight;
+      for (uint32_t f = s.tp; f != 0; f &= f - 1) tp[__builtin_ctz(f)][i] += weight;
+    }
   }
   for (int t = 0; t < kThresholds; ++t) {
-    for (int l = 0; l < kWide; ++l) {
-      reached[t][l] = thresholds_reached(tp[t][l], positives[l]);
-      recalls[t][l] = tp[t][l] / positives[l];
-      sums[t][l] = 0;
+    for (int i = 0; i < kPacks; ++i) {
+      reached[t][i] = thresholds_reached(tp[t][i], positives[i]);
+      recalls[t][i] = tp[t][i] / positives[i];
+      sums[t][i] = Doubles{};
     }
   }
   for (auto s = steps.rbegin(); s != steps.rend(); ++s) {
     const uint8_t* w = weights + int64_t{s->image} * kWide;
     if (s->fp == kEverywhere) {
-      for (int l = 0; l < kWide; ++l) fp_everywhere[l] -= w[l];
+      for (int i = 0; i < kPacks; ++i) fp_everywhere[i] -= __builtin_convertvector(load(w, i), Unsigned);
       continue;
     }
-    for (uint32_t f = s->tp; f != 0; f &= f - 1) {
-      const int t = __builtin_ctz(f);
-      for (int l = 0; l < kWide; ++l) {
-        const double hits = tp[t][l];
-        const double precision = hits / (static_cast<double>(fp_everywhere[l] + fp[t][l]) + hits + kSpacing);
-        envelope[t][l] = std::max(envelope[t][l], precision);
-        tp[t][l] -= w[l];
-        const double before = thresholds_reached(tp[t][l], positives[l]);
-        sums[t][l] += envelope[t][l] * (reached[t][l] - before);
-        reached[t][l] = before;
+    for (int i = 0; i < kPacks; ++i) {
+      const Doubles weight = doubles(w, i);
+      const Doubles everywhere = __builtin_convertvector(fp_everywhere[i], Doubles);
+      for (uint32_t f = s->tp; f != 0; f &= f - 1) {
+        const int t = __builtin_ctz(f);
+        const Doubles hits = tp[t][i], precision = hits / (everywhere + fp[t][i] + hits + kSpacing);
+        envelope[t][i] = envelope[t][i] < precision ? precision : envelope[t][i];
+        tp[t][i] = hits - weight;
+        const Doubles before = thresholds_reached(tp[t][i], positives[i]);
+        sums[t][i] += envelope[t][i] * (reached[t][i] - before);
+        reached[t][i] = before;
       }
-    }
-    for (uint32_t f = s->fp; f != 0; f &= f - 1) {
-      for (int l = 0; l < kWide; ++l) fp[__builtin_ctz(f)][l] -= w[l];
+      for (uint32_t f = s->fp; f != 0; f &= f - 1) fp[__builtin_ctz(f)][i] -= weight;
     }
   }
 }
 
 void sum_class(const Inputs& in, int64_t k, const std::vector<Step>* steps, const uint8_t* weights, ClassSums& out) {
-  alignas(64) Lane32 counted[kAreas] = {};
-  alignas(64) Lane64 positives, sums[kThresholds], recalls[kThresholds];
+  Unsigned counted[kAreas][kPacks] = {};
+  Pack positives, sums[kThresholds], recalls[kThresholds];
   for (int64_t g = in.truth_offsets[k]; g < in.truth_offsets[k + 1]; ++g) {
     for (int a = 0; a < kAreas; ++a) {
       if (in.truth_areas[g] >> a & 1) add(counted[a], weights + int64_t{in.truth_image[g]} * kWide);
     }
   }
+  const auto store = [&](const Pack& lanes, Sum row) {
+    for (int l = 0; l < kWide; ++l) out.value[row][l] = lanes[l / 8][l % 8];
+  };
+  const auto total = [](const Pack* thresholds, Pack& sum) {
+    for (int i = 0; i < kPacks; ++i) {
+      sum[i] = thresholds[0][i];
+      for (int t = 1; t < kThresholds; ++t) sum[i] += thresholds[t][i];
+    }
+  };
   for (int a = 0; a < kAreas; ++a) {
     for (int l = 0; l < kWide; ++l) {
-      out.defined[a][l] = counted[a][l] > 0;
-      positives[l] = std::max(counted[a][l], 1u);
+      const uint32_t n = counted[a][l / 8][l % 8];
+      out.defined[a][l] = n > 0;
+      positives[l / 8][l % 8] = std::max(n, 1u);
     }
     integrate(steps[a], weights, positives, sums, recalls);
-    double* total = out.value[a == 0 ? kAll : kSmall + a - 1];
-    std::fill(total, total + kWide, 0.0);
-    for (int t = 0; t < kThresholds; ++t) {
-      for (int l = 0; l < kWide; ++l) total[l] += sums[t][l];
+    if (a == 0) {
+      store(sums[0], k50);
+      store(sums[5], k75);
+      Pack recall;
+      total(recalls, recall);
+      store(recall, kRecall);
     }
-    if (a != 0) continue;
-    std::copy(sums[0], sums[0] + kWide, out.value[k50]);
-    std::copy(sums[5], sums[5] + kWide, out.value[k75]);
-    std::fill(out.value[kRecall], out.value[kRecall] + kWide, 0.0);
-    for (int t = 0; t < kThresholds; ++t) {
-      for (int l = 0; l < kWide; ++l) out.value[kRecall][l] += recalls[t][l];
-    }
+    Pack sum;
+    total(sums, sum);
+    store(sum, a == 0 ? kAll : static_cast<Sum>(kSmall + a - 1));
   }
 }
 
