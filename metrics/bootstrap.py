@@ -3,15 +3,16 @@
 A resample draws as many images as the data set has, with replacement, and is stored as a weight per image. One
 evaluation serves all resamples, since matching happens inside an image.
 
-The raw percentile interval around a single AP is not offered on purpose: a resample holds about 63 % distinct images, and
-class-averaged interpolated AP rises when the sample shrinks, so the interval is wrong-centred and often excludes the point
-estimate. Differences between two runs on the same resamples do not suffer from that.
+The raw percentile interval around a single AP is not offered on purpose: a resample holds about 63 % distinct images,
+and class-averaged interpolated AP rises when the sample shrinks, so the interval is wrong-centred and often excludes
+the point estimate. Differences between two runs on the same resamples do not suffer from that.
 """
 
 from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,8 +89,8 @@ def bootstrap(
 ) -> Bootstrap:
     """Statistics of an evaluation for each row of image weights.
 
-    With weights of one they are the point estimates (up to the order of summation); with whole weights they are what a
-    full evaluation gives on a data set in which image ``i`` physically stands ``weights[i]`` times and scores do not tie.
+    With weights of one they are the point estimates (up to the order of summation); with other weights they are what a
+    full evaluation gives on a data set in which image ``i`` stands ``weights[i]`` times and scores do not tie.
 
     Args:
         gt: the ground truth that was evaluated.
@@ -108,7 +109,7 @@ def bootstrap(
     rows, areas, offsets = _regular_truth(gt, evaluation)
     letters = {letter: group for group, letter in enumerate(FREQUENCIES)}
     grouped = evaluation.protocol.federated
-    arrays = [
+    arrays: list[npt.NDArray[Any]] = [
         records.class_offsets,
         records.image_index,
         records.tp,
@@ -147,7 +148,7 @@ def _regular_truth(
     federated = evaluation.protocol.federated
     areas = np.zeros(len(gt.area), np.uint8)
     for bit, (low, high) in enumerate(AREA_RANGES):
-        areas |= ((gt.area >= low) & (gt.area <= high)).astype(np.uint8) << bit
+        areas[(gt.area >= low) & (gt.area <= high)] |= np.uint8(1 << bit)
     areas[gt.ignore if federated else gt.iscrowd] = 0
     if federated:
         areas[gt.area <= 0] = 0

@@ -1,12 +1,13 @@
-"""Matching detections to ground truth: what lvis-api and pycocotools do per image, done once per class in native code."""
+"""Matching detections to ground truth: what lvis-api and pycocotools do per image, done per class in native code."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -174,14 +175,11 @@ class _Rules(ctypes.Structure):
     )
 
 
+_COUNTED = tuple(field.name for field in fields(MatchCounts) if field.name != "total")
+
+
 class _Counts(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_int64)
-        for name in (
-            *("unknown_image_row", "unknown_class", "no_area", "negative_size", "unverified", "over_image_cap"),
-            *("over_class_cap", "images_at_cap", "images_over_cap", "kept"),
-        )
-    )
+    _fields_ = (("unknown_image_row", ctypes.c_int64), *((name, ctypes.c_int64) for name in _COUNTED))
 
 
 class _Outputs(ctypes.Structure):
@@ -223,14 +221,11 @@ def match(
     threads = threads or default_threads()
     limits = protocol.max_dets or (_NO_LIMIT,)
     # Arrays are held in locals until the native call returns.
-    held: list[npt.NDArray[np.generic]] = []
+    held: list[npt.NDArray[Any]] = []
     gt_columns = _ground_truth_columns(gt, protocol, held)
     dt_columns = _PredictionColumns(
         len(predictions),
-        *(
-            _pointer(getattr(predictions, name))
-            for name in ("image_id", "category_id", "score", "x", "y", "w", "h")
-        ),
+        *(_pointer(getattr(predictions, name)) for name in ("image_id", "category_id", "score", "x", "y", "w", "h")),
     )
     rules = _Rules(
         federated=protocol.federated,
@@ -261,7 +256,7 @@ def match(
     positives = np.empty((classes, NUM_AREAS), np.int32)
     tp_count = np.empty((classes, len(limits), NUM_AREAS, NUM_THRESHOLDS), np.int32)
     fp_at_tp = np.empty(truth_boxes.value * len(limits) * NUM_LANES, np.uint32)
-    outputs = _Outputs(*map(_pointer, (truth_offsets, positives, tp_count, fp_at_tp)))
+    outputs = _Outputs(*(_pointer(array) for array in (truth_offsets, positives, tp_count, fp_at_tp)))
     records = None
     if keep_records:
         records = Records(
@@ -283,10 +278,9 @@ def match(
         end = int(records.class_offsets[-1])
         columns = (records.image_index, records.row, records.tp, records.ignored, records.rank)
         records = Records(records.class_offsets, *(column[:end] for column in columns))  # type: ignore[arg-type]
-    named = {name: getattr(counts, name) for name, _ in _Counts._fields_[1:]}
     return Matches(
         protocol,
-        MatchCounts(total=len(predictions), **named),
+        MatchCounts(total=len(predictions), **{field: getattr(counts, field) for field in _COUNTED}),
         truth_offsets,
         positives,
         tp_count,
@@ -296,9 +290,7 @@ def match(
     )
 
 
-def _ground_truth_columns(
-    gt: GroundTruth, protocol: Protocol, held: list[npt.NDArray[np.generic]]
-) -> _GroundTruthColumns:
+def _ground_truth_columns(gt: GroundTruth, protocol: Protocol, held: list[npt.NDArray[Any]]) -> _GroundTruthColumns:
     # lvis-api reads `ignore` and no `iscrowd`; pycocotools overwrites `ignore` by `iscrowd`.
     nobody = np.zeros(len(gt.ann_ids), np.bool_)
     ignored, crowd = (gt.ignore, nobody) if protocol.federated else (gt.iscrowd, gt.iscrowd)
@@ -321,10 +313,12 @@ def _ground_truth_columns(
         )
     ]
     held.extend(columns)
-    return _GroundTruthColumns(gt.num_images, gt.num_classes, len(gt.ann_ids), *map(_pointer, columns))
+    return _GroundTruthColumns(
+        gt.num_images, gt.num_classes, len(gt.ann_ids), *(_pointer(column) for column in columns)
+    )
 
 
-def _pointer(array: npt.NDArray[np.generic], element: int = 0) -> ctypes.c_void_p:
+def _pointer(array: npt.NDArray[Any], element: int = 0) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data + element * array.itemsize)
 
 

@@ -2,7 +2,7 @@
 
 A shared library is built with the system's ``g++`` (``CXX`` overrides it) into the user's cache directory, under a name
 that hashes sources, flags, compiler version and processor, so an update or another machine never loads a stale build.
-``-ffp-contract=off`` keeps the compiler from fusing a multiply and an add: the official evaluators are compiled without.
+``-ffp-contract=off`` keeps the compiler from fusing a multiply and an add: the official evaluators are not fused.
 """
 
 from __future__ import annotations

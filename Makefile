@@ -1,0 +1,35 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: setup bench test test-full lint clean
+
+setup: $(STAMP)
+
+# uv is the only tool taken from outside the lock; the environment itself is pinned and hashed.
+$(STAMP): requirements.lock pyproject.toml
+	@command -v uv >/dev/null 2>&1 || $(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
+	@UV=$$(command -v uv || echo "$(PYTHON) -m uv"); \
+	test -x $(BIN)/python || $$UV venv --quiet --python $(PYTHON) $(VENV); \
+	$$UV pip sync --quiet --python $(BIN)/python requirements.lock; \
+	$$UV pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/python -c "from metrics.matching import engine; from metrics.boxes import library; engine(); library()"
+	@touch $@
+
+bench: setup
+	@$(BIN)/bench demo
+
+test: setup
+	@$(BIN)/pytest
+
+test-full: setup
+	@$(BIN)/pytest -m "full or not full"
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,76 @@
+"""AP-Pool: one precision-recall curve over all classes, so that scores must be comparable between classes.
+
+Dave et al. 2021, "Evaluating large-vocabulary object detectors: the devil is in the details", section 5; reference
+repository achalddave/large-vocab-devil, ``lvdevil/eval_wrapper.py``. Matching is class by class as ever; only true and
+false positives are pooled before precision and recall are computed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from metrics.evaluate import Evaluation
+from metrics.matching import NUM_THRESHOLDS
+from metrics.protocol import FREQUENCIES, RECALL_THRESHOLDS
+from metrics.types import DataError, Predictions
+
+
+def pooled_ap(evaluation: Evaluation, predictions: Predictions) -> dict[str, float | None]:
+    """AP of the pool of all classes and, where classes carry a frequency letter, of the pools r, c and f.
+
+    Equal scores are ordered by image, class and file, as in the reference repository.
+
+    Args:
+        evaluation: result of ``evaluate(..., keep_records=True)`` on ``predictions``.
+        predictions: the detections that were evaluated (their scores are looked up).
+
+    Returns:
+        ``APpool``, ``APpool50``, ``APpool-r``, ``APpool-c``, ``APpool-f``; None for a pool without ground truth.
+
+    Raises:
+        DataError: the evaluation kept no records.
+    """
+    records = evaluation.matches.records
+    if records is None:
+        raise DataError("AP-Pool needs an evaluation with keep_records=True")
+    classes = np.repeat(np.arange(len(evaluation.categories), dtype=np.int32), np.diff(records.class_offsets))
+    by_image = np.argsort(records.image_index, kind="stable")
+    scores = predictions.score[records.row[by_image]]
+    order = by_image[np.argsort(-scores, kind="stable")]
+    tp, ignored, classes = records.tp[order], records.ignored[order], classes[order]
+    positives = evaluation.matches.positives[:, 0].astype(np.int64)
+
+    everything = _pool(tp, ignored, int(positives.sum()))
+    result = {"APpool": _mean(everything), "APpool50": None if everything is None else _mean(everything[0])}
+    frequency = np.array(evaluation.categories.frequency)
+    for letter in FREQUENCIES if evaluation.protocol.federated else ():
+        member = frequency == letter
+        rows = member[classes]
+        result[f"APpool-{letter}"] = _mean(_pool(tp[rows], ignored[rows], int(positives[member].sum())))
+    return result
+
+
+def _pool(
+    tp: npt.NDArray[np.uint64], ignored: npt.NDArray[np.uint64], positives: int
+) -> npt.NDArray[np.float64] | None:
+    """Interpolated precision (thresholds 10, recalls 101) of records (n,) in score order; None without positives."""
+    if positives == 0:
+        return None
+    precision = np.zeros((NUM_THRESHOLDS, len(RECALL_THRESHOLDS)))
+    for t in range(NUM_THRESHOLDS):
+        lane = np.uint64(1 << t)
+        hits = (tp & lane) != 0
+        at = np.flatnonzero(hits)
+        counted = np.cumsum((ignored & lane) == 0)[at]  # true and false positives up to each true positive
+        true = np.arange(1, len(at) + 1, dtype=np.float64)
+        envelope = np.maximum.accumulate((true / (counted - true + true + np.spacing(1)))[::-1])[::-1]
+        # recall 0 is reached at the very first record; the envelope there is that of the first true positive
+        first = np.searchsorted(true / positives, RECALL_THRESHOLDS, side="left")
+        reached = first < len(at)
+        precision[t, reached] = envelope[first[reached]]
+    return precision
+
+
+def _mean(precision: npt.NDArray[np.float64] | None) -> float | None:
+    return None if precision is None else float(np.mean(precision))
