@@ -95,6 +95,7 @@ class Matches:
         counts: what was dropped and why.
         truth_offsets: int64 (K + 1,), ground truth boxes per class that took part, cumulative.
         positives: int32 (K, 4), regular ground truth per area range.
+        detections: int64 (K,), detections that took part.
         tp_count: int32 (K, M, 4, 10), true positives.
         fp_at_tp: uint32, false positives ranked before each true positive; the curve of class k, limit m, area a,
             threshold t starts at ``truth_offsets[k] * M * 40 + (m * 40 + a * 10 + t) * boxes_of_class_k``.
@@ -106,6 +107,7 @@ class Matches:
     counts: MatchCounts
     truth_offsets: npt.NDArray[np.int64]
     positives: npt.NDArray[np.int32]
+    detections: npt.NDArray[np.int64]
     tp_count: npt.NDArray[np.int32]
     fp_at_tp: npt.NDArray[np.uint32]
     records: Records | None
@@ -186,7 +188,7 @@ class _Outputs(ctypes.Structure):
     _fields_ = tuple(
         (name, ctypes.c_void_p)
         for name in (
-            *("truth_offsets", "positives", "tp_count", "fp_at_tp", "record_offsets"),
+            *("truth_offsets", "positives", "detections", "tp_count", "fp_at_tp", "record_offsets"),
             *("record_image", "record_row", "record_tp", "record_ignored", "record_rank"),
         )
     )
@@ -254,9 +256,10 @@ def match(
     classes, kept = gt.num_classes, counts.kept
     truth_offsets = np.empty(classes + 1, np.int64)
     positives = np.empty((classes, NUM_AREAS), np.int32)
+    detections = np.empty(classes, np.int64)
     tp_count = np.empty((classes, len(limits), NUM_AREAS, NUM_THRESHOLDS), np.int32)
     fp_at_tp = np.empty(truth_boxes.value * len(limits) * NUM_LANES, np.uint32)
-    outputs = _Outputs(*(_pointer(array) for array in (truth_offsets, positives, tp_count, fp_at_tp)))
+    outputs = _Outputs(*(_pointer(array) for array in (truth_offsets, positives, detections, tp_count, fp_at_tp)))
     records = None
     if keep_records:
         records = Records(
@@ -283,6 +286,7 @@ def match(
         MatchCounts(total=len(predictions), **{field: getattr(counts, field) for field in _COUNTED}),
         truth_offsets,
         positives,
+        detections,
         tp_count,
         fp_at_tp,
         records,

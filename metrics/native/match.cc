@@ -14,6 +14,7 @@ namespace {
 struct Outputs {
   int64_t* truth_offsets;   // (classes + 1) into the sorted ground truth that takes part
   int32_t* positives;       // (classes, areas) regular ground truth
+  int64_t* detections;      // (classes) that took part
   int32_t* tp_count;        // (classes, max_dets, areas, thresholds)
   uint32_t* fp_at_tp;       // per class (max_dets, areas, thresholds, boxes of the class): false positives before each TP
   int64_t* record_offsets;  // (classes + 1), or null: no records wanted
@@ -43,14 +44,13 @@ class Matcher {
     for (int64_t k = 0; k < gt_.classes; ++k) order[k] = k;
     std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return size(a) > size(b); });
     std::vector<Scratch> scratch(std::max(1, rules_.threads), Scratch(gt_.images));
-    std::vector<int64_t> written(gt_.classes, 0);
     parallel_for(gt_.classes, rules_.threads, [&](int64_t i, int thread) {
-      written[order[i]] = match_class(order[i], scratch[thread], out);
+      out.detections[order[i]] = match_class(order[i], scratch[thread], out);
     });
     if (out.record_offsets == nullptr) return;
     int64_t end = 0;  // close the gaps that detections beyond the largest max_dets left
     for (int64_t k = 0; k < gt_.classes; ++k) {
-      const int64_t from = selection_.class_offsets[k], n = written[k];
+      const int64_t from = selection_.class_offsets[k], n = out.detections[k];
       out.record_offsets[k] = end;
       if (from != end) {
         std::memmove(out.record_image + end, out.record_image + from, n * sizeof(int32_t));
