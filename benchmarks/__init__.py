@@ -1,0 +1,1 @@
+"""Data sets, protocols, scoring of files, comparisons, generators."""

@@ -106,6 +106,19 @@ def build_similarity(
     return SimilarityMatrix(different, matrix, judge, model_sha256(directory), template)
 
 
+def describe_similarity(similarity: SimilarityMatrix) -> dict[str, str]:
+    """What to print after building a matrix, and what a result file needs to name it."""
+    twins = similarity.indistinguishable()
+    return {
+        "classes": str(len(similarity.names)),
+        "judge": similarity.judge,
+        "template": similarity.template,
+        "weights sha256": similarity.weights_sha256,
+        "content sha256": similarity.content_sha256,
+        "indistinguishable": ", ".join(f"{a} = {b}" for a, b in twins) or "none",
+    }
+
+
 def model_sha256(directory: Path) -> str:
     """Hash of a model directory: weights, configuration and tokenizer, for each decides what the model computes.
 

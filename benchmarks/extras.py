@@ -1,0 +1,135 @@
+"""Statistics beyond AP that ``score`` computes on request, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.vocabulary_tables import VocabularyTables
+from metrics.evaluate import Evaluation
+from metrics.protocol import Protocol
+from metrics.types import DataError, GroundTruth, Predictions
+
+Numbers = dict[str, float | None]
+Share = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an extra statistic is computed from."""
+
+    gt: GroundTruth
+    predictions: Predictions
+    protocol: Protocol
+    evaluation: Evaluation
+    tables: VocabularyTables
+    judge: Path | None
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Numbers of one family.
+
+    Attributes:
+        metrics: flat.
+        notes: one-line remarks that belong beside them.
+        shares: for statistics that are a sum over images divided by a sum over images, both per image: what the
+            bootstrap needs.
+    """
+
+    metrics: Numbers
+    notes: tuple[str, ...] = ()
+    shares: dict[str, Share] = field(default_factory=dict)
+
+
+def _pool(subject: Subject) -> Extra:
+    from metrics.pooled import pooled_ap
+
+    return Extra({f"pool/{name}": value for name, value in pooled_ap(subject.evaluation, subject.predictions).items()})
+
+
+def _ladder(subject: Subject) -> Extra:
+    from metrics.ladder import granularity_ladder
+
+    hierarchy = subject.tables.hierarchy(subject.gt.categories)
+    result = granularity_ladder(subject.gt, subject.predictions, subject.protocol, hierarchy)
+    missing = [name for name, rung in result.rungs.items() if rung is None]
+    note = f"ladder: no information for the rungs {', '.join(missing)}; give a table with --tables"
+    return Extra(result.metrics, (note,) if missing else ())
+
+
+def _srp(subject: Subject) -> Extra:
+    from benchmarks.judge import load_similarity
+    from metrics.semantic import semantic_r_precision
+
+    if subject.judge is None:
+        raise DataError("--metric srp needs --judge FILE: build one with 'bench.py judge --annotations GT -o FILE'")
+    result = semantic_r_precision(subject.gt, subject.predictions, load_similarity(subject.judge))
+    scope = (
+        f"srp: scope '{result.scope}', judge {result.similarity_sha256[:12]}, generic label '{result.generic_label}'"
+    )
+    shares = {f"srp/{name}": (values, result.denominator) for name, values in result.numerators.items()}
+    return Extra(result.metrics, (scope, *(f"srp: {note}" for note in result.notes)), shares)
+
+
+def _phrases(subject: Subject) -> Extra:
+    from metrics.lexicon import Lexicon
+    from metrics.phrases import lexical_alignment, phrase_overlap
+
+    lexicon = Lexicon.from_categories(subject.gt.categories, subject.tables.hypernyms)
+    alignment = lexical_alignment(subject.gt, subject.predictions, lexicon, subject.protocol)
+    overlap = phrase_overlap(subject.gt, subject.predictions)
+    unmapped = ", ".join(f"{text!r} x {count}" for text, count in alignment.mapping.unmapped_examples[:5])
+    notes = (f"phrases: most frequent unmapped: {unmapped}",) if unmapped else ()
+    return Extra(alignment.mapping.metrics | alignment.metrics | overlap.metrics, notes)
+
+
+def _presence(subject: Subject) -> Extra:
+    from metrics.presence import presence
+
+    siblings = subject.tables.siblings(subject.gt.categories)
+    result = presence(subject.gt, subject.predictions, subject.protocol, siblings, score_threshold=subject.threshold)
+    note = "presence: hard negatives need sibling classes: a supercategory field, or --tables"
+    return Extra(result.metrics, (note,) if siblings is None else ())
+
+
+def _errors(subject: Subject) -> Extra:
+    from metrics.decomposition import decompose
+
+    return Extra(decompose(subject.gt, subject.predictions, subject.protocol).metrics)
+
+
+def _calibration(subject: Subject) -> Extra:
+    from metrics.calibration import calibration
+
+    return Extra(calibration(subject.gt, subject.predictions, subject.protocol).metrics)
+
+
+EXTRAS: dict[str, Callable[[Subject], Extra]] = {
+    "pool": _pool,
+    "ladder": _ladder,
+    "srp": _srp,
+    "presence": _presence,
+    "errors": _errors,
+    "calibration": _calibration,
+    "phrases": _phrases,
+}
+
+
+def wanted_extras(names: list[str], *, phrases: bool, judge: bool) -> list[str]:
+    """Names in a fixed order from repeated, comma-separated options; ``all`` = all that the input allows.
+
+    Raises:
+        DataError: an unknown name.
+    """
+    asked = {name.strip() for entry in names for name in entry.split(",") if name.strip()}
+    if unknown := sorted(asked - {*EXTRAS, "all"}):
+        raise DataError(f"unknown metric '{unknown[0]}': choose from {', '.join(EXTRAS)}, all")
+    if "all" in asked:
+        asked |= set(EXTRAS) - ({"phrases"} if not phrases else set()) - ({"srp"} if not judge else set())
+    return [name for name in EXTRAS if name in asked]

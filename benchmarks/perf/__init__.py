@@ -1,0 +1,1 @@
+"""Timings of the suite's own machinery against other libraries. Not part of any score."""

@@ -1,0 +1,250 @@
+"""Score prediction files under a named protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.extras import EXTRAS, Share, Subject, wanted_extras
+from benchmarks.io.annotations import read_ground_truth
+from benchmarks.io.files import file_sha256
+from benchmarks.io.predictions import read_predictions
+from benchmarks.remarks import check_fit, remarks
+from benchmarks.vocabulary_tables import VocabularyTables
+from metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights, standard_deviation
+from metrics.comparison import Comparison, compare
+from metrics.evaluate import Evaluation, evaluate
+from metrics.protocol import PROTOCOLS
+from metrics.types import DataError, GroundTruth, Predictions
+
+if TYPE_CHECKING:
+    from metrics.grounding import GroundingResult
+
+#: Protocols of phrase grounding, whose files are of another kind.
+GROUNDING = ("grounding-recall", "refcoco")
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What to score and how.
+
+    Attributes:
+        predictions, annotations: files.
+        protocol: name of a protocol.
+        extras: further statistics, see ``benchmarks.extras``.
+        resamples: bootstrap resamples, 0 = none.
+        seed: of the bootstrap.
+        threads: 0 = all processors this process may use.
+        judge: similarity matrix file for ``srp``.
+        tables: vocabulary tables file.
+        threshold: score threshold of the presence decision.
+    """
+
+    predictions: Path
+    annotations: Path
+    protocol: str
+    extras: list[str] = field(default_factory=list)
+    resamples: int = 0
+    seed: int = 0
+    threads: int = 0
+    judge: Path | None = None
+    tables: Path | None = None
+    threshold: float = 0.5
+
+
+@dataclass(frozen=True)
+class Score:
+    """Result of a ``ScoreRequest``.
+
+    Attributes:
+        request: what was asked.
+        gt: ground truth.
+        evaluation: AP and what it rests on.
+        metrics: all statistics, flat; official ones first.
+        sd: bootstrap standard deviation per statistic that has one.
+        notes: one-line remarks.
+        seconds: wall time per stage.
+    """
+
+    request: ScoreRequest
+    gt: GroundTruth
+    evaluation: Evaluation
+    metrics: dict[str, float | None]
+    sd: dict[str, float]
+    notes: list[str]
+    seconds: dict[str, float]
+
+    @property
+    def ci95(self) -> dict[str, tuple[float, float]]:
+        """``point ± 1.96 sd``: the spread of each statistic at this sample size."""
+        points = {name: value for name, value in self.metrics.items() if value is not None and name in self.sd}
+        return {name: (value - 1.96 * self.sd[name], value + 1.96 * self.sd[name]) for name, value in points.items()}
+
+    def as_json(self) -> dict[str, Any]:
+        """One JSON object; undefined numbers are null, floats are not rounded."""
+        return {
+            "protocol": self.request.protocol,
+            "rules": dataclasses.asdict(self.evaluation.protocol),
+            "metrics": self.metrics,
+            "ci95": self.ci95,
+            "sd": self.sd,
+            "bootstrap": {"resamples": self.request.resamples, "seed": self.request.seed},
+            "counts": dataclasses.asdict(self.evaluation.matches.counts),
+            "annotations": {
+                "file": str(self.request.annotations),
+                "sha256": file_sha256(self.request.annotations),
+                "images": self.gt.num_images,
+                "classes": self.gt.num_classes,
+                "boxes": len(self.gt.ann_ids),
+            },
+            "predictions": {"file": str(self.request.predictions), "sha256": file_sha256(self.request.predictions)},
+            "notes": self.notes,
+        }
+
+
+class _Clock:
+    """Wall time per named stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start
+
+
+def score(request: ScoreRequest) -> Score:
+    """Read, score and, if asked, bootstrap.
+
+    Raises:
+        DataError: bad input; one line.
+    """
+    clock = _Clock()
+    if request.protocol not in PROTOCOLS:
+        raise DataError(f"unknown protocol '{request.protocol}': choose from {', '.join([*PROTOCOLS, *GROUNDING])}")
+    protocol = PROTOCOLS[request.protocol]
+    wanted_extras(request.extras, phrases=True, judge=True)  # refuse a misspelt name before reading gigabytes
+    tables = VocabularyTables.read(request.tables)
+    with clock("read annotations"):
+        gt = read_ground_truth(request.annotations)
+        check_fit(gt, protocol)
+    with clock("read predictions"):
+        predictions = read_predictions(request.predictions, threads=request.threads)
+    extras = wanted_extras(request.extras, phrases=predictions.phrase is not None, judge=request.judge is not None)
+    keep_records = request.resamples > 0 or "pool" in extras
+    with clock("match and summarize"):
+        evaluation = _evaluate(request.predictions, gt, predictions, request, keep_records=keep_records)
+    metrics = dict(evaluation.metrics)
+    notes = remarks(gt, predictions, evaluation)
+    subject = Subject(gt, predictions, protocol, evaluation, tables, request.judge, request.threshold)
+    shares: dict[str, Share] = {}
+    for name in extras:
+        with clock(name):
+            extra = EXTRAS[name](subject)
+        metrics |= extra.metrics
+        notes += extra.notes
+        shares |= extra.shares
+    sd: dict[str, float] = {}
+    if request.resamples:
+        with clock(f"bootstrap x {request.resamples:,}"):
+            weights = resample_weights(gt.num_images, request.resamples, request.seed)
+            samples = bootstrap(gt, evaluation, weights).samples
+            samples |= {name: bootstrap_ratio(weights, *share) for name, share in shares.items()}
+        spreads = {name: standard_deviation(values) for name, values in samples.items()}
+        sd = {name: spread for name, spread in spreads.items() if spread is not None and metrics[name] is not None}
+    return Score(request, gt, evaluation, metrics, sd, notes, clock.seconds)
+
+
+def compare_files(
+    a: Path, b: Path, annotations: Path, protocol: str, *, resamples: int, seed: int, threads: int
+) -> tuple[GroundTruth, Comparison, list[str]]:
+    """Paired comparison of two prediction files: ground truth, result, remarks.
+
+    Raises:
+        DataError: bad input; one line.
+    """
+    if protocol not in PROTOCOLS:
+        raise DataError(f"unknown protocol '{protocol}': choose from {', '.join(PROTOCOLS)}")
+    gt = read_ground_truth(annotations)
+    check_fit(gt, PROTOCOLS[protocol])
+    runs, notes = [], []
+    for name, path in (("A", a), ("B", b)):
+        predictions = read_predictions(path, threads=threads)
+        request = ScoreRequest(path, annotations, protocol, threads=threads)
+        run = _evaluate(path, gt, predictions, request, keep_records=True)
+        runs.append(run)
+        notes += [f"{name}: {line}" for line in remarks(gt, predictions, run)]
+    return gt, compare(gt, runs[0], runs[1], resamples=resamples, seed=seed), notes
+
+
+def _evaluate(
+    path: Path, gt: GroundTruth, predictions: Predictions, request: ScoreRequest, *, keep_records: bool
+) -> Evaluation:
+    protocol, threads = PROTOCOLS[request.protocol], request.threads or None
+    try:
+        return evaluate(gt, predictions, protocol, keep_records=keep_records, threads=threads)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def comparison_json(
+    comparison: Comparison, protocol: str, files: tuple[Path, Path], notes: list[str]
+) -> dict[str, Any]:
+    """One JSON object of a comparison; undefined numbers are null."""
+    classes = comparison.classes
+    return {
+        "protocol": protocol,
+        "a": {"file": str(files[0]), "sha256": file_sha256(files[0])},
+        "b": {"file": str(files[1]), "sha256": file_sha256(files[1])},
+        "bootstrap": {"resamples": comparison.resamples, "seed": comparison.seed},
+        "differences": {name: dataclasses.asdict(value) for name, value in comparison.differences.items()},
+        "classes": {name: getattr(classes, name) for name in ("wins", "losses", "ties", "sure_wins", "sure_losses")},
+        "notes": notes,
+    }
+
+
+@dataclass(frozen=True)
+class GroundingScore:
+    """Phrase grounding result with its protocol and files."""
+
+    protocol: str
+    predictions: Path
+    annotations: Path
+    result: GroundingResult
+
+    def as_json(self) -> dict[str, Any]:
+        """One JSON object; undefined numbers are null."""
+        return {
+            "protocol": self.protocol,
+            "metrics": self.result.metrics,
+            "phrases": {"all": len(self.result.phrase_ids), "scored": int(self.result.scored.sum())},
+            "annotations": {"file": str(self.annotations), "sha256": file_sha256(self.annotations)},
+            "predictions": {"file": str(self.predictions), "sha256": file_sha256(self.predictions)},
+            "notes": list(self.result.notes),
+        }
+
+
+def score_grounding(predictions: Path, annotations: Path, protocol: str) -> GroundingScore:
+    """Recall@k of phrases (``grounding-recall``) or accuracy of referring expressions (``refcoco``).
+
+    Annotations named ``.json`` are MDETR's documents, others the suite's own JSON Lines (``benchmarks.io_grounding``).
+
+    Raises:
+        DataError: bad input; one line.
+    """
+    from benchmarks.io_grounding import read_mdetr_expressions, read_mdetr_phrases, read_predictions, read_truth
+    from metrics.grounding import evaluate_grounding
+
+    if annotations.suffix.lower() != ".json":
+        read = read_truth
+    else:
+        read = read_mdetr_expressions if protocol == "refcoco" else read_mdetr_phrases
+    result = evaluate_grounding(read(annotations), read_predictions(predictions))
+    return GroundingScore(protocol, predictions, annotations, result)

@@ -1,0 +1,95 @@
+"""Tables about class names that annotation files lack: synsets, basic-level names, supercategories, hypernyms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from metrics.types import Categories, DataError
+
+if TYPE_CHECKING:
+    from metrics.hierarchy import Hierarchy  # imports scipy, which scoring alone does not need
+
+MAX_BYTES = 256 * 2**20
+
+
+class _Tables(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    synset: dict[str, str] | None = None
+    basic: dict[str, str] | None = None
+    supercategory: dict[str, str] | None = None
+    hypernyms: dict[str, list[str]] | None = None
+
+
+class _CocoSynset(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+    coco_cat_id: int
+    synset: str
+
+
+_COCO_TABLE = TypeAdapter(dict[str, _CocoSynset])
+
+
+class VocabularyTables:
+    """What the user knows about the names of a vocabulary. Every table may be missing.
+
+    The file is JSON, either ``{"synset": {name: synset}, "basic": {name: basic name}, "supercategory": {name: name},
+    "hypernyms": {word: [hypernym, …nearest first]}}`` with any subset of the keys, or a table in the format of
+    lvis-api's ``coco_to_synset.json`` (``{name: {"coco_cat_id": 15, "synset": "bench.n.01", …}}``).
+    """
+
+    def __init__(self, tables: _Tables | None = None, coco: dict[str, Any] | None = None) -> None:
+        self._tables = tables or _Tables()
+        self._coco = coco
+
+    @staticmethod
+    def read(path: Path | None) -> VocabularyTables:
+        """Read and validate a table file; without a path there are no tables.
+
+        Raises:
+            DataError: not such a file; one line naming file and field.
+        """
+        if path is None:
+            return VocabularyTables()
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise DataError(f"{path}: larger than {MAX_BYTES} bytes, that is no table of class names")
+            text = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        try:
+            return VocabularyTables(_Tables.model_validate_json(text))
+        except ValidationError as error:
+            first = error.errors()[0]
+            if b'"coco_cat_id"' not in text:
+                where = ".".join(map(str, first["loc"])) or "the document"
+                raise DataError(f"{path}: {where}: {first['msg']}") from None
+        try:
+            table = _COCO_TABLE.validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        return VocabularyTables(coco={name: row.model_dump() for name, row in table.items()})
+
+    @property
+    def hypernyms(self) -> dict[str, list[str]] | None:
+        """Word -> its hypernyms, nearest first."""
+        return self._tables.hypernyms
+
+    def hierarchy(self, categories: Categories) -> Hierarchy:
+        """Rungs of the granularity ladder: the annotation file's own fields, tables taking precedence."""
+        from metrics.hierarchy import Hierarchy, coco_synsets
+
+        synset = self._tables.synset if self._coco is None else coco_synsets(categories, self._coco)
+        tables = self._tables
+        return Hierarchy.build(categories, synset=synset, basic=tables.basic, supercategory=tables.supercategory)
+
+    def siblings(self, categories: Categories) -> npt.NDArray[np.int32] | None:
+        """Group of every class for hard negatives: supercategory, else basic-level name; None without either."""
+        hierarchy = self.hierarchy(categories)
+        rung = hierarchy.super or hierarchy.basic
+        return None if rung is None else rung.cluster
