@@ -37,15 +37,6 @@ class Bootstrap:
     samples: dict[str, npt.NDArray[np.float64]]
     per_class_ap: npt.NDArray[np.float32] | None
 
-    def sd(self, name: str) -> float | None:
-        """Bootstrap standard deviation of a statistic; None where fewer than two resamples define it."""
-        return standard_deviation(self.samples[name])
-
-    def ci95(self, name: str, point: float | None) -> tuple[float, float] | None:
-        """``point ± 1.96 sd``: the spread of the statistic at this sample size; None where undefined."""
-        sd = self.sd(name)
-        return None if sd is None or point is None else (point - 1.96 * sd, point + 1.96 * sd)
-
 
 def standard_deviation(samples: npt.NDArray[np.float64]) -> float | None:
     """Standard deviation (ddof 1) of the defined samples (n,); None for fewer than two."""
@@ -66,6 +57,24 @@ def resample_weights(num_images: int, resamples: int, seed: int) -> npt.NDArray[
             raise DataError("an image was drawn more than 255 times in one resample: choose another --seed")
         row[:] = drawn
     return weights
+
+
+def bootstrap_ratio(
+    weights: npt.NDArray[np.uint8], numerator: npt.NDArray[np.float64], denominator: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Samples (n,) of a statistic that is a sum over images divided by a sum over images; NaN for 0 / 0.
+
+    Args:
+        weights: uint8 (n, I), see ``resample_weights``.
+        numerator: float64 (I,), what each image adds to the upper sum.
+        denominator: float64 (I,), what it adds to the lower one.
+    """
+    samples = np.empty(len(weights))
+    for first in range(0, len(weights), 64):  # in parts: the product needs the weights as float64
+        part = weights[first : first + 64].astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            samples[first : first + 64] = (part @ numerator) / (part @ denominator)
+    return samples
 
 
 class _Inputs(ctypes.Structure):

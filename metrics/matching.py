@@ -21,6 +21,7 @@ NUM_LANES = NUM_AREAS * NUM_THRESHOLDS
 
 _NO_LIMIT = 2**31 - 1
 _MAX_IMAGES = 2**27  # the native record packs the image number into 27 bits
+_MAX_CLASSES = 2**16  # one precision plane holds 8 kB per class: more would be half a gigabyte
 
 
 def engine() -> ctypes.CDLL:
@@ -218,8 +219,9 @@ def match(
     Raises:
         DataError: a detection names an unknown image, or the data set is too large.
     """
-    if gt.num_images >= _MAX_IMAGES or len(predictions) > _NO_LIMIT:
-        raise DataError(f"more than {_MAX_IMAGES} images or {_NO_LIMIT} detections: score the data set in parts")
+    if gt.num_images >= _MAX_IMAGES or len(predictions) > _NO_LIMIT or gt.num_classes > _MAX_CLASSES:
+        limits_text = f"{_MAX_IMAGES:,} images, {_MAX_CLASSES:,} classes and {_NO_LIMIT:,} detections"
+        raise DataError(f"the data set is beyond {limits_text}: score it in parts")
     threads = threads or default_threads()
     limits = protocol.max_dets or (_NO_LIMIT,)
     # Arrays are held in locals until the native call returns.

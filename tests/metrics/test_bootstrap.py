@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metrics.bootstrap import bootstrap, resample_weights
+from metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights, standard_deviation
 from metrics.comparison import compare
 from metrics.evaluate import Evaluation, evaluate
 from metrics.protocol import IOU_THRESHOLDS, PROTOCOLS, RECALL_THRESHOLDS
@@ -105,14 +105,20 @@ def test_resample_weights() -> None:
     assert abs(weights.var() - 1) < 0.1  # draws with replacement: nearly Poisson
 
 
-def test_interval_is_centred_on_the_point() -> None:
-    gt, evaluation = _evaluated(4, "lvis")
-    samples = bootstrap(gt, evaluation, resample_weights(gt.num_images, 300, seed=0))
-    point = evaluation.metrics["AP"]
-    low, high = samples.ci95("AP", point)  # type: ignore[misc]
-    assert low + high == pytest.approx(2 * point)  # type: ignore[operator]
-    assert high - low == pytest.approx(2 * 1.96 * np.std(samples.samples["AP"], ddof=1))
-    assert samples.ci95("AP", None) is None
+def test_ratio_of_sums_over_images() -> None:
+    rng = np.random.default_rng(0)
+    numerator, denominator = rng.random(40), rng.integers(0, 4, 40).astype(np.float64)
+    weights = resample_weights(40, 130, seed=3)
+    samples = bootstrap_ratio(weights, numerator, denominator)
+    for row in (0, 64, 129):
+        drawn = np.repeat(np.arange(40), weights[row])
+        assert samples[row] == pytest.approx(numerator[drawn].sum() / denominator[drawn].sum())
+    assert np.isnan(bootstrap_ratio(weights, np.zeros(40), np.zeros(40))).all()
+
+
+def test_standard_deviation_of_defined_samples() -> None:
+    assert standard_deviation(np.array([1.0, np.nan, 3.0])) == pytest.approx(np.sqrt(2))
+    assert standard_deviation(np.array([1.0, np.nan])) is None
 
 
 def test_needs_records_and_matching_weights() -> None:
