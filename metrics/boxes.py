@@ -26,11 +26,17 @@ Int64 = npt.NDArray[np.int64]
 _SOURCE = Path(__file__).parent / "native" / "boxes.cc"
 
 
+def xywh_to_xyxy(boxes_xywh: FloatArray) -> Float64:
+    """Corner form of boxes (N, 4) given by corner and size; float64 (N, 4)."""
+    corner = boxes_xywh[:, :2].astype(np.float64)
+    return np.concatenate([corner, corner + boxes_xywh[:, 2:]], axis=1)
+
+
 def box_iou(a_xyxy: FloatArray, b_xyxy: FloatArray) -> Float64:
     """IoU of every box of ``a_xyxy`` (N, 4) with every box of ``b_xyxy`` (M, 4); float64 (N, M)."""
     a, b = _boxes("a_xyxy", a_xyxy, len(a_xyxy)), _boxes("b_xyxy", b_xyxy, len(b_xyxy))
     out = np.empty((len(a), len(b)), np.float64)
-    _library().ovd_box_iou(_i64(len(a)), _pointer(a), _i64(len(b)), _pointer(b), _pointer(out))
+    library().ovd_box_iou(_i64(len(a)), _pointer(a), _i64(len(b)), _pointer(b), _pointer(out))
     return out
 
 
@@ -66,7 +72,7 @@ def nms(
     image, boxes, scores = _index("image_index", image_index, n), _boxes("boxes_xyxy", boxes_xyxy, n), _scores(score, n)
     groups = None if group is None else _column("group", group, np.int32, n)
     keep = np.empty(n, np.bool_)
-    _library().ovd_nms(
+    library().ovd_nms(
         _i64(n),
         _num_images(image),
         _pointer(image),
@@ -128,7 +134,7 @@ def match_greedy(
     gt_groups = None if gt_group is None else _column("gt_group", gt_group, np.int32, n_gt)
     dt_groups = None if dt_group is None else _column("dt_group", dt_group, np.int32, n_dt)
     match = np.empty(n_dt, np.int64)
-    _library().ovd_match_greedy(
+    library().ovd_match_greedy(
         _i64(n_gt),
         _i64(n_dt),
         _num_images(gt_image, dt_image),
@@ -176,7 +182,7 @@ def max_iou(
     dt_image = _index("dt_image_index", dt_image_index, n_dt)
     dt_boxes = _boxes("dt_boxes_xyxy", dt_boxes_xyxy, n_dt)
     best, row = np.empty(n_dt, np.float64), np.empty(n_dt, np.int64)
-    _library().ovd_max_iou(
+    library().ovd_max_iou(
         _i64(n_gt),
         _i64(n_dt),
         _num_images(gt_image, dt_image),
@@ -192,7 +198,7 @@ def max_iou(
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
     library = native.load("boxes", (_SOURCE,))
     for name in ("ovd_box_iou", "ovd_nms", "ovd_match_greedy", "ovd_max_iou"):
         getattr(library, name).restype = None

@@ -30,9 +30,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metrics.boxes import match_greedy
 from metrics.lrp import TAU, OptimalLrp, optimal_lrp
-from metrics.participants import Bool, Float64, Int64, Participants, Truth, participants, select_truth
+from metrics.participants import Bool, Float64, Int64, Participants, Truth, match_by_class, participants, select_truth
 from metrics.protocol import Protocol
 from metrics.types import DataError, FloatArray, GroundTruth, Predictions
 
@@ -182,16 +181,7 @@ class _Outcome:
 
 
 def _outcome(detections: Participants, truth: Truth, iou_threshold: float) -> _Outcome:
-    match = match_greedy(
-        truth.image_index,
-        truth.boxes_xyxy,
-        detections.image_index,
-        detections.boxes_xyxy,
-        detections.score,
-        iou_threshold,
-        truth.class_index,
-        detections.class_index,
-    )
+    match = match_by_class(detections, truth, iou_threshold)
     tp = match >= 0
     iou = np.zeros(len(detections))
     iou[tp] = _paired_iou(detections.boxes_xyxy[tp], truth.boxes_xyxy[match[tp]])

@@ -239,7 +239,7 @@ def _assign(
     ]
     changes: list[npt.NDArray[np.int16]] = [np.empty((len(boxes), len(IOU_THRESHOLDS)), np.int16) for _ in range(2)]
     pointers = [ctypes.c_void_p(array.ctypes.data) for array in [*columns, *changes]]
-    _library().ovd_assign(
+    library().ovd_assign(
         ctypes.c_int64(len(truth_offsets) - 1),
         *pointers[:5],
         ctypes.c_int32(len(IOU_THRESHOLDS)),
@@ -251,7 +251,7 @@ def _assign(
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
     library = native.load("presence", (_SOURCE,))
     library.ovd_assign.restype = None
     return library

@@ -48,8 +48,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metrics.boxes import match_greedy, max_iou
-from metrics.participants import Bool, Float64, Int64, Participants, Truth, pair_keys, participants, select_truth
+from metrics.boxes import max_iou
+from metrics.participants import (
+    Bool,
+    Float64,
+    Int64,
+    Participants,
+    Truth,
+    match_by_class,
+    pair_keys,
+    participants,
+    select_truth,
+)
 from metrics.protocol import FREQUENCIES, RECALL_THRESHOLDS, Protocol
 from metrics.types import GroundTruth, Predictions, positions
 
@@ -163,16 +173,7 @@ class _Errors:
 
 
 def _classify(gt: GroundTruth, detections: Participants, truth: Truth) -> _Errors:
-    match = match_greedy(
-        truth.image_index,
-        truth.boxes_xyxy,
-        detections.image_index,
-        detections.boxes_xyxy,
-        detections.score,
-        MATCH_IOU,
-        truth.class_index,
-        detections.class_index,
-    )
+    match = match_by_class(detections, truth, MATCH_IOU)
     tp = match >= 0
     kind = np.full(len(detections), -1, np.int8)
     target = np.full(len(detections), -1, np.int64)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from metrics.boxes import max_iou
+from metrics.boxes import max_iou, xywh_to_xyxy
 from metrics.types import MAX_COORDINATE, DataError, FloatArray, Ragged, positions
 
 #: Number of highest-scoring boxes per phrase at which recall is reported.
@@ -195,7 +195,7 @@ def _hit_rows(
 ) -> dict[Rule, npt.NDArray[np.bool_]]:
     """Per rule, whether each predicted box overlaps its phrase enough; bool (N,)."""
     num_boxes = np.diff(truth.box_offsets)
-    boxes = _xyxy(truth.boxes_xywh)
+    boxes = xywh_to_xyxy(truth.boxes_xywh)
     visible = np.flatnonzero(num_boxes > 0)
     starts = truth.box_offsets[visible]
     if len(visible):
@@ -212,7 +212,7 @@ def _hit_rows(
     hit: dict[Rule, npt.NDArray[np.bool_]] = {rule: np.empty(len(predictions), np.bool_) for rule in RULES}
     for start in range(0, len(predictions), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        candidates = _xyxy(predictions.boxes_xywh[rows].astype(np.float64, copy=False))
+        candidates = xywh_to_xyxy(predictions.boxes_xywh[rows])
         for rule, (target_phrase, target_boxes) in targets.items():
             best, _ = max_iou(target_phrase, target_boxes, phrase_index[rows], candidates)
             hit[rule][rows] = best >= IOU_THRESHOLD
@@ -254,10 +254,6 @@ def _notes(
         (int(np.sum(empty)), "predicted boxes have no area and hit nothing"),
     )
     return tuple(f"{number} {text}" for number, text in remarks if number)
-
-
-def _xyxy(boxes_xywh: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
 
 
 def _check_finite(owner: str, boxes: FloatArray) -> None:

@@ -53,7 +53,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from metrics.boxes import match_greedy, nms
+from metrics.boxes import match_greedy, nms, xywh_to_xyxy
 from metrics.evaluate import evaluate
 from metrics.hierarchy import Hierarchy, Partition
 from metrics.protocol import FREQUENCIES, Protocol
@@ -187,7 +187,7 @@ def merge_ground_truth(gt: GroundTruth, partition: Partition, protocol: Protocol
     regular = _regular(gt, protocol)
     keep[regular] = nms(
         gt.image_index[regular],
-        _xyxy(gt.boxes_xywh[regular]),
+        xywh_to_xyxy(gt.boxes_xywh[regular]),
         np.zeros(np.count_nonzero(regular)),
         CLUSTER_NMS_IOU,
         cluster[regular],
@@ -325,7 +325,7 @@ def _label_of_best_box(gt: GroundTruth, detections: _Detections, protocol: Proto
     regular = _regular(gt, protocol)
     match = match_greedy(
         gt.image_index[regular],
-        _xyxy(gt.boxes_xywh[regular]),
+        xywh_to_xyxy(gt.boxes_xywh[regular]),
         detections.image_index[single],
         detections.boxes_xyxy[single],
         detections.rows.score[single],
@@ -359,7 +359,3 @@ def _exhaustive_share(merged: GroundTruth, protocol: Protocol) -> float | None:
 
 def _selected(statistics: dict[str, float | None]) -> dict[str, float | None]:
     return {name: statistics[name] for name in _STATISTICS if name in statistics}
-
-
-def _xyxy(boxes_xywh: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from metrics.boxes import match_greedy, xywh_to_xyxy
 from metrics.matching import match
 from metrics.protocol import AREA_RANGES, Protocol
 from metrics.types import GroundTruth, IntArray, Predictions
@@ -103,6 +104,20 @@ def select_truth(gt: GroundTruth, protocol: Protocol) -> tuple[Truth, Truth]:
     return _rows(gt, exists & regular), _rows(gt, exists & ~regular)
 
 
+def match_by_class(detections: Participants, truth: Truth, iou_threshold: float) -> Int64:
+    """Row of ``truth`` that each detection finds, -1 where none: greedy by score inside its image and class."""
+    return match_greedy(
+        truth.image_index,
+        truth.boxes_xyxy,
+        detections.image_index,
+        detections.boxes_xyxy,
+        detections.score,
+        iou_threshold,
+        truth.class_index,
+        detections.class_index,
+    )
+
+
 def pair_keys(image_index: IntArray, class_index: IntArray, num_classes: int) -> Int64:
     """One number per (image, class) pair, increasing by image, then class; int64 (n,)."""
     keys: Int64 = image_index.astype(np.int64) * num_classes + class_index
@@ -110,10 +125,5 @@ def pair_keys(image_index: IntArray, class_index: IntArray, num_classes: int) ->
 
 
 def _rows(gt: GroundTruth, where: Bool) -> Truth:
-    boxes = gt.boxes_xywh[where]
-    return Truth(
-        np.flatnonzero(where),
-        gt.image_index[where],
-        gt.class_index[where],
-        np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
-    )
+    boxes = xywh_to_xyxy(gt.boxes_xywh[where])
+    return Truth(np.flatnonzero(where), gt.image_index[where], gt.class_index[where], boxes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from metrics.boxes import match_greedy
+from metrics.boxes import match_greedy, xywh_to_xyxy
 from metrics.evaluate import evaluate
 from metrics.lexicon import LIST_MARK, RUNGS, UNMAPPED, Lexicon, tokens, without_qualifier
 from metrics.protocol import Protocol
@@ -221,8 +221,7 @@ def phrase_overlap(
         raise DataError(f"record {row}: image_id {int(predictions.image_id[row])} is not in the ground truth")
 
     objects = np.flatnonzero(~(gt.iscrowd | gt.ignore))
-    boxes = gt.boxes_xywh[objects]
-    boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    boxes = xywh_to_xyxy(gt.boxes_xywh[objects])
     match = match_greedy(
         gt.image_index[objects], boxes, image_index, predictions.boxes_xyxy(), predictions.score, IOU_THRESHOLD
     )

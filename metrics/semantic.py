@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metrics.boxes import match_greedy, max_iou, nms
+from metrics.boxes import match_greedy, max_iou, nms, xywh_to_xyxy
 from metrics.types import DataError, FloatArray, GroundTruth, IntArray, Predictions, positions
 
 Float64 = npt.NDArray[np.float64]
@@ -269,7 +269,7 @@ def _match(gt: GroundTruth, predictions: Predictions) -> tuple[LabelMatches, Lab
     ignored = gt.ignore if gt.federated else gt.iscrowd
     gt_rows = np.flatnonzero(~ignored)
     gt_image = gt.image_index[gt_rows]
-    gt_xyxy = _xyxy(gt.boxes_xywh)
+    gt_xyxy = xywh_to_xyxy(gt.boxes_xywh)
     budget = np.bincount(gt_image, minlength=gt.num_images)
 
     image = positions(gt.image_ids, predictions.image_id)
@@ -361,7 +361,3 @@ def _per_image(gt: GroundTruth, gt_row: IntArray, values: Float64) -> Float64:
 def _row_sums(matrix: Float64) -> Float64:
     """Correctly rounded sum of every row: the same in any order of the columns."""
     return np.array([math.fsum(row.tolist()) for row in matrix])
-
-
-def _xyxy(boxes_xywh: Float64) -> Float64:
-    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)

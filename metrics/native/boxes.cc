@@ -9,21 +9,13 @@
 #include <thread>
 #include <vector>
 
+#include "box.h"
+
 namespace {
 
-struct Box {
-  double x1, y1, x2, y2;
-};
-
-inline double area(const Box& b) { return (b.x2 - b.x1) * (b.y2 - b.y1); }
-
-inline double iou(const Box& a, double area_a, const Box& b, double area_b) {
-  const double w = std::min(a.x2, b.x2) - std::max(a.x1, b.x1);
-  const double h = std::min(a.y2, b.y2) - std::max(a.y1, b.y1);
-  if (!(w > 0 && h > 0)) return 0.0;
-  const double inter = w * h;
-  return inter / (area_a + area_b - inter);
-}
+using ovd::Box;
+using ovd::area;
+using ovd::iou;
 
 // Rows of every image in input order: image i owns rows[offsets[i] .. offsets[i + 1]).
 struct Buckets {

@@ -9,23 +9,14 @@
 #include <algorithm>
 #include <limits>
 
+#include "box.h"
 #include "engine.h"
 
 namespace {
 
-struct Box {
-  double x1, y1, x2, y2;
-};
-
-inline double area(const Box& b) { return (b.x2 - b.x1) * (b.y2 - b.y1); }
-
-inline double iou(const Box& a, const Box& b) {
-  const double w = std::min(a.x2, b.x2) - std::max(a.x1, b.x1);
-  const double h = std::min(a.y2, b.y2) - std::max(a.y1, b.y1);
-  if (!(w > 0 && h > 0)) return 0.0;
-  const double intersection = w * h;
-  return intersection / (area(a) + area(b) - intersection);
-}
+using ovd::Box;
+using ovd::area;
+using ovd::iou;
 
 // Columns 0 … columns - 1 are ground truth, column `columns` is nobody. Costs are -IoU.
 class Assignment {
@@ -42,7 +33,7 @@ class Assignment {
   template <class Moved>
   void add(const Box& detection, const Box* truth, const Moved& moved) {
     const int32_t row = static_cast<int32_t>(row_price_.size());
-    for (int32_t j = 0; j < columns_; ++j) costs_.push_back(-iou(detection, truth[j]));
+    for (int32_t j = 0; j < columns_; ++j) costs_.push_back(-iou(detection, area(detection), truth[j], area(truth[j])));
     row_price_.push_back(0.0);
 
     distance_.assign(columns_ + 1, std::numeric_limits<double>::infinity());
