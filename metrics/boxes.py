@@ -199,10 +199,11 @@ def max_iou(
 
 @cache
 def library() -> ctypes.CDLL:
-    library = native.load("boxes", (_SOURCE,))
+    """The native box primitives, built on first use."""
+    loaded = native.load("boxes", (_SOURCE,))
     for name in ("ovd_box_iou", "ovd_nms", "ovd_match_greedy", "ovd_max_iou"):
         getattr(library, name).restype = None
-    return library
+    return loaded
 
 
 _i64 = ctypes.c_int64

@@ -252,6 +252,7 @@ def _assign(
 
 @cache
 def library() -> ctypes.CDLL:
-    library = native.load("presence", (_SOURCE,))
-    library.ovd_assign.restype = None
-    return library
+    """The native assignment, built on first use."""
+    loaded = native.load("presence", (_SOURCE,))
+    loaded.ovd_assign.restype = None
+    return loaded

@@ -13,7 +13,7 @@ from benchmarks.io.ids import sorted_unique
 from metrics.types import Categories, DataError
 
 #: No vocabulary is larger; the limits keep a hostile file from taking many times its size in memory.
-MAX_CATEGORIES = 1_000_000
+MAX_CATEGORIES = 100_000
 MAX_RECORD_BYTES = 1 << 20
 
 
@@ -53,23 +53,24 @@ def read_categories(path: Path, ranges: npt.NDArray[np.int64]) -> Categories:
     """
     if len(ranges) > MAX_CATEGORIES:
         raise DataError(f"section 'categories' has {len(ranges)} records, at most {MAX_CATEGORIES} are read")
-    records = []
+    rows = []
     with path.open("rb") as file:
         for number, (begin, end) in enumerate(ranges.tolist()):
             if end - begin > MAX_RECORD_BYTES:
                 raise DataError(f"categories record {number}: is longer than {MAX_RECORD_BYTES} bytes")
             file.seek(begin)
-            records.append(_category(number, file.read(end - begin)))
-    ids = np.array([record.id for record in records], np.int64)
-    ordered = [records[i] for i in sorted_unique("categories", ids)]
+            category = _category(number, file.read(end - begin))
+            rows.append(tuple(getattr(category, field) for field in _Category.model_fields))
+    order = sorted_unique("categories", np.array([row[0] for row in rows], np.int64))
+    ids, names, frequency, image_count, synset, synonyms, supercategory = zip(*(rows[i] for i in order), strict=True)
     return Categories(
-        ids=np.sort(ids),
-        names=tuple(record.name for record in ordered),
-        frequency=tuple(record.frequency for record in ordered),
-        image_count=np.array([record.image_count for record in ordered], np.int64),
-        synset=tuple(record.synset for record in ordered),
-        synonyms=tuple(record.synonyms for record in ordered),
-        supercategory=tuple(record.supercategory for record in ordered),
+        ids=np.array(ids, np.int64),
+        names=names,
+        frequency=frequency,
+        image_count=np.array(image_count, np.int64),
+        synset=synset,
+        synonyms=synonyms,
+        supercategory=supercategory,
     )
 
 

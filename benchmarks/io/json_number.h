@@ -33,7 +33,7 @@ inline std::uint64_t load8(const char* p) {
 
 // Adds the run of digits at p to the mantissa (modulo 2^64) and moves p behind it.
 inline void scan_digits(const char*& p, std::uint64_t& mantissa) {
-  constexpr std::uint64_t kPow10[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
+  static constexpr std::uint64_t kPow10[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
   for (;;) {
     std::uint64_t v = load8(p) ^ 0x3030303030303030u;  // digits become 0 … 9
     const std::uint64_t other = (v | (v + 0x7676767676767676u)) & 0x8080808080808080u;
@@ -98,21 +98,21 @@ inline double convert_slowly(const Decimal& d) {
 }
 
 inline double to_double(const Decimal& d) {
-  constexpr double kPow10[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+  static constexpr double kPow10[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
   if (d.significant > 19) return convert_slowly(d);
   double value;
   if (d.exponent == 0) {
     if (d.integer_literal && d.mantissa == 0) return 0.0;  // the integer -0 is 0
     value = static_cast<double>(d.mantissa);
-  } else if (d.mantissa <= (std::uint64_t{1} << 53) && d.exponent >= -22 && d.exponent <= 22) {
+  } else if (d.significant <= 15 && d.exponent >= -22 && d.exponent <= 22) {
     value = static_cast<double>(d.mantissa);
     value = d.exponent < 0 ? value / kPow10[-d.exponent] : value * kPow10[d.exponent];
 #if defined(__x86_64__)
   } else if (d.exponent >= -27 && d.exponent <= 27) {
     // Mantissa and power are exact in 64 bits, so q is the true value rounded once. Rounding q again to 53 bits differs
     // from rounding the true value only if the 11 bits then dropped look like exactly one half.
-    constexpr long double kLongPow10[] = {1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,  1e7L,  1e8L,  1e9L,
+    static constexpr long double kLongPow10[] = {1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,  1e7L,  1e8L,  1e9L,
                                           1e10L, 1e11L, 1e12L, 1e13L, 1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L,
                                           1e20L, 1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
     const long double m = static_cast<long double>(d.mantissa);

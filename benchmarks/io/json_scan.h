@@ -223,7 +223,7 @@ inline bool unescape(std::string_view body, std::string& out) {
       continue;
     }
     const int extra = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    constexpr unsigned char kLead[] = {0, 0xc0, 0xe0, 0xf0};
+    static constexpr unsigned char kLead[] = {0, 0xc0, 0xe0, 0xf0};
     out.push_back(static_cast<char>(kLead[extra] | code >> (6 * extra)));
     for (int k = extra - 1; k >= 0; --k) out.push_back(static_cast<char>(0x80 | (code >> (6 * k) & 0x3f)));
   }
