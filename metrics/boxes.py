@@ -202,7 +202,7 @@ def library() -> ctypes.CDLL:
     """The native box primitives, built on first use."""
     loaded = native.load("boxes", (_SOURCE,))
     for name in ("ovd_box_iou", "ovd_nms", "ovd_match_greedy", "ovd_max_iou"):
-        getattr(library, name).restype = None
+        getattr(loaded, name).restype = None
     return loaded
 
 

@@ -105,7 +105,7 @@ inline double to_double(const Decimal& d) {
   if (d.exponent == 0) {
     if (d.integer_literal && d.mantissa == 0) return 0.0;  // the integer -0 is 0
     value = static_cast<double>(d.mantissa);
-  } else if (d.significant <= 15 && d.exponent >= -22 && d.exponent <= 22) {
+  } else if (d.mantissa <= (std::uint64_t{1} << 53) && d.exponent >= -22 && d.exponent <= 22) {
     value = static_cast<double>(d.mantissa);
     value = d.exponent < 0 ? value / kPow10[-d.exponent] : value * kPow10[d.exponent];
 #if defined(__x86_64__)
