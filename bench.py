@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from benchmarks.text import printable
 from metrics.native import CompilerError
 from metrics.types import DataError
 
@@ -116,7 +117,7 @@ def score(
     if as_json:
         _print_json(outcome.as_json())
         for note in outcome.notes:
-            console.print(note, highlight=False, markup=False)
+            console.print(printable(note), highlight=False, markup=False)
     else:
         from benchmarks.tables import score_table
 
@@ -152,7 +153,7 @@ def compare(
 
         console.print(comparison_table(comparison, protocol, (str(a), str(b))))
     for note in notes:
-        console.print(note, style="dim", highlight=False, markup=False)
+        console.print(printable(note), style="dim", highlight=False, markup=False)
 
 
 @app.command(epilog="Example:\n\n  bench.py judge -a lvis_v1_val.json -o judge.npz")
@@ -181,7 +182,7 @@ def judge(
     else:
         console = _console(as_json)
         for name, value in facts.items():
-            console.print(f"{name:16} {value}", highlight=False, markup=False)
+            console.print(f"{name:18} {printable(value)}", highlight=False, markup=False)
 
 
 @app.command()
@@ -221,7 +222,7 @@ def main() -> None:
         if "-v" in sys.argv or "--verbose" in sys.argv:
             raise
         reason = str(error) or type(error).__name__
-        print("error:", " ".join(reason.split()), file=sys.stderr)
+        print("error:", printable(reason), file=sys.stderr)
         sys.exit(1)
 
 

@@ -107,6 +107,9 @@ def _errors(subject: Subject) -> Extra:
 def _calibration(subject: Subject) -> Extra:
     from metrics.calibration import calibration
 
+    scores = subject.predictions.score
+    if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):
+        return Extra({}, ("calibration: undefined, scores lie outside 0 … 1 and are no probabilities",))
     return Extra(calibration(subject.gt, subject.predictions, subject.protocol).metrics)
 
 

@@ -147,7 +147,10 @@ def score(request: ScoreRequest) -> Score:
     shares: dict[str, Share] = {}
     for name in extras:
         with clock(name):
-            extra = EXTRAS[name](subject)
+            try:
+                extra = EXTRAS[name](subject)
+            except DataError as error:
+                raise DataError(f"{request.predictions}: {name}: {error}") from None
         metrics |= extra.metrics
         notes += extra.notes
         shares |= extra.shares

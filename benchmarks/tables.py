@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.scoring import GroundingScore, Score
+from benchmarks.text import printable
 from metrics.comparison import Comparison, Difference
 from metrics.ladder import RUNGS
 from metrics.protocol import FREQUENCIES, PROTOCOLS
@@ -171,7 +172,7 @@ def _meaning(name: str) -> str:
 
 
 def _remark(note: str) -> Text:
-    return Text(note, style="yellow" if note.startswith("warning") else "dim")
+    return Text(printable(note), style="yellow" if note.startswith("warning") else "dim")
 
 
 def _percent(value: float | None) -> str:
@@ -196,5 +197,5 @@ def grounding_table(score: GroundingScore) -> RenderableType:
     table.add_column("statistic")
     table.add_column("value", justify="right")
     for name, value in result.metrics.items():
-        table.add_row(name.removeprefix("grounding/"), _percent(value))
+        table.add_row(Text(printable(name.removeprefix("grounding/"))), _percent(value))
     return Group(table, *(_remark(note) for note in result.notes))

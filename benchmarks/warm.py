@@ -1,4 +1,4 @@
-"""Build every native library, so that the first real command does not wait for the compiler: ``python -m benchmarks.warm``."""
+"""``python -m benchmarks.warm``: build every native library, so that no later command waits for the compiler."""
 
 from __future__ import annotations
 

@@ -1,0 +1,8 @@
+"""Text from untrusted files on its way to a terminal."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """One line without control characters: line breaks and tabs become spaces, other unprintable ones ``?``."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
