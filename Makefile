@@ -14,7 +14,7 @@ $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $$UV venv --quiet --python $(PYTHON) $(VENV); \
 	$$UV pip sync --quiet --python $(BIN)/python requirements.lock; \
 	$$UV pip install --quiet --python $(BIN)/python --no-deps --editable .
-	@$(BIN)/python -c "from metrics.matching import engine; from metrics.boxes import library; engine(); library()"
+	@$(BIN)/python -m benchmarks.warm
 	@touch $@
 
 bench: setup

@@ -182,7 +182,7 @@ def judge(
     else:
         console = _console(as_json)
         for name, value in facts.items():
-            console.print(f"{name:18} {printable(value)}", highlight=False, markup=False)
+            console.print(f"{name:18} {printable(value)}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

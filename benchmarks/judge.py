@@ -254,8 +254,10 @@ def _locate(model: str | Path) -> tuple[Path, str]:
 def _load_encoder(directory: Path) -> SentenceTransformer:
     try:
         from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import disable_progress_bar
     except ImportError as error:
         raise DataError(f"the text judge needs sentence-transformers: {_EXTRA}") from error
+    disable_progress_bar()  # it would draw a bar for a load of 30 ms
     try:
         return SentenceTransformer(
             str(directory),

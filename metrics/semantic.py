@@ -298,7 +298,7 @@ def _match(gt: GroundTruth, predictions: Predictions) -> tuple[LabelMatches, Lab
         (unknown_labels, "detections have a category_id outside the vocabulary and are left out"),
         (int((~admitted).sum()), left_out),
     )
-    notes = tuple(f"{count} {what}" for count, what in counts if count)
+    notes = tuple(f"{count:,} {what}" for count, what in counts if count)
 
     def matches(chosen: npt.NDArray[np.bool_]) -> LabelMatches:
         kept = _within_budget(np.flatnonzero(chosen), image, score, budget)

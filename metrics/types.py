@@ -213,7 +213,8 @@ class Predictions:
             # min and max propagate NaN and need no temporary of the column's size
             column = getattr(self, field)
             if n and not (-limit < float(column.min()) and float(column.max()) < limit):
-                row = int(np.argmax(~(np.abs(column.astype(np.float64)) < limit)))
+                with np.errstate(invalid="ignore"):  # NaN is what is looked for
+                    row = int(np.argmax(~(np.abs(column.astype(np.float64)) < limit)))
                 raise DataError(f"record {row}: {field} is {column[row]}, a finite number is needed")
 
     def __len__(self) -> int:

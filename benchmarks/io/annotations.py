@@ -75,8 +75,8 @@ def parse_ground_truth(path: Path, *, threads: int = 0, block_bytes: int = BLOCK
         keep &= _known("category_id", ann_category, class_index, notes)
         if len(ann_ids) == 0:
             notes.append("the file has no annotations")
-        if (crowd < 0).any():
-            notes.append(f"{int((crowd < 0).sum())} annotations have no field 'iscrowd': taken as 0")
+        if not federated and (crowd < 0).any():  # LVIS has no such field
+            notes.append(f"{int((crowd < 0).sum()):,} annotations have no field 'iscrowd': taken as 0")
         return GroundTruth(
             image_ids=image_ids,
             image_sizes=np.stack([width, height], axis=1)[order],
@@ -118,7 +118,8 @@ def _class_lists(name: str, lengths: _Ints, ids: _Ints, order: _Ints, category_i
     known = classes >= 0
     if not known.all():
         first = int(ids[np.argmin(known)])
-        notes.append(f"{int((~known).sum())} entries of {name} left out: category {first} (the first) is not declared")
+        left_out = f"{int((~known).sum()):,} entries of {name} left out"
+        notes.append(f"{left_out}: category {first} (the first) is not declared")
     row, classes = row[known], classes[known]
     offsets = np.zeros(len(order) + 1, np.int64)
     np.cumsum(np.bincount(row, minlength=len(order)), out=offsets[1:])
@@ -131,7 +132,7 @@ def _known(field: str, ids: _Ints, index: npt.NDArray[np.int32], notes: list[str
     if not known.all():
         first = int(np.argmin(known))
         notes.append(
-            f"{int((~known).sum())} annotations left out: {field} {int(ids[first])} (record {first}, the first) "
+            f"{int((~known).sum()):,} annotations left out: {field} {int(ids[first])} (record {first}, the first) "
             "is not declared in the file"
         )
     return known

@@ -8,9 +8,9 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -29,13 +29,13 @@ class ArrayReader {
     if (!find_first(begin)) return end_;
     begin_ = chain_;
     blocks_ = (source_.size - begin_ + block_bytes_ - 1) / block_bytes_;
+    const std::int64_t workers = std::min<std::int64_t>(threads_, blocks_);
     std::vector<std::thread> helpers;
-    for (std::int64_t i = 1; i < std::min<std::int64_t>(threads_, blocks_); ++i) {
-      try {
-        helpers.emplace_back([this] { work(); });
-      } catch (const std::system_error&) {
-        break;  // fewer threads than asked for; the result is the same
-      }
+    helpers.reserve(std::max<std::int64_t>(workers, 1));
+    try {
+      while (static_cast<std::int64_t>(helpers.size()) + 1 < workers) helpers.emplace_back([this] { work(); });
+    } catch (const std::exception&) {
+      // the system gives no more threads: those there are give the same result
     }
     work();
     for (std::thread& helper : helpers) helper.join();
@@ -127,9 +127,10 @@ class ArrayReader {
     turn_changed_.notify_all();
   }
 
+  // The first failure counts, and none counts any more when the list is closed.
   void fail(const std::string& message) {
-    if (problem.empty()) problem = message;
-    end_ = -1;
+    if (stopped_) return;
+    problem = message;
     stopped_ = true;
   }
 

@@ -42,7 +42,7 @@ class _Owner:
         }
 
     def __del__(self) -> None:
-        _library().release_column(self._data, self._bytes)
+        library().release_column(self._data, self._bytes)
 
 
 class Columns:
@@ -82,7 +82,7 @@ def read_columns(function: str, columns: int, path: Path, threads: int, block_by
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         workers = threads or len(os.sched_getaffinity(0))
-        call: Callable[..., None] = getattr(_library(), function)
+        call: Callable[..., None] = getattr(library(), function)
         call(file.fileno(), size, workers, block_bytes, mappings, ctypes.byref(report))
     if report.problem:
         raise DataError(f"{path}: {report.problem.decode(errors='replace')}")
@@ -90,9 +90,10 @@ def read_columns(function: str, columns: int, path: Path, threads: int, block_by
 
 
 @cache
-def _library() -> ctypes.CDLL:
-    library = load("json_columns", _SOURCES)
-    for reader in (library.read_results, library.read_annotations):
+def library() -> ctypes.CDLL:
+    """The native readers, built on first use."""
+    loaded = load("json_columns", _SOURCES)
+    for reader in (loaded.read_results, loaded.read_annotations):
         reader.argtypes = (
             ctypes.c_int,
             ctypes.c_int64,
@@ -102,6 +103,6 @@ def _library() -> ctypes.CDLL:
             ctypes.c_void_p,
         )
         reader.restype = None
-    library.release_column.argtypes = (ctypes.c_void_p, ctypes.c_int64)
-    library.release_column.restype = None
-    return library
+    loaded.release_column.argtypes = (ctypes.c_void_p, ctypes.c_int64)
+    loaded.release_column.restype = None
+    return loaded

@@ -36,7 +36,8 @@ inline void require_end(const Source& source, std::int64_t offset) {
     window.load(offset, offset + (1 << 16));
     window.place(c, offset);
     c.space();
-    if (!c.expected("the end of the file") && !c.problem.empty()) throw std::runtime_error(c.problem);
+    c.expected("the end of the file");
+    if (!c.problem.empty()) throw std::runtime_error(c.problem);
     offset = c.offset();
   }
 }

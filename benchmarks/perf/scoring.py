@@ -8,6 +8,7 @@ the ground truth may come from the columnar cache, as at the second score of a f
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -107,7 +108,7 @@ def main(
     work: Annotated[Path | None, typer.Option(help="Where the sets are kept. Default: the user's cache.")] = None,
 ) -> None:
     """Time scoring against other evaluators on synthetic sets, and check that its statistics are the official ones."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     kept = work or user_cache_path("ovd-bench") / "perf"
     libraries = [name for name in peers.split(",") if name]
     known = dict.fromkeys(c.library for c in CONTESTANTS if c.library != OURS)
