@@ -212,7 +212,7 @@ def test_reading_loads_no_framework(stored: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 
 
-def rewrite(path: Path, compression: int = zipfile.ZIP_STORED, **members: bytes) -> None:
+def rewrite(path: Path, compression: int = zipfile.ZIP_STORED, /, **members: bytes) -> None:
     with zipfile.ZipFile(path) as archive:
         content = {info.filename: archive.read(info) for info in archive.infolist()}
     content.update({f"{name}.npy": data for name, data in members.items()})

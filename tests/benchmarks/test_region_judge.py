@@ -20,7 +20,7 @@ from tests.metrics.semantic_sets import ground_truth_of, predictions_of
 
 open_clip = pytest.importorskip("open_clip", reason="the extra 'judge' is not installed")
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 16,
         "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},

@@ -25,7 +25,7 @@ def federated_sets(draw: st.DrawFn) -> tuple[Json, list[Json]]:
     category = st.integers(1, classes)
     lists = st.lists(category, max_size=2, unique=True)
     images = [{"id": i, "neg_category_ids": draw(lists), "not_exhaustive_category_ids": draw(lists)} for i in ids]
-    annotations = []
+    annotations: list[Json] = []
     for number in range(draw(st.integers(0, 6))):
         box = draw(_BOXES)
         area = draw(_AREAS)

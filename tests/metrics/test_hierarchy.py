@@ -38,7 +38,8 @@ def file_categories(path: Path) -> Categories:
 def syn_groups(categories: Categories, synset: tuple[str, ...] | None = None) -> list[int]:
     rung = synonym_rung(categories, categories.synset if synset is None else synset)
     assert rung is not None
-    return rung.cluster.tolist()
+    groups: list[int] = rung.cluster.tolist()
+    return groups
 
 
 def test_equal_synsets_merge() -> None:

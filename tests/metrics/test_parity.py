@@ -107,7 +107,7 @@ B, F = [10.0, 10.0, 100.0, 100.0], [300.0, 300.0, 50.0, 50.0]
 
 
 def _gt(*boxes: Json, **image: Any) -> Json:
-    lists = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    lists: Json = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
     return {
         "images": [{"id": 1, "width": 640, "height": 480, **lists, **image}],
         "categories": [{"id": k, "name": str(k), "frequency": letter} for k, letter in ((1, "r"), (2, "c"), (3, "f"))],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,10 +13,13 @@ from metrics.pooled import pooled_ap
 from metrics.protocol import PROTOCOLS
 from metrics.types import DataError
 from tests import oracles
-from tests.metrics.small_sets import random_set
+from tests.metrics.small_sets import Json, random_set
+
+if TYPE_CHECKING:
+    from lvis import LVISEval
 
 
-def _reference(evaluator: oracles.LVISEval, classes: list[int]) -> npt.NDArray[np.float64] | None:
+def _reference(evaluator: LVISEval, classes: list[int]) -> npt.NDArray[np.float64] | None:
     """Precision (10, 101) of the classes taken as one, straight from the definition."""
     images = len(evaluator.params.img_ids)
     areas = len(evaluator.params.area_rng)
@@ -58,7 +63,7 @@ def test_equals_pooled_accumulation(seed: int) -> None:
 def test_rewards_scores_that_compare_between_classes() -> None:
     """Halving the scores of one class leaves AP alone and lowers AP-Pool: its hits now rank behind others' misses."""
     boxes = {1: [0, 0, 50, 50], 2: [200, 200, 50, 50]}
-    lists = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    lists: Json = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
     annotations = {
         "images": [{"id": 1, **lists}],
         "categories": [{"id": k, "name": str(k), "frequency": "f"} for k in boxes],

@@ -17,7 +17,8 @@ NAMES = tuple("abcdef")
 
 
 def unit(rows: FloatArray) -> FloatArray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: FloatArray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return scaled
 
 
 def embeddings_of(crops: FloatArray, classes: FloatArray, missing: tuple[int, ...] = ()) -> RegionEmbeddings:
@@ -71,7 +72,8 @@ def test_margin_by_hand() -> None:
 def test_nothing_found_is_undefined() -> None:
     gt = ground_truth_of([(0, 0, 0, 0, 10, 10)], 1, "ab")
     result = region_text_margin(gt, predictions_of([]), embeddings_of(np.ones((1, 1)), np.ones((2, 1))))
-    assert result.metrics["region/margin"] is result.metrics["region/margin_true"] is result.generic_label is None
+    assert result.metrics["region/margin"] is result.metrics["region/margin_true"] is None
+    assert result.generic_label is None
     assert result.metrics["region/objects"] == 0.0
 
 

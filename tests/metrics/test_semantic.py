@@ -22,6 +22,7 @@ from metrics.semantic import (
 )
 from metrics.types import DataError, FloatArray
 from tests.metrics.semantic_sets import ground_truth_of, predictions_of, random_similarity, similarity_of
+from tests.values import number
 
 Row = Sequence[float]
 
@@ -67,7 +68,7 @@ def reference(
             objects = [g for g, out in zip(gt_rows, left_out, strict=True) if g[0] == image and not out]
             regions = [g[2:] for g, out in zip(gt_rows, left_out, strict=True) if g[0] == image and out]
             ranked = sorted((d for d in dt_rows if d[0] == image), key=lambda d: -d[2])
-            kept = []
+            kept: list[Row] = []
             for d in ranked:
                 if not suppress or all(iou(d[3:], other[3:]) <= 0.7 for other in kept):
                     kept.append(d)
@@ -147,7 +148,7 @@ def test_equals_reference(gt: Sequence[Row], dt: Sequence[Row], flags: list[bool
 def test_chance_correction_by_hand() -> None:
     matrix = [[1, 0.8, 0.2], [0.8, 1, 0.4], [0.2, 0.4, 1]]
     # chance levels of the classes: 0.5, 0.6, 0.3; the higher one of a pair counts
-    expected = [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]]
+    expected: list[list[float]] = [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]]
     np.testing.assert_allclose(chance_corrected(np.array(matrix)), expected, atol=1e-12)
 
 
@@ -202,7 +203,7 @@ def test_random_label_is_the_mean_over_many_labellings() -> None:
     similarity = random_similarity(rng, 5)
     gt = [(0, i % 5, 30 * i, 0, 10, 10) for i in range(12)]
     sampled = [score(gt, [(0, rng.integers(5), 0.5, *row[2:]) for row in gt], similarity) for _ in range(400)]
-    mean = np.mean([result.metrics["srp/SRP"] for result in sampled])
+    mean = np.mean([number(result.metrics["srp/SRP"]) for result in sampled])
     assert sampled[0].metrics["srp/random_label"] == pytest.approx(mean, abs=0.02)
 
 
@@ -266,7 +267,7 @@ def test_similarity_matrix_is_validated(change: dict[str, Any], message: str) ->
 def test_content_hash_covers_every_field() -> None:
     changed = THREE.matrix.copy()
     changed[0, 1] = changed[1, 0] = 0.25
-    variants = [
+    variants: list[dict[str, Any]] = [
         {"matrix": changed},
         {"names": ("couch", "settee", "zebra")},
         {"judge": "other"},

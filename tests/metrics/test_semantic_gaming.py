@@ -12,6 +12,7 @@ import pytest
 from metrics.semantic import SemanticResult, SimilarityMatrix, semantic_r_precision
 from metrics.types import FloatArray, GroundTruth
 from tests.metrics.semantic_sets import ground_truth_of, predictions_of, similarity_of
+from tests.values import defined
 
 CLASSES, FAMILY, OBJECTS, PER_IMAGE = 60, 5, 1800, 6
 
@@ -70,6 +71,10 @@ def play(world: World, rows: FloatArray) -> SemanticResult:
     return semantic_r_precision(world.ground_truth, predictions_of(rows), world.similarity)
 
 
+def scores_of(world: World, rows: FloatArray) -> dict[str, float]:
+    return defined(play(world, rows).metrics)
+
+
 def relabel(world: World, labels: npt.ArrayLike) -> FloatArray:
     rows = world.boxes.copy()
     rows[:, 1] = labels
@@ -89,10 +94,10 @@ def shotgun(world: World, score_factor: npt.ArrayLike) -> FloatArray:
 
 def test_ranking_of_labellers(world: World) -> None:
     rng = np.random.default_rng(0)
-    oracle = play(world, relabel(world, np.where(world.true >= 0, world.true, world.boxes[:, 1]))).metrics
-    honest = play(world, world.boxes).metrics
-    random = play(world, relabel(world, rng.integers(CLASSES, size=len(world.true)))).metrics
-    generic = play(world, relabel(world, 17)).metrics
+    oracle = scores_of(world, relabel(world, np.where(world.true >= 0, world.true, world.boxes[:, 1])))
+    honest = scores_of(world, world.boxes)
+    random = scores_of(world, relabel(world, rng.integers(CLASSES, size=len(world.true))))
+    generic = scores_of(world, relabel(world, 17))
     located = honest["srp/SRP_loc"]
     assert all(m["srp/SRP_loc"] == located for m in (oracle, random, generic))
     assert oracle["srp/SRP"] == located > 0.7
@@ -108,8 +113,8 @@ def test_ranking_of_labellers(world: World) -> None:
 
 
 def test_shotgun_gains_nothing_and_is_exposed_without_suppression(world: World) -> None:
-    honest = play(world, world.boxes).metrics
-    falling = play(world, shotgun(world, [1, 0.999, 0.998, 0.997, 0.996])).metrics
+    honest = scores_of(world, world.boxes)
+    falling = scores_of(world, shotgun(world, [1, 0.999, 0.998, 0.997, 0.996]))
     assert falling["srp/SRP"] == honest["srp/SRP"]
     assert honest["srp/SRP_raw"] == honest["srp/SRP"]
     assert falling["srp/SRP_raw"] < 0.5 * honest["srp/SRP_raw"]
@@ -119,7 +124,7 @@ def test_shotgun_that_does_not_know_its_best_label_scores_as_its_family(world: W
     rng = np.random.default_rng(1)
     rows = shotgun(world, np.ones(FAMILY))
     rows = rows[rng.permutation(len(rows))]
-    honest, blind = play(world, world.boxes).metrics, play(world, rows).metrics
+    honest, blind = scores_of(world, world.boxes), scores_of(world, rows)
     assert blind["srp/SRP"] < honest["srp/SRP"] - 0.05
     assert blind["srp/SRP1"] < 0.5 * honest["srp/SRP1"]
     assert blind["srp/SRP_raw"] < 0.5 * honest["srp/SRP_raw"]
@@ -131,7 +136,7 @@ def test_shotgun_that_dodges_the_suppression_spends_its_budget(world: World) -> 
     # five boxes of half the area each way around the object: IoU with each other below 0.7
     rows[:, 3] += np.array([0, -0.22, 0.22, 0, 0])[step] * rows[:, 5]
     rows[:, 4] += np.array([0, 0, 0, -0.22, 0.22])[step] * rows[:, 6]
-    assert play(world, rows).metrics["srp/SRP"] < 0.5 * play(world, world.boxes).metrics["srp/SRP"]
+    assert scores_of(world, rows)["srp/SRP"] < 0.5 * scores_of(world, world.boxes)["srp/SRP"]
 
 
 def test_more_boxes_cannot_help(world: World) -> None:
@@ -143,7 +148,7 @@ def test_more_boxes_cannot_help(world: World) -> None:
     full[len(spare) :, 2] *= 0.01
     extra = np.concatenate([relabel(world, rng.integers(CLASSES, size=len(world.true))), spare])
     extra[:, 2] = rng.uniform(-1, 0, len(extra))
-    assert play(world, full).metrics["srp/SRP_loc"] <= play(world, world.boxes).metrics["srp/SRP_loc"]
+    assert scores_of(world, full)["srp/SRP_loc"] <= scores_of(world, world.boxes)["srp/SRP_loc"]
     before, after = play(world, full), play(world, np.concatenate([full, extra]))
     assert after.metrics == before.metrics
 
