@@ -13,6 +13,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 #: Coordinates beyond this are refused: their products would overflow and turn IoU into NaN.
 MAX_COORDINATE = 1e100
+_COORDINATE = f"a number within ±{MAX_COORDINATE:g}"
 
 
 class DataError(ValueError):
@@ -83,7 +84,7 @@ class Categories:
         for field in ("names", "frequency", "image_count", "synset", "synonyms", "supercategory"):
             if len(getattr(self, field)) != n:
                 raise DataError(f"Categories: {field} has {len(getattr(self, field))} rows, ids has {n}")
-        if np.any(np.diff(self.ids) <= 0):
+        if np.any(self.ids[1:] <= self.ids[:-1]):  # a difference could overflow
             raise DataError("Categories: ids must be strictly increasing")
 
     def __len__(self) -> int:
@@ -148,7 +149,7 @@ class GroundTruth:
                 raise DataError(f"GroundTruth: {field} has {len(getattr(self, field))} rows, ann_ids has {n}")
         if self.boxes_xywh.shape != (n, 4):
             raise DataError(f"GroundTruth: boxes_xywh has shape {self.boxes_xywh.shape}, expected ({n}, 4)")
-        if np.any(np.diff(self.image_ids) <= 0):
+        if np.any(self.image_ids[1:] <= self.image_ids[:-1]):
             raise DataError("GroundTruth: image_ids must be strictly increasing")
         if len(self.image_sizes) != images or len(self.neg) != images or len(self.not_exhaustive) != images:
             raise DataError("GroundTruth: image_sizes, neg and not_exhaustive need one row per image")
@@ -215,7 +216,8 @@ class Predictions:
             if n and not (-limit < float(column.min()) and float(column.max()) < limit):
                 with np.errstate(invalid="ignore"):  # NaN is what is looked for
                     row = int(np.argmax(~(np.abs(column.astype(np.float64)) < limit)))
-                raise DataError(f"record {row}: {field} is {column[row]}, a finite number is needed")
+                need = "a finite number" if limit == np.inf else _COORDINATE
+                raise DataError(f"record {row}: {field} is {column[row]}, {need} is needed")
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -268,7 +270,7 @@ def _check_boxes(owner: str, boxes: FloatArray) -> None:
     bad = ~(np.abs(boxes) < MAX_COORDINATE)
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
-        raise DataError(f"{owner}: box {row} has {'xywh'[column]} = {boxes[row, column]}, a finite number is needed")
+        raise DataError(f"{owner}: box {row} has {'xywh'[column]} = {boxes[row, column]}, {_COORDINATE} is needed")
 
 
 def positions(ids: npt.NDArray[np.int64], values: IntArray) -> npt.NDArray[np.int32]:

@@ -22,6 +22,20 @@ FORMAT_VERSION = 1
 
 _RAGGED = ("neg", "not_exhaustive")
 
+#: What numpy, zipfile and the value types say about a file that is not what was written.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
+
 
 def cache_path(sha256: str) -> Path:
     """Where the columns of the annotation file with that sha256 lie."""
@@ -60,12 +74,9 @@ def load_cached(sha256: str) -> GroundTruth | None:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return _ground_truth(sha256, arrays)
-    except (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, MemoryError) as error:
-        problem: Exception = error
-    except (zipfile.BadZipFile, zlib.error, struct.error) as error:
-        problem = error
-    logging.getLogger(__name__).warning("%s: damaged, built anew: %s", path, problem)
-    return None
+    except _DAMAGE as error:
+        logging.getLogger(__name__).warning("%s: damaged, built anew: %s", path, error)
+        return None
 
 
 def _ground_truth(sha256: str, arrays: dict[str, Any]) -> GroundTruth:

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
 from platformdirs import user_cache_path
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
@@ -48,6 +47,8 @@ def build(name: str, sources: Sequence[Path]) -> Path:
     target = directory / f"{name}-{_key(compiler, sources)}.so"
     if target.exists():
         return target
+    from filelock import FileLock  # 30 ms that only a build needs to spend
+
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(str(target) + ".lock"):
         if not target.exists():
