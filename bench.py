@@ -66,7 +66,7 @@ def score(
             "--metric",
             "-m",
             help="Further statistics, comma-separated or repeated: pool, ladder, srp, presence, errors, calibration, "
-            "phrases, all.",
+            "phrases, region, all.",
         ),
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the images; 0 = none.")] = 0,
@@ -78,6 +78,15 @@ def score(
             help="JSON tables of class names (synset, basic, supercategory, hypernyms), or coco_to_synset.json."
         ),
     ] = None,
+    map_phrases: Annotated[
+        str,
+        typer.Option(
+            metavar="RELATION",
+            help="Free text: score the class that a phrase names, up to exact, lemma, synonym, hyponym or head.",
+        ),
+    ] = "",
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, for region.")] = None,
+    region_judge: Annotated[Path | None, typer.Option(help="open_clip model folder, for region.")] = None,
     threshold: Annotated[float, typer.Option(help="Score threshold of the presence decision.")] = 0.5,
     per_class: Annotated[Path | None, typer.Option(help="Write AP per class as CSV.")] = None,
     arrays: Annotated[Path | None, typer.Option(help="Write the precision and recall arrays as npz.")] = None,
@@ -100,7 +109,19 @@ def score(
             console.print(grounding_table(result))
         return
     request = ScoreRequest(
-        predictions, annotations, protocol, metric or [], bootstrap, seed, threads, judge, tables, threshold
+        predictions,
+        annotations,
+        protocol,
+        extras=metric or [],
+        resamples=bootstrap,
+        seed=seed,
+        threads=threads,
+        judge=judge,
+        tables=tables,
+        threshold=threshold,
+        map_phrases=map_phrases,
+        region_judge=region_judge,
+        images=images,
     )
     outcome = score(request)
     if per_class or arrays:

@@ -26,6 +26,6 @@ def run_demo(images: int, seed: int, resamples: int, say: Callable[[str], None])
             "(synthetic: the numbers show speed, not a detector)"
         )
         request = ScoreRequest(
-            folder / "predictions.arrow", folder / "annotations.json", "lvis", ["pool"], resamples, seed
+            folder / "predictions.arrow", folder / "annotations.json", "lvis", ["pool"], resamples=resamples, seed=seed
         )
         return score(request)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.image_paths import image_paths
 from benchmarks.vocabulary_tables import VocabularyTables
 from metrics.evaluate import Evaluation
 from metrics.protocol import Protocol
@@ -24,10 +25,13 @@ class Subject:
 
     gt: GroundTruth
     predictions: Predictions
+    spoken: Predictions  # as the file has them, where phrases were mapped to classes
     protocol: Protocol
     evaluation: Evaluation
     tables: VocabularyTables
     judge: Path | None
+    region_judge: Path | None
+    images: Path | None
     threshold: float
 
 
@@ -77,13 +81,27 @@ def _srp(subject: Subject) -> Extra:
     return Extra(result.metrics, (scope, *(f"srp: {note}" for note in result.notes)), shares)
 
 
+def _region(subject: Subject) -> Extra:
+    from benchmarks.region_judge import embed_regions
+    from metrics.region_text import region_text_margin
+
+    if subject.region_judge is None or subject.images is None:
+        raise DataError("--metric region needs --images FOLDER and --region-judge MODEL_FOLDER")
+    files = image_paths(subject.gt)
+    embeddings = embed_regions(subject.gt, files, subject.images, subject.region_judge)
+    result = region_text_margin(subject.gt, subject.predictions, embeddings)
+    about = f"region: {result.scope}, judge {embeddings.judge}, weights {embeddings.weights_sha256[:12]}"
+    unreadable = (f"region: image {image}: {reason}" for image, reason in embeddings.unreadable[:5])
+    return Extra(result.metrics, (about, *unreadable, *(f"region: {note}" for note in result.notes)))
+
+
 def _phrases(subject: Subject) -> Extra:
     from metrics.lexicon import Lexicon
     from metrics.phrases import lexical_alignment, phrase_overlap
 
     lexicon = Lexicon.from_categories(subject.gt.categories, subject.tables.hypernyms)
-    alignment = lexical_alignment(subject.gt, subject.predictions, lexicon, subject.protocol)
-    overlap = phrase_overlap(subject.gt, subject.predictions)
+    alignment = lexical_alignment(subject.gt, subject.spoken, lexicon, subject.protocol)
+    overlap = phrase_overlap(subject.gt, subject.spoken)
     unmapped = ", ".join(f"{text!r} x {count}" for text, count in alignment.mapping.unmapped_examples[:5])
     notes = (f"phrases: most frequent unmapped: {unmapped}",) if unmapped else ()
     return Extra(alignment.mapping.metrics | alignment.metrics | overlap.metrics, notes)
@@ -117,6 +135,7 @@ EXTRAS: dict[str, Callable[[Subject], Extra]] = {
     "pool": _pool,
     "ladder": _ladder,
     "srp": _srp,
+    "region": _region,
     "presence": _presence,
     "errors": _errors,
     "calibration": _calibration,
@@ -124,8 +143,8 @@ EXTRAS: dict[str, Callable[[Subject], Extra]] = {
 }
 
 
-def wanted_extras(names: list[str], *, phrases: bool, judge: bool) -> list[str]:
-    """Names in a fixed order from repeated, comma-separated options; ``all`` = all that the input allows.
+def wanted_extras(names: list[str], missing: set[str]) -> list[str]:
+    """Names in a fixed order from repeated, comma-separated options; ``all`` = all but the ``missing`` ones.
 
     Raises:
         DataError: an unknown name.
@@ -134,5 +153,5 @@ def wanted_extras(names: list[str], *, phrases: bool, judge: bool) -> list[str]:
     if unknown := sorted(asked - {*EXTRAS, "all"}):
         raise DataError(f"unknown metric '{unknown[0]}': choose from {', '.join(EXTRAS)}, all")
     if "all" in asked:
-        asked |= set(EXTRAS) - ({"phrases"} if not phrases else set()) - ({"srp"} if not judge else set())
+        asked |= set(EXTRAS) - missing
     return [name for name in EXTRAS if name in asked]

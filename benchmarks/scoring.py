@@ -43,6 +43,10 @@ class ScoreRequest:
         judge: similarity matrix file for ``srp``.
         tables: vocabulary tables file.
         threshold: score threshold of the presence decision.
+        map_phrases: rung up to which phrases are mapped to classes before scoring (``metrics.lexicon.RUNGS``); empty =
+            category ids count.
+        region_judge: open_clip model folder for ``region``.
+        images: folder of the images for ``region``.
     """
 
     predictions: Path
@@ -55,6 +59,18 @@ class ScoreRequest:
     judge: Path | None = None
     tables: Path | None = None
     threshold: float = 0.5
+    map_phrases: str = ""
+    region_judge: Path | None = None
+    images: Path | None = None
+
+    def missing(self, predictions: Predictions) -> set[str]:
+        """Extra statistics for which something was not given."""
+        have = {
+            "phrases": predictions.phrase is not None,
+            "srp": self.judge is not None,
+            "region": self.region_judge is not None and self.images is not None,
+        }
+        return {name for name, given in have.items() if not given}
 
 
 @dataclass(frozen=True)
@@ -130,20 +146,35 @@ def score(request: ScoreRequest) -> Score:
     if request.protocol not in PROTOCOLS:
         raise DataError(f"unknown protocol '{request.protocol}': choose from {', '.join([*PROTOCOLS, *GROUNDING])}")
     protocol = PROTOCOLS[request.protocol]
-    wanted_extras(request.extras, phrases=True, judge=True)  # refuse a misspelt name before reading gigabytes
+    wanted_extras(request.extras, set())  # refuse a misspelt name before reading gigabytes
     tables = VocabularyTables.read(request.tables)
     with clock("read annotations"):
         gt = read_ground_truth(request.annotations)
         check_fit(gt, protocol)
     with clock("read predictions"):
-        predictions = read_predictions(request.predictions, threads=request.threads)
-    extras = wanted_extras(request.extras, phrases=predictions.phrase is not None, judge=request.judge is not None)
+        predictions = spoken = read_predictions(request.predictions, threads=request.threads)
+    mapping_notes: list[str] = []
+    if request.map_phrases:
+        with clock("map phrases"):
+            predictions, mapping_notes = _mapped(spoken, gt, request, tables)
+    extras = wanted_extras(request.extras, request.missing(spoken))
     keep_records = request.resamples > 0 or "pool" in extras
     with clock("match and summarize"):
         evaluation = _evaluate(request.predictions, gt, predictions, request, keep_records=keep_records)
     metrics = dict(evaluation.metrics)
-    notes = remarks(gt, predictions, evaluation)
-    subject = Subject(gt, predictions, protocol, evaluation, tables, request.judge, request.threshold)
+    notes = mapping_notes + remarks(gt, predictions, evaluation)
+    subject = Subject(
+        gt,
+        predictions,
+        spoken,
+        protocol,
+        evaluation,
+        tables,
+        request.judge,
+        request.region_judge,
+        request.images,
+        request.threshold,
+    )
     shares: dict[str, Share] = {}
     for name in extras:
         with clock(name):
@@ -163,6 +194,22 @@ def score(request: ScoreRequest) -> Score:
         spreads = {name: standard_deviation(values) for name, values in samples.items()}
         sd = {name: spread for name, spread in spreads.items() if spread is not None and metrics[name] is not None}
     return Score(request, gt, evaluation, metrics, sd, notes, clock.seconds)
+
+
+def _mapped(
+    spoken: Predictions, gt: GroundTruth, request: ScoreRequest, tables: VocabularyTables
+) -> tuple[Predictions, list[str]]:
+    """Predictions whose classes are what their phrases name, and a remark on what was not understood."""
+    from metrics.lexicon import RUNGS, Lexicon
+    from metrics.phrases import map_phrases, to_predictions
+
+    if request.map_phrases not in RUNGS:
+        raise DataError(f"--map-phrases {request.map_phrases}: choose from {', '.join(RUNGS)}")
+    if spoken.phrase is None:
+        raise DataError(f"{request.predictions}: --map-phrases needs predictions with phrases")
+    mapping = map_phrases(spoken.phrase, Lexicon.from_categories(gt.categories, tables.hypernyms))
+    mapped = to_predictions(spoken, mapping, gt.categories, request.map_phrases)
+    return mapped, [f"{len(spoken) - len(mapped):,} detections whose phrase names no class: dropped"]
 
 
 def compare_files(

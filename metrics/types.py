@@ -58,6 +58,36 @@ class Ragged:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Many short texts as columns: text ``i`` is the UTF-8 of ``data[offsets[i]:offsets[i + 1]]``.
+
+    Attributes:
+        offsets: int64 (n + 1,), non-decreasing, starts at 0.
+        data: uint8 (offsets[-1],).
+    """
+
+    offsets: npt.NDArray[np.int64]
+    data: npt.NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if len(self.offsets) == 0 or self.offsets[0] != 0 or np.any(self.offsets[1:] < self.offsets[:-1]):
+            raise DataError("Texts: offsets must start at 0 and must not decrease")
+        if self.offsets[-1] != len(self.data):
+            raise DataError("Texts: offsets must end at len(data)")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> str:
+        return bytes(self.data[self.offsets[index] : self.offsets[index + 1]]).decode()
+
+    @staticmethod
+    def empty(count: int) -> Texts:
+        """So many empty texts."""
+        return Texts(np.zeros(count + 1, np.int64), np.empty(0, np.uint8))
+
+
+@dataclass(frozen=True)
 class Categories:
     """The vocabulary of a ground truth, rows sorted by category id (K rows).
 
@@ -124,6 +154,8 @@ class GroundTruth:
         neg: per image, classes verified absent (class positions); all empty for COCO.
         not_exhaustive: per image, classes not exhaustively annotated (class positions); all empty for COCO.
         federated: True when the file carries the two lists (LVIS).
+        image_files: I file names as the file gives them (``file_name``, else ``coco_url``), not to be trusted as paths;
+            empty where it gives none. None: not known.
         notes: one-line remarks of the reader on what it dropped or found odd.
     """
 
@@ -141,6 +173,7 @@ class GroundTruth:
     not_exhaustive: Ragged
     federated: bool
     notes: tuple[str, ...] = ()
+    image_files: Texts | None = None
 
     def __post_init__(self) -> None:
         n, images, classes = len(self.ann_ids), len(self.image_ids), len(self.categories)
@@ -153,6 +186,8 @@ class GroundTruth:
             raise DataError("GroundTruth: image_ids must be strictly increasing")
         if len(self.image_sizes) != images or len(self.neg) != images or len(self.not_exhaustive) != images:
             raise DataError("GroundTruth: image_sizes, neg and not_exhaustive need one row per image")
+        if self.image_files is not None and len(self.image_files) != images:
+            raise DataError(f"GroundTruth: image_files has {len(self.image_files)} rows, image_ids has {images}")
         _check_range("image_index", self.image_index, images)
         _check_range("class_index", self.class_index, classes)
         _check_range("neg", self.neg.values, classes)

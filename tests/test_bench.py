@@ -208,10 +208,32 @@ def test_grounding(tmp_path: Path) -> None:
     assert "R@1_any" in table.stdout
 
 
+def test_free_text(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Phrases instead of category ids: the same score as with the ids, less what no phrase names."""
+    gt, dt = files
+    rows = [row for row in json.loads(dt.read_text()) if row["category_id"] <= 12]
+    plain, spoken = tmp_path / "plain.json", tmp_path / "spoken.json"
+    plain.write_text(json.dumps(rows))
+    for row in rows:
+        row["phrase"] = f"a class {row.pop('category_id') - 1}"
+    spoken.write_text(json.dumps([*rows, {**rows[0], "phrase": "nothing known"}]))
+    by_id = bench_json("score", plain, "-a", gt)
+    by_phrase = bench_json("score", spoken, "-a", gt, "--map-phrases", "exact", "-m", "phrases")
+    assert {name: by_phrase["metrics"][name] for name in by_id["metrics"]} == by_id["metrics"]
+    assert by_phrase["metrics"]["phrase/AP_exact"] == by_id["metrics"]["AP"]
+    assert by_phrase["metrics"]["phrase/unmapped_rate"] == 1 / (len(rows) + 1)
+    assert by_phrase["notes"][0] == "1 detections whose phrase names no class: dropped"
+    refused = bench("score", plain, "-a", gt, "--map-phrases", "exact")
+    assert refused.returncode == 1
+    assert "--map-phrases needs predictions with phrases" in refused.stderr
+
+
 BAD = {
     "unknown protocol": (["-p", "voc"], "unknown protocol 'voc': choose from lvis, lvis-fixed, coco, grounding-recall"),
     "unknown metric": (["-m", "pool,wow"], "unknown metric 'wow': choose from pool, ladder, srp"),
     "srp without a judge": (["-m", "srp"], "--metric srp needs --judge FILE"),
+    "region without images": (["-m", "region"], "--metric region needs --images FOLDER and --region-judge"),
+    "unknown relation": (["--map-phrases", "close"], "choose from exact, lemma, synonym, hyponym, head"),
     "no such tables": (["--tables", "nowhere.json"], "nowhere.json: cannot be read: No such file or directory"),
     "no folder for the file": (["--per-class", "nowhere/ap.csv"], "the folder nowhere does not exist"),
 }

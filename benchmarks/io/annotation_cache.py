@@ -15,12 +15,13 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from benchmarks.io.files import atomic_write
-from metrics.types import Categories, GroundTruth, Ragged
+from metrics.types import Categories, GroundTruth, Ragged, Texts
 
 #: Part of the file name: a change of the layout or of what the reader does makes old files invisible.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _RAGGED = ("neg", "not_exhaustive")
+_TEXTS = "image_files"
 
 #: What numpy, zipfile and the value types say about a file that is not what was written.
 _DAMAGE = (
@@ -53,6 +54,8 @@ def store_cached(sha256: str, truth: GroundTruth) -> None:
                 arrays[prefix + field.name] = value
             elif isinstance(value, Ragged):
                 arrays[f"{field.name}.offsets"], arrays[f"{field.name}.values"] = value.offsets, value.values
+            elif isinstance(value, Texts):
+                arrays[f"{field.name}.offsets"], arrays[f"{field.name}.data"] = value.offsets, value.data
             elif not isinstance(value, Categories):
                 texts[prefix + field.name] = value
     arrays["texts"] = np.frombuffer(json.dumps({"sha256": sha256, **texts}).encode(), np.uint8)
@@ -86,6 +89,7 @@ def _ground_truth(sha256: str, arrays: dict[str, Any]) -> GroundTruth:
     values = arrays | texts
     for name in _RAGGED:
         values[name] = Ragged(values.pop(f"{name}.offsets"), values.pop(f"{name}.values"))
+    values[_TEXTS] = Texts(values.pop(f"{_TEXTS}.offsets"), values.pop(f"{_TEXTS}.data"))
     own = {field.name: values.pop(f"categories.{field.name}") for field in fields(Categories)}
     own["synonyms"] = [tuple(words) for words in own["synonyms"]]
     own = {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}

@@ -9,23 +9,29 @@
 namespace {
 
 struct Image {
-  static constexpr std::array<json::Field, 5> kFields{{
+  static constexpr std::array<json::Field, 7> kFields{{
       {"id\"", "an integer (int64)"},
       {"width\"", "a number of pixels (integer)"},
       {"height\"", "a number of pixels (integer)"},
       {"neg_category_ids\"", "a list of integers"},
       {"not_exhaustive_category_ids\"", "a list of integers"},
+      {"file_name\"", "a string of Unicode text"},
+      {"coco_url\"", "a string of Unicode text"},
   }};
   static constexpr unsigned kRequired = 1;
 
   std::int64_t id = 0, size[2] = {0, 0};
   std::vector<std::int64_t> lists[2];  // neg, not exhaustive
   bool listed[2] = {false, false};
+  std::string names[2];  // file_name, coco_url
+
+  const std::string& name() const { return names[names[0].empty()]; }
 
   bool read(json::Cursor& c) {
     for (int i = 0; i < 2; ++i) {
       size[i] = 0;
       lists[i].clear();
+      names[i].clear();
     }
     json::Fields<kFields> fields;
     const bool object = json::parse_object<kFields>(c, [&](int field) {
@@ -35,9 +41,12 @@ struct Image {
         valid = json::read_integer(c, INT64_MIN, INT64_MAX, id, usable);
       } else if (field <= 2) {
         valid = json::read_integer(c, 0, INT32_MAX, size[field - 1], usable);
-      } else {
+      } else if (field <= 4) {
         lists[field - 3].clear();
         valid = json::read_integers(c, lists[field - 3], usable);
+      } else {
+        names[field - 5].clear();
+        valid = *start == 'n' ? c.skip_value() : json::read_text(c, names[field - 5], usable);  // null is no name
       }
       fields.note(field, usable, start);
       return valid;
@@ -52,9 +61,14 @@ struct ImageColumns {
   Column<std::int32_t> size[2];
   Column<std::int64_t> list_length[2];  // -1: the image has no such list
   Column<std::int64_t> list_values[2];
+  Column<std::int64_t> name_ends;
+  Column<char> name_text;
 
   void add(const Image& image) {
     *id.extend(1) = image.id;
+    const std::string& name = image.name();
+    std::copy(name.begin(), name.end(), name_text.extend(name.size()));
+    *name_ends.extend(1) = static_cast<std::int64_t>(name_text.size());
     for (int i = 0; i < 2; ++i) {
       const auto& list = image.lists[i];
       *size[i].extend(1) = static_cast<std::int32_t>(image.size[i]);
@@ -69,6 +83,8 @@ struct ImageColumns {
       for (auto& column : *pair) *out++ = column.release();
     }
     for (auto& column : size) *out++ = column.release();
+    *out++ = name_ends.release();
+    *out++ = name_text.release();
     return out;
   }
 };
@@ -270,8 +286,8 @@ struct Document {
 
 }  // namespace
 
-// Columns: image id, lengths of neg and not-exhaustive lists, their values, width, height; annotation, image and category
-// id, box, area, crowd, ignore; byte ranges of the categories.
+// Columns: image id, lengths of neg and not-exhaustive lists, their values, width, height, ends of file names, their text;
+// annotation, image and category id, box, area, crowd, ignore; byte ranges of the categories.
 extern "C" void read_annotations(int descriptor, std::int64_t size, std::int32_t threads, std::int64_t block_bytes,
                                  Mapping* columns, Report* report) {
   report_errors(report, [&] {

@@ -11,7 +11,7 @@ from benchmarks.io.annotation_cache import load_cached, store_cached
 from benchmarks.io.files import content_kind, file_sha256
 from benchmarks.io.ids import sorted_unique
 from benchmarks.io.native import BLOCK_BYTES, read_columns
-from metrics.types import DataError, GroundTruth, Ragged, positions
+from metrics.types import DataError, GroundTruth, Ragged, Texts, positions
 
 #: Smaller files are read in a few milliseconds; the cache holds no traces of them.
 CACHE_MIN_BYTES = 256 << 10
@@ -51,11 +51,12 @@ def parse_ground_truth(path: Path, *, threads: int = 0, block_bytes: int = BLOCK
     """Read an annotation file without the cache. The result depends on neither ``threads`` nor ``block_bytes``."""
     from benchmarks.io.categories import read_categories  # pydantic takes time that a cached file need not spend
 
-    columns = read_columns("read_annotations", 15, path, threads, block_bytes)
+    columns = read_columns("read_annotations", 17, path, threads, block_bytes)
     image_ids = columns.take(np.int64)
     lengths = [columns.take(np.int64) for _ in _LISTS]
     values = [columns.take(np.int64) for _ in _LISTS]
     width, height = columns.take(np.int32), columns.take(np.int32)
+    name_ends, name_text = columns.take(np.int64), columns.take(np.uint8)
     ann_ids, ann_image, ann_category = (columns.take(np.int64) for _ in range(3))
     boxes, area = columns.take(np.float64).reshape(-1, 4), columns.take(np.float64)
     crowd, ignore = columns.take(np.int8), columns.take(np.bool_)
@@ -92,9 +93,20 @@ def parse_ground_truth(path: Path, *, threads: int = 0, block_bytes: int = BLOCK
             not_exhaustive=not_exhaustive,
             federated=federated,
             notes=tuple(notes),
+            image_files=_reordered(name_ends, name_text, order),
         )
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
+
+
+def _reordered(ends: _Ints, text: npt.NDArray[np.uint8], order: _Ints) -> Texts:
+    """Texts that end at ``ends`` in the order of the file, in another order."""
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    lengths = (ends - starts)[order]
+    offsets = np.zeros(len(order) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    return Texts(offsets, text[np.repeat(starts[order], lengths) + within])
 
 
 def _is_federated(lengths: list[_Ints]) -> bool:

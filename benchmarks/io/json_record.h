@@ -176,6 +176,14 @@ inline bool read_box(Cursor& c, double* box, bool& usable) {
   return true;
 }
 
+// A string; half of a surrogate pair makes it unusable.
+inline bool read_text(Cursor& c, std::string& text, bool& usable) {
+  const char* start = c.p;
+  if (!c.skip_value()) return false;
+  usable = *start == '"' && unescape(std::string_view(start + 1, c.p - start - 2), text);
+  return true;
+}
+
 // A list of integers, appended to values.
 inline bool read_integers(Cursor& c, std::vector<std::int64_t>& values, bool& usable) {
   const char* start = c.p;

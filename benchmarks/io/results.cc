@@ -18,6 +18,7 @@ constexpr std::array<json::Field, 5> kFields{{
     {"phrase\"", "a string of Unicode text"},
 }};
 constexpr unsigned kRequired = 1u << kImage | 1u << kCategory | 1u << kBox | 1u << kScore;
+constexpr std::int32_t kNoCategory = -1;  // of free-text output, whose records may leave the category out
 
 struct Row {
   std::int64_t image_id;
@@ -53,15 +54,14 @@ struct DetectionBlock {
           valid = json::read_number(c, row_.value[0], usable);
           break;
         default:
-          usable = *start == '"';
-          valid = c.skip_value();
-          usable = usable && valid && json::unescape(std::string_view(start + 1, c.p - start - 2), phrase_);
+          valid = json::read_text(c, phrase_, usable);
       }
       fields.note(field, usable, start);
       return valid;
     });
     row_.has_phrase = fields.has(kPhrase);
-    return object && fields.complete(c, kRequired);
+    if (row_.has_phrase && !fields.has(kCategory)) row_.category_id = kNoCategory;
+    return object && fields.complete(c, row_.has_phrase ? kRequired & ~(1u << kCategory) : kRequired);
   }
 
   void keep() {

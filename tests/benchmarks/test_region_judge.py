@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.region_judge import embed_regions
+from benchmarks.scoring import ScoreRequest, score
 from metrics.region_text import RegionEmbeddings, region_text_margin
 from metrics.types import DataError, GroundTruth
 from tests.metrics.semantic_sets import ground_truth_of, predictions_of
@@ -127,6 +128,29 @@ def test_margin_of_embedded_regions(model: Path, data_root: Path, ground_truth: 
     metrics = region_text_margin(ground_truth, found, embeddings).metrics
     assert metrics["region/margin"] == metrics["region/margin_true"]
     assert (metrics["region/objects"], metrics["region/without_crop"]) == (5.0, 1.0)
+
+
+def test_score_of_files(model: Path, data_root: Path, tmp_path: Path) -> None:
+    """The whole way from an annotation file that names its images to the margin."""
+    lists: dict[str, list[int]] = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    images = [
+        {"id": i, "file_name": name, "width": w, "height": h, **lists}
+        for i, (name, (w, h)) in enumerate(zip(FILES, SIZES, strict=True))
+    ]
+    boxes = [
+        {"id": n + 1, "image_id": i, "category_id": k, "bbox": box, "area": box[2] * box[3]}
+        for n, (i, k, *box) in enumerate(ROWS)
+    ]
+    categories = [{"id": k, "name": name, "frequency": "f"} for k, name in enumerate(NAMES)]
+    gt, dt = tmp_path / "gt.json", tmp_path / "dt.json"
+    gt.write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
+    rows = [{name: box[name] for name in ("image_id", "category_id", "bbox")} | {"score": 0.5} for box in boxes]
+    dt.write_text(json.dumps(rows))
+    outcome = score(ScoreRequest(dt, gt, "lvis", ["all"], region_judge=model, images=data_root))
+    assert outcome.metrics["region/margin"] == outcome.metrics["region/margin_true"]
+    assert outcome.metrics["region/objects"] == 5.0
+    assert any(note.startswith(f"region: diagnosis, judge {model.name}") for note in outcome.notes)
+    assert "srp/SRP" not in outcome.metrics  # no matrix was given
 
 
 def test_rotated_photos_are_turned_upright(model: Path, data_root: Path, ground_truth: GroundTruth) -> None:

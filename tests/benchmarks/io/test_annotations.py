@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from benchmarks.io import annotation_cache, read_ground_truth
 from benchmarks.io import annotations as reader
 from benchmarks.io.annotations import parse_ground_truth
-from metrics.types import Categories, DataError, GroundTruth, Ragged
+from metrics.types import Categories, DataError, GroundTruth, Ragged, Texts
 
 LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
 
@@ -52,6 +52,7 @@ def expected(document: dict[str, Any]) -> dict[str, Any]:
         "neg": lists[LISTS[0]],
         "not_exhaustive": lists[LISTS[1]],
         "federated": all(name in image for image in images for name in LISTS),
+        "image_files": [image.get("file_name") or image.get("coco_url", "") for image in images],
     }
 
 
@@ -59,6 +60,8 @@ def found(truth: GroundTruth) -> dict[str, Any]:
     categories = truth.categories
     plain = {field.name: getattr(truth, field.name) for field in fields(truth)}
     plain |= {name: [plain[name][i].tolist() for i in range(len(plain[name]))] for name in ("neg", "not_exhaustive")}
+    assert truth.image_files is not None
+    plain["image_files"] = [truth.image_files[i] for i in range(len(truth.image_files))]
     plain |= {"category_ids": categories.ids, "names": categories.names, "frequency": categories.frequency}
     plain |= {"synonyms": categories.synonyms, "image_count": categories.image_count}
     del plain["notes"], plain["categories"]
@@ -96,7 +99,9 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     some_category = st.sampled_from(category_ids) | ids
     images = []
     for image_id in image_ids:
-        image: dict[str, Any] = {"id": image_id, "file_name": draw(st.text(max_size=5))}
+        image: dict[str, Any] = {"id": image_id, "file_name": draw(st.text(max_size=5) | st.none())}
+        if draw(st.booleans()):
+            image["coco_url"] = draw(st.text(max_size=5))
         if draw(st.booleans()):
             image |= {"width": draw(st.integers(0, 2**31 - 1)), "height": draw(st.integers(0, 9))}
         if federated:
@@ -303,7 +308,7 @@ def cached_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def assert_same(a: Any, b: Any) -> None:
     for field in fields(a):
         x, y = getattr(a, field.name), getattr(b, field.name)
-        if isinstance(x, Ragged | Categories):
+        if isinstance(x, Ragged | Texts | Categories):
             assert_same(x, y)
         elif isinstance(x, np.ndarray):
             assert x.dtype == y.dtype

@@ -53,6 +53,7 @@ CASES = [
     (bad('"score": 0.5', '"scores": 0.5'), "record 2: field 'score' is missing"),
     (bad('"bbox": [1, 2, 3, 4], ', ""), "record 2: field 'bbox' is missing"),
     (f"[{GOOD}, {{}}]", "record 1: field 'image_id' is missing"),
+    (bad('"category_id": 2, ', ""), "record 2: field 'category_id' is missing"),
     *[
         (bad('"image_id": 1', f'"image_id": {value}'), f"record 2: field 'image_id' is {shown}, an integer (int64) is needed")
         for value, shown in [
