@@ -10,10 +10,10 @@ setup: $(STAMP)
 # uv is the only tool taken from outside the lock; the environment itself is pinned and hashed.
 $(STAMP): requirements.lock pyproject.toml
 	@command -v uv >/dev/null 2>&1 || $(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
-	@UV=$$(command -v uv || echo "$(PYTHON) -m uv"); \
+	@set -e; UV=$$(command -v uv || echo "$(PYTHON) -m uv"); \
 	test -x $(BIN)/python || $$UV venv --quiet --python $(PYTHON) $(VENV); \
-	$$UV pip sync --quiet --python $(BIN)/python requirements.lock; \
-	$$UV pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$$UV pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock; \
+	$$UV pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m benchmarks.warm
 	@touch $@
 
