@@ -35,6 +35,7 @@ ProtocolName = Annotated[
         "grounding-recall (phrases: R@1/5/10) or refcoco (expressions: acc@0.5).",
     ),
 ]
+ApProtocolName = Annotated[str, typer.Option("--protocol", "-p", help="lvis, lvis-fixed or coco.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, everything else on stderr.")]
 Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads; 0 = all processors. Results do not depend on it.")]
@@ -150,7 +151,7 @@ def compare(
     a: Annotated[Path, typer.Argument(help="Predictions of run A.")],
     b: Annotated[Path, typer.Argument(help="Predictions of run B.")],
     annotations: Annotations,
-    protocol: ProtocolName = "lvis",
+    protocol: ApProtocolName = "lvis",
     bootstrap: Annotated[int, typer.Option(min=2, help="Paired bootstrap resamples of the images.")] = 1000,
     seed: Seed = 0,
     per_class: Annotated[Path | None, typer.Option(help="Write the differences per class as CSV.")] = None,
