@@ -44,6 +44,33 @@ def test_unit_weights_give_the_point_estimate(name: str, seed: int) -> None:
     np.testing.assert_array_equal(samples.per_class_ap[1], evaluation.per_class_ap.astype(np.float32))
 
 
+@pytest.mark.parametrize("positives", [7, 29, 50, 100, 101, 200, 300])
+def test_recall_on_the_edge_of_a_threshold(positives: int) -> None:
+    """Recalls such as 29 / 100 meet thresholds that differ from them in the last bit or not at all."""
+    lists = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    boxes = [[20 * n, 0, 10, 10] for n in range(positives)]
+    annotations = {
+        "images": [{"id": 1, **lists}],
+        "categories": [{"id": 1, "name": "x", "frequency": "f"}],
+        "annotations": [
+            {"id": n + 1, "image_id": 1, "category_id": 1, "bbox": box, "area": 100} for n, box in enumerate(boxes)
+        ],
+    }
+    results = []
+    for n, box in enumerate(boxes):  # a miss after every hit: precision falls at each step
+        for y in (0, 500):
+            score = 1 - len(results) / (2 * positives)
+            results.append({"image_id": 1, "category_id": 1, "bbox": [box[0], y, 10, 10], "score": score})
+        assert len(results) == 2 * n + 2
+    gt = oracles.ground_truth(annotations)
+    evaluation = evaluate(gt, oracles.predictions(results), PROTOCOLS["lvis-fixed"], keep_records=True)
+    official = oracles.run_lvis(annotations, results, fixed=True).results["AP"]
+    assert evaluation.metrics["AP"] == official
+    for weight in (1, 2):
+        samples = bootstrap(gt, evaluation, np.full((1, 1), weight, np.uint8)).samples["AP"]
+        np.testing.assert_allclose(samples, official, rtol=0, atol=2e-15 if weight == 1 else 0.02)
+
+
 def _replicated(annotations: Json, results: list[Json], weights: npt.NDArray[np.uint8]) -> tuple[Json, list[Json]]:
     """The data set in which image i stands weights[i] times, replicas next to each other."""
     images: list[Json] = []

@@ -168,6 +168,30 @@ REPROS = {
         1.0,
         1.0,
     ),
+    "equal IoU, the later ground truth is taken and the earlier stays free": (
+        _gt({"bbox": [0, 0, 20, 10]}, {"bbox": [4, 0, 20, 10]}),
+        [_dt([2, 0, 20, 10], 0.9), _dt([0, 0, 20, 10], 0.8)],
+        0.7757425742574258,  # the first misses at IoU 0.85 and above: 7 x 1 + 3 x 0.2525
+        0.85,
+    ),
+    "IoU of exactly 0.5 beside another ground truth": (
+        _gt({"bbox": [0, 0, 10, 20]}, {"bbox": [0, 0, 10, 20]}),
+        [_dt([0, 0, 10, 10], 0.9), _dt([0, 0, 10, 10], 0.8)],
+        0.1,
+        0.1,
+    ),
+    "tie at the cap, first in the file is kept": (
+        _gt({"bbox": B}),
+        [_dt(B, 0.5), *(_dt(F, 0.5, category=3) for _ in range(300))],
+        1.0,
+        1.0,
+    ),
+    "tie at the cap, last in the file is dropped": (
+        _gt({"bbox": B}),
+        [*(_dt(F, 0.5, category=3) for _ in range(300)), _dt(B, 0.5)],
+        0.0,
+        0.0,
+    ),
     "minus zero ties with zero": (_gt({"bbox": B}), [_dt(F, -0.0), _dt(B, 0.0)], 0.5, 1.0),
 }
 
@@ -180,6 +204,14 @@ def test_small_repros(name: str) -> None:
     assert ours.metrics["AR@300"] == pytest.approx(ar, abs=1e-12)
     if not any(a["area"] == 0 or "ignore" in a for a in annotations["annotations"]):
         assert_equals_coco(annotations, results)
+
+
+@pytest.mark.parametrize("hit", [0, 10_000])
+def test_tie_at_the_cap_per_class(hit: int) -> None:
+    """Of 10,001 equal scores the last in the file goes."""
+    results = [_dt(B if row == hit else F, 0.5) for row in range(10_001)]
+    ours = assert_equals_lvis(_gt({"bbox": B}), results, "lvis-fixed")
+    assert ours.metrics["AR@-1"] == (1.0 if hit == 0 else 0.0)
 
 
 def test_capped_file_two_images() -> None:
