@@ -44,11 +44,13 @@ class Extra:
         notes: one-line remarks that belong beside them.
         shares: for statistics that are a sum over images divided by a sum over images, both per image: what the
             bootstrap needs.
+        context: what the numbers depend on; it must agree where two of them are compared.
     """
 
     metrics: Numbers
     notes: tuple[str, ...] = ()
     shares: dict[str, Share] = field(default_factory=dict)
+    context: dict[str, str] = field(default_factory=dict)
 
 
 def _pool(subject: Subject) -> Extra:
@@ -73,12 +75,18 @@ def _srp(subject: Subject) -> Extra:
 
     if subject.judge is None:
         raise DataError("--metric srp needs --judge FILE: build one with 'bench.py judge --annotations GT -o FILE'")
-    result = semantic_r_precision(subject.gt, subject.predictions, load_similarity(subject.judge))
-    scope = (
-        f"srp: scope '{result.scope}', judge {result.similarity_sha256[:12]}, generic label '{result.generic_label}'"
-    )
+    similarity = load_similarity(subject.judge)
+    result = semantic_r_precision(subject.gt, subject.predictions, similarity)
+    context = {
+        "scope": result.scope,
+        "judge": similarity.judge,
+        "template": similarity.template,
+        "weights_sha256": similarity.weights_sha256,
+        "content_sha256": result.similarity_sha256,
+    }
+    about = f"srp: {result.scope}, judge {similarity.judge}, best generic label {result.generic_label!r}"
     shares = {f"srp/{name}": (values, result.denominator) for name, values in result.numerators.items()}
-    return Extra(result.metrics, (scope, *(f"srp: {note}" for note in result.notes)), shares)
+    return Extra(result.metrics, (about, *(f"srp: {note}" for note in result.notes)), shares, context)
 
 
 def _region(subject: Subject) -> Extra:
@@ -90,9 +98,12 @@ def _region(subject: Subject) -> Extra:
     files = image_paths(subject.gt)
     embeddings = embed_regions(subject.gt, files, subject.images, subject.region_judge)
     result = region_text_margin(subject.gt, subject.predictions, embeddings)
-    about = f"region: {result.scope}, judge {embeddings.judge}, weights {embeddings.weights_sha256[:12]}"
+    about = f"region: {result.scope}, judge {embeddings.judge}, best generic label {result.generic_label!r}"
     unreadable = (f"region: image {image}: {reason}" for image, reason in embeddings.unreadable[:5])
-    return Extra(result.metrics, (about, *unreadable, *(f"region: {note}" for note in result.notes)))
+    notes = (about, *unreadable, *(f"region: {note}" for note in result.notes))
+    weights, template = embeddings.weights_sha256, embeddings.template
+    context = {"scope": result.scope, "judge": embeddings.judge, "template": template, "weights_sha256": weights}
+    return Extra(result.metrics, notes, context=context)
 
 
 def _phrases(subject: Subject) -> Extra:

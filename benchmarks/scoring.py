@@ -84,6 +84,7 @@ class Score:
         metrics: all statistics, flat; official ones first.
         sd: bootstrap standard deviation per statistic that has one.
         notes: one-line remarks.
+        context: per extra statistic, what its numbers depend on besides the protocol.
         seconds: wall time per stage.
     """
 
@@ -93,6 +94,7 @@ class Score:
     metrics: dict[str, float | None]
     sd: dict[str, float]
     notes: list[str]
+    context: dict[str, dict[str, str]]
     seconds: dict[str, float]
 
     @property
@@ -119,6 +121,7 @@ class Score:
                 "boxes": len(self.gt.ann_ids),
             },
             "predictions": {"file": str(self.request.predictions), "sha256": file_sha256(self.request.predictions)},
+            "context": self.context,
             "notes": self.notes,
         }
 
@@ -176,6 +179,7 @@ def score(request: ScoreRequest) -> Score:
         request.threshold,
     )
     shares: dict[str, Share] = {}
+    context: dict[str, dict[str, str]] = {}
     for name in extras:
         with clock(name):
             try:
@@ -185,6 +189,8 @@ def score(request: ScoreRequest) -> Score:
         metrics |= extra.metrics
         notes += extra.notes
         shares |= extra.shares
+        if extra.context:
+            context[name] = extra.context
     sd: dict[str, float] = {}
     if request.resamples:
         with clock(f"bootstrap x {request.resamples:,}"):
@@ -193,7 +199,7 @@ def score(request: ScoreRequest) -> Score:
             samples |= {name: bootstrap_ratio(weights, *share) for name, share in shares.items()}
         spreads = {name: standard_deviation(values) for name, values in samples.items()}
         sd = {name: spread for name, spread in spreads.items() if spread is not None and metrics[name] is not None}
-    return Score(request, gt, evaluation, metrics, sd, notes, clock.seconds)
+    return Score(request, gt, evaluation, metrics, sd, notes, context, clock.seconds)
 
 
 def _mapped(

@@ -11,7 +11,7 @@ from benchmarks.scoring import GroundingScore, Score
 from benchmarks.text import printable
 from metrics.comparison import Comparison, Difference
 from metrics.ladder import RUNGS
-from metrics.protocol import FREQUENCIES, PROTOCOLS
+from metrics.protocol import FREQUENCIES, Protocol
 
 _MEANING = {
     "AP": "all classes, IoU 0.50:0.95",
@@ -54,7 +54,7 @@ def score_table(score: Score) -> RenderableType:
         row = [name, _percent(value)]
         if score.ci95:
             row.append(_percent(1.96 * score.sd[name]) if name in score.sd else "")
-        table.add_row(*row, _meaning(name), style="bold" if name == "AP" else None)
+        table.add_row(*row, _meaning(name, score.evaluation.protocol), style="bold" if name == "AP" else None)
     parts: list[RenderableType] = [table]
     extras = {name: value for name, value in score.metrics.items() if name not in score.evaluation.metrics}
     ladder = {name: extras.pop(name) for name in list(extras) if name.startswith("ladder/")}
@@ -161,13 +161,14 @@ def _difference(difference: Difference) -> list[str]:
     ]
 
 
-def _meaning(name: str) -> str:
+def _meaning(name: str, protocol: Protocol) -> str:
     if name in _MEANING:
         return _MEANING[name]
     kind, limit = name.split("@")
-    most = "no cap" if limit == "-1" else f"{limit} detections per image"
-    if limit != "-1" and limit not in {str(PROTOCOLS["lvis"].image_cap)}:
-        most += " and class"
+    if protocol.class_cap:
+        most = f"{protocol.class_cap:,} detections per class"
+    else:
+        most = f"{limit} detections per image" + ("" if protocol.federated else " and class")
     return f"recall, {most}{_AREA_OF_RECALL[kind]}"
 
 

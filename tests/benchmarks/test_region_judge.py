@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.judge import model_sha256
 from benchmarks.region_judge import embed_regions
 from benchmarks.scoring import ScoreRequest, score
 from metrics.region_text import RegionEmbeddings, region_text_margin
@@ -150,6 +151,7 @@ def test_score_of_files(model: Path, data_root: Path, tmp_path: Path) -> None:
     assert outcome.metrics["region/margin"] == outcome.metrics["region/margin_true"]
     assert outcome.metrics["region/objects"] == 5.0
     assert any(note.startswith(f"region: diagnosis, judge {model.name}") for note in outcome.notes)
+    assert outcome.as_json()["context"]["region"]["weights_sha256"] == model_sha256(model)
     assert "srp/SRP" not in outcome.metrics  # no matrix was given
 
 

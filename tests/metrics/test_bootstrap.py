@@ -47,7 +47,7 @@ def test_unit_weights_give_the_point_estimate(name: str, seed: int) -> None:
 @pytest.mark.parametrize("positives", [7, 29, 50, 100, 101, 200, 300])
 def test_recall_on_the_edge_of_a_threshold(positives: int) -> None:
     """Recalls such as 29 / 100 meet thresholds that differ from them in the last bit or not at all."""
-    lists = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    lists: dict[str, list[int]] = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
     boxes = [[20 * n, 0, 10, 10] for n in range(positives)]
     annotations = {
         "images": [{"id": 1, **lists}],
@@ -56,7 +56,7 @@ def test_recall_on_the_edge_of_a_threshold(positives: int) -> None:
             {"id": n + 1, "image_id": 1, "category_id": 1, "bbox": box, "area": 100} for n, box in enumerate(boxes)
         ],
     }
-    results = []
+    results: list[dict[str, object]] = []
     for n, box in enumerate(boxes):  # a miss after every hit: precision falls at each step
         for y in (0, 500):
             score = 1 - len(results) / (2 * positives)
