@@ -37,8 +37,8 @@ ProtocolName = Annotated[
 ]
 ApProtocolName = Annotated[str, typer.Option("--protocol", "-p", help="lvis, lvis-fixed or coco.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, everything else on stderr.")]
-Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.")]
-Threads = Annotated[int, typer.Option(min=0, help="Threads; 0 = all processors. Results do not depend on it.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")]
+Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads; 0 = all processors. Results do not depend on it.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show a traceback with an error.")]
 
 _UNCERTAINTY = (
@@ -70,7 +70,9 @@ def score(
             "phrases, region, all.",
         ),
     ] = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the images; 0 = none.")] = 0,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Bootstrap resamples of the images; 0 = none.")
+    ] = 0,
     seed: Seed = 0,
     judge: Annotated[Path | None, typer.Option(help="Similarity matrix for srp, made by 'bench.py judge'.")] = None,
     tables: Annotated[
@@ -152,7 +154,9 @@ def compare(
     b: Annotated[Path, typer.Argument(help="Predictions of run B.")],
     annotations: Annotations,
     protocol: ApProtocolName = "lvis",
-    bootstrap: Annotated[int, typer.Option(min=2, help="Paired bootstrap resamples of the images.")] = 1000,
+    bootstrap: Annotated[
+        int, typer.Option(min=2, max=100_000, help="Paired bootstrap resamples of the images.")
+    ] = 1000,
     seed: Seed = 0,
     per_class: Annotated[Path | None, typer.Option(help="Write the differences per class as CSV.")] = None,
     threads: Threads = 0,

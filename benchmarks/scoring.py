@@ -290,12 +290,12 @@ class GroundingScore:
 def score_grounding(predictions: Path, annotations: Path, protocol: str) -> GroundingScore:
     """Recall@k of phrases (``grounding-recall``) or accuracy of referring expressions (``refcoco``).
 
-    Annotations named ``.json`` are MDETR's documents, others the suite's own JSON Lines (``benchmarks.io_grounding``).
+    Annotations named ``.json`` are MDETR's documents, others the suite's own JSON Lines (``benchmarks.io.grounding``).
 
     Raises:
         DataError: bad input; one line.
     """
-    from benchmarks.io_grounding import read_mdetr_expressions, read_mdetr_phrases, read_predictions, read_truth
+    from benchmarks.io.grounding import read_mdetr_expressions, read_mdetr_phrases, read_predictions, read_truth
     from metrics.grounding import evaluate_grounding
 
     if annotations.suffix.lower() != ".json":

@@ -48,7 +48,7 @@ class GroundingTruth:
 
     def __post_init__(self) -> None:
         n = len(self.phrase_ids)
-        if np.any(np.diff(self.phrase_ids) <= 0):
+        if np.any(self.phrase_ids[1:] <= self.phrase_ids[:-1]):  # a difference could overflow
             raise DataError("GroundingTruth: phrase_ids must be strictly increasing")
         if len(self.image_id) != n or len(self.types) != n:
             raise DataError(f"GroundingTruth: image_id and types need one row per phrase ({n})")

@@ -9,7 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks.perf import scoring
+from benchmarks.extras import EXTRAS
+from benchmarks.perf import extras, scoring
 from benchmarks.perf.child import Run
 from benchmarks.perf.datasets import synthetic_set
 from benchmarks.perf.peers import CONTESTANTS, OURS
@@ -116,3 +117,15 @@ def test_runs_that_disagree_with_themselves_are_refused() -> None:
     twice = timing(OURS, "columns", RESULT, replace(RESULT, metrics={"AP": 0.4}))
     with pytest.raises(RuntimeError, match="different statistics"):
         _ = twice.metrics
+
+
+def test_every_extra_statistic_is_timed(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(extras.main)
+    arguments = ["--images", "20", "--repeats", "1", "--work", str(tmp_path), "--out", str(tmp_path / "out.md")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    (rows,) = markdown_tables((tmp_path / "out.md").read_text()).values()
+    timed = {name.split(",")[0] for name in rows} - {"statistic"}
+    assert timed == set(EXTRAS) - {"region"} | {"grounding"}
+    assert all(float(cells[0]) >= 0 for name, cells in rows.items() if name != "statistic")

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks import io_grounding
-from benchmarks.io_grounding import read_mdetr_expressions, read_mdetr_phrases, read_predictions, read_truth
+from benchmarks.io import grounding as files
+from benchmarks.io.grounding import read_mdetr_expressions, read_mdetr_phrases, read_predictions, read_truth
 from metrics.grounding import evaluate_grounding
 from metrics.types import DataError
 
@@ -224,7 +224,7 @@ def test_files_of_another_kind(tmp_path: Path, content: bytes, message: str) -> 
 
 
 def test_an_endless_line_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(io_grounding, "MAX_RECORD_BYTES", 100)
+    monkeypatch.setattr(files, "MAX_RECORD_BYTES", 100)
     path = tmp_path / "file.jsonl"
     line = json.dumps(PREDICTIONS[1]).encode()
     path.write_bytes(line + b"\n" + b" " * (101 - len(line)) + line)
@@ -377,7 +377,7 @@ def test_hostile_documents_cost_no_more_than_their_size(tmp_path: Path, monkeypa
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 4 * len(content)
-    monkeypatch.setattr(io_grounding, "MAX_RECORD_BYTES", 100)
+    monkeypatch.setattr(files, "MAX_RECORD_BYTES", 100)
     path.write_bytes(b'{"images": [{"id": 1}, {"caption": "' + b"a" * 100 + b'"}]}')
     with pytest.raises(DataError, match=r"images\[0\]: caption: Field required"):
         read_mdetr_expressions(path)
@@ -388,18 +388,18 @@ def test_hostile_documents_cost_no_more_than_their_size(tmp_path: Path, monkeypa
 
 def test_captions_over_the_limit_are_refused(document: Callable[[Any], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = document(PHRASES)
-    monkeypatch.setattr(io_grounding, "MAX_CAPTION_PAIRS", 9)
+    monkeypatch.setattr(files, "MAX_CAPTION_PAIRS", 9)
     assert len(read_mdetr_phrases(path)) == 4
-    monkeypatch.setattr(io_grounding, "MAX_CAPTION_PAIRS", 8)
+    monkeypatch.setattr(files, "MAX_CAPTION_PAIRS", 8)
     with pytest.raises(DataError, match=r"images\[0\]: more than 8 pairs"):
         read_mdetr_phrases(path)
 
 
 def test_documents_over_the_limit_are_refused(document: Callable[[Any], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = document(EXPRESSIONS)
-    monkeypatch.setattr(io_grounding, "MAX_DOCUMENT_BYTES", path.stat().st_size)
+    monkeypatch.setattr(files, "MAX_DOCUMENT_BYTES", path.stat().st_size)
     assert len(read_mdetr_expressions(path)) == 3
-    monkeypatch.setattr(io_grounding, "MAX_DOCUMENT_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(files, "MAX_DOCUMENT_BYTES", path.stat().st_size - 1)
     with pytest.raises(DataError, match="larger than"):
         read_mdetr_expressions(path)
 
