@@ -185,7 +185,7 @@ def score(request: ScoreRequest) -> Score:
             try:
                 extra = EXTRAS[name](subject)
             except DataError as error:
-                raise DataError(f"{request.predictions}: {name}: {error}") from None
+                raise DataError(f"--metric {name}: {request.predictions}: {error}") from None
         metrics |= extra.metrics
         notes += extra.notes
         shares |= extra.shares

@@ -42,7 +42,10 @@ class VocabularyTables:
     lvis-api's ``coco_to_synset.json`` (``{name: {"coco_cat_id": 15, "synset": "bench.n.01", …}}``).
     """
 
-    def __init__(self, tables: _Tables | None = None, coco: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, source: str = "annotations", tables: _Tables | None = None, coco: dict[str, Any] | None = None
+    ) -> None:
+        self._source = source
         self._tables = tables or _Tables()
         self._coco = coco
 
@@ -62,7 +65,7 @@ class VocabularyTables:
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
         try:
-            return VocabularyTables(_Tables.model_validate_json(text))
+            return VocabularyTables(str(path), _Tables.model_validate_json(text))
         except ValidationError as error:
             first = error.errors()[0]
             if b'"coco_cat_id"' not in text:
@@ -73,7 +76,7 @@ class VocabularyTables:
         except ValidationError as error:
             first = error.errors()[0]
             raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        return VocabularyTables(coco={name: row.model_dump() for name, row in table.items()})
+        return VocabularyTables(str(path), coco={name: row.model_dump() for name, row in table.items()})
 
     @property
     def hypernyms(self) -> dict[str, list[str]] | None:
@@ -81,12 +84,19 @@ class VocabularyTables:
         return self._tables.hypernyms
 
     def hierarchy(self, categories: Categories) -> Hierarchy:
-        """Rungs of the granularity ladder: the annotation file's own fields, tables taking precedence."""
+        """Rungs of the granularity ladder: the annotation file's own fields, tables taking precedence.
+
+        Raises:
+            DataError: a table misses a class, or the rungs are not nested; names the file at fault.
+        """
         from metrics.hierarchy import Hierarchy, coco_synsets
 
-        synset = self._tables.synset if self._coco is None else coco_synsets(categories, self._coco)
         tables = self._tables
-        return Hierarchy.build(categories, synset=synset, basic=tables.basic, supercategory=tables.supercategory)
+        try:
+            synset = tables.synset if self._coco is None else coco_synsets(categories, self._coco)
+            return Hierarchy.build(categories, synset=synset, basic=tables.basic, supercategory=tables.supercategory)
+        except DataError as error:
+            raise DataError(f"{self._source}: {error}") from None
 
     def siblings(self, categories: Categories) -> npt.NDArray[np.int32] | None:
         """Group of every class for hard negatives: supercategory, else basic-level name; None without either."""
