@@ -74,7 +74,6 @@ def write_arrays(path: Path, evaluation: Evaluation) -> None:
     """
     if path.suffix != ".npz":
         raise DataError(f"{path}: name the file .npz")
-    _check_folder(path)
     with atomic_write(path) as file:
         np.savez(file, precision=evaluation.precision, recall=evaluation.recall, **evaluation.axes())
 
@@ -95,15 +94,9 @@ def _number(value: float) -> float | None:
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
-    _check_folder(path)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())
-
-
-def _check_folder(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise DataError(f"{path}: the folder {path.parent} does not exist: create it first")

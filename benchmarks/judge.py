@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.io.files import atomic_write
 from metrics.semantic import SimilarityMatrix
 from metrics.types import DataError
 
@@ -152,7 +153,7 @@ def save_similarity(path: Path, similarity: SimilarityMatrix) -> None:
         "content_sha256": similarity.content_sha256,
     }
     # an open file, because numpy appends .npz to a name that lacks it
-    with path.open("wb") as stream:
+    with atomic_write(path) as stream:
         np.savez(
             stream,
             meta=np.frombuffer(json.dumps(meta).encode(), np.uint8),

@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from benchmarks.io.files import atomic_write
 from metrics.evaluate import Evaluation
 from metrics.protocol import FREQUENCIES, IOU_THRESHOLDS, RECALL_THRESHOLDS
 from metrics.types import DataError, GroundTruth
@@ -33,11 +34,10 @@ def write_plots(folder: Path, gt: GroundTruth, evaluation: Evaluation) -> list[P
         figures["ap_vs_frequency.png"] = _ap_against_frequency(gt, evaluation)
     paths = []
     for name, figure in figures.items():
-        temporary, path = folder / f".{name}.tmp.png", folder / name
         FigureCanvasAgg(figure)
-        figure.savefig(temporary, metadata={"Software": None})  # no version in it: same data, same bytes
-        temporary.replace(path)
-        paths.append(path)
+        with atomic_write(folder / name) as file:
+            figure.savefig(file, format="png", metadata={"Software": None})  # no version in it: same data, same bytes
+        paths.append(folder / name)
     return paths
 
 

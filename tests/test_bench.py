@@ -119,8 +119,15 @@ def test_plots(files: tuple[Path, Path], tmp_path: Path) -> None:
     assert bench("score", dt, "-a", gt, "--plots", tmp_path / "plots").returncode == 0
     names = sorted(path.name for path in (tmp_path / "plots").iterdir())
     assert names == ["ap_vs_frequency.png", "pr_curves.png"]
-    for name in names:
-        assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
+    pictures = {name: (tmp_path / "plots" / name).read_bytes() for name in names}
+    assert all(data.startswith(b"\x89PNG") for data in pictures.values())
+    # the pictures show the scores: worse detections give others, the same ones the same bytes
+    worse = [{**row, "bbox": [row["bbox"][0] + 9, *row["bbox"][1:]]} for row in json.loads(dt.read_text())]
+    (tmp_path / "worse.json").write_text(json.dumps(worse))
+    for predictions, same in ((dt, True), (tmp_path / "worse.json", False)):
+        assert bench("score", predictions, "-a", gt, "--plots", tmp_path / "plots").returncode == 0
+        for name, before in pictures.items():
+            assert ((tmp_path / "plots" / name).read_bytes() == before) is same
 
 
 def test_bootstrap_and_extras(files: tuple[Path, Path]) -> None:
@@ -285,3 +292,15 @@ def test_scoring_imports_no_framework(files: tuple[Path, Path]) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == "[]"
+
+
+def test_two_at_once_write_whole_files(files: tuple[Path, Path], tmp_path: Path) -> None:
+    gt, dt = files
+    outputs = ("--plots", tmp_path / "plots", "--per-class", tmp_path / "ap.csv", "--arrays", tmp_path / "a.npz")
+    command = [sys.executable, ROOT / "bench.py", "score", dt, "-a", gt, *outputs]
+    runs = [subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(4)]
+    assert [(run.wait(timeout=120), run.stderr.read() if run.stderr else b"") for run in runs] == [(0, b"")] * 4
+    left = {path.name for path in [*tmp_path.iterdir(), *(tmp_path / "plots").iterdir()]}
+    assert left == {"plots", "ap.csv", "a.npz", "ap_vs_frequency.png", "pr_curves.png"}
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["precision"].shape[2] == 12

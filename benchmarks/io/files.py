@@ -80,7 +80,13 @@ def _sha256(path: Path, inode: int, size: int, mtime_ns: int) -> str:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under its name, whole, when the block ends without an exception."""
+    """A binary file that appears under its name, whole, when the block ends without an exception.
+
+    Raises:
+        DataError: the folder of the file does not exist.
+    """
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: the folder {path.parent} does not exist: create it first")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
