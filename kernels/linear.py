@@ -1,0 +1,65 @@
+"""Linear layers: bias and activation in the same pass as the matrix product."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from kernels.binding import cpu_op
+from kernels.runtime import jittor
+
+jt = jittor()
+
+Activation = Literal["none", "relu", "gelu"]
+_CODES = {"none": 0, "relu": 1, "gelu": 2}
+_FILES = ("gemm.h", "vector_math.h", "linear.cc")
+
+
+def linear(x: Any, weight: Any, bias: Any, activation: Activation = "none") -> Any:
+    """``activation(x @ weight.T + bias)``.
+
+    Args:
+        x: (..., I).
+        weight: (O, I).
+        bias: (O,).
+        activation: ``gelu`` is the exact one (erf).
+
+    Returns:
+        (..., O).
+    """
+    if jt.flags.use_cuda:
+        return _composed(x, weight, bias, activation)
+    rows = x.reshape(-1, x.shape[-1])
+    return _Linear.apply(rows, weight, bias, activation).reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _composed(x: Any, weight: Any, bias: Any, activation: Activation) -> Any:
+    y = jt.nn.linear(x, weight, bias)
+    return {"none": lambda v: v, "relu": jt.nn.relu, "gelu": jt.nn.gelu}[activation](y)
+
+
+class _Linear(jt.Function):  # type: ignore[misc]
+    """Rows (N, I) to (N, O); the backward pass computes the product before the activation once more."""
+
+    def execute(self, x: Any, weight: Any, bias: Any, activation: Activation) -> Any:
+        self.saved = (x, weight, bias)
+        self.code = {"activation": float(_CODES[activation])}
+        (out,) = cpu_op(
+            [(x.shape[0], weight.shape[0])],
+            [x, weight, bias],
+            _FILES,
+            'ovd::linear_forward(in0_p, in1_p, in2_p, out0_p, in0_shape0, in1_shape1, in1_shape0, (int)data["activation"]);',
+            self.code,
+        )
+        return out
+
+    def grad(self, grad: Any) -> tuple[Any, Any, Any, None]:
+        x, weight, bias = self.saved
+        dx, dw, db = cpu_op(
+            [x.shape, weight.shape, bias.shape],
+            [x, weight, bias, grad],
+            _FILES,
+            "ovd::linear_backward(in0_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p, in0_shape0, in1_shape1, "
+            'in1_shape0, (int)data["activation"]);',
+            self.code,
+        )
+        return dx, dw, db, None
