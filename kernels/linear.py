@@ -20,7 +20,7 @@ def linear(x: Any, weight: Any, bias: Any, activation: Activation = "none") -> A
     Args:
         x: (..., I).
         weight: (O, I).
-        bias: (O,).
+        bias: (O,) or None.
         activation: ``gelu`` is the exact one (erf).
 
     Returns:
@@ -28,6 +28,8 @@ def linear(x: Any, weight: Any, bias: Any, activation: Activation = "none") -> A
     """
     if jt.flags.use_cuda:
         return _composed(x, weight, bias, activation)
+    if bias is None:
+        bias = jt.zeros(weight.shape[0], weight.dtype)
     rows = x.reshape(-1, x.shape[-1])
     return _Linear.apply(rows, weight, bias, activation).reshape(*x.shape[:-1], weight.shape[0])
 
