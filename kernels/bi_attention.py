@@ -1,0 +1,54 @@
+"""Attention in both directions between an image and captions: the fusion block of Grounding DINO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kernels.runtime import jittor
+
+jt = jittor()
+
+
+def bi_attention(
+    image: Any, keys: Any, key_bias: Any, values: Any, image_padding: Any = None, text_padding: Any = None
+) -> tuple[Any, Any]:
+    """Image rows attend to text and text to image rows, with one set of logits for both.
+
+    With ``logits[b, h, n, t] = image[b, n] . keys[b, h, t] + key_bias[b, h, t]``:
+
+    * ``image_out[b, n]`` is the sum over heads of ``softmax over t (logits) @ values``, without padded text;
+    * ``context[b, h, t]`` is ``softmax over n (logits) @ image``, without padded image rows.
+
+    The linear layers of the image side are folded into ``keys`` and ``values`` by the caller, and the last one into
+    what it does with ``context``. GroundingDINO (models/GroundingDINO/fuse_modules.py, BiMultiHeadAttention) also
+    subtracts the maximum of all logits and clamps them to +-50000; a softmax is changed by neither unless the logits of
+    an image are more than 50000 apart.
+
+    Args:
+        image: (B or 1, N, d); one image serves all captions.
+        keys: (B, h, T, d).
+        key_bias: (B, h, T).
+        values: (B, h, T, d).
+        image_padding: (B or 1, N) as image, bool, True is padding; None is none.
+        text_padding: (B, T) bool.
+
+    Returns:
+        ``image_out`` (B, N, d), of padded rows too, and ``context`` (B, h, T, d), of padded text too. A caption or an
+        image that is all padding gives NaN.
+    """
+    return _composed(image, keys, key_bias, values, image_padding, text_padding)
+
+
+def _composed(
+    image: Any, keys: Any, key_bias: Any, values: Any, image_padding: Any, text_padding: Any
+) -> tuple[Any, Any]:
+    batch, heads, tokens, depth = keys.shape
+    flat = keys.reshape(batch, heads * tokens, depth)
+    logits = jt.matmul(image, flat.transpose(1, 2)) + key_bias.reshape(batch, 1, heads * tokens)
+    rows = logits.reshape(batch, -1, heads, tokens)
+    if text_padding is not None:
+        rows = rows.masked_fill(text_padding.reshape(batch, 1, 1, tokens), float("-inf"))
+    image_out = jt.matmul(jt.nn.softmax(rows, dim=-1).reshape(logits.shape), values.reshape(flat.shape))
+    columns = logits if image_padding is None else logits.masked_fill(image_padding.unsqueeze(-1), float("-inf"))
+    context = jt.matmul(jt.nn.softmax(columns, dim=1).transpose(1, 2), image)
+    return image_out, context.reshape(keys.shape)
