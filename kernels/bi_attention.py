@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernels.binding import cpu_op
 from kernels.runtime import jittor
 
 jt = jittor()
+
+_FILES = ("gemm.h", "vector_math.h", "bi_attention.cc")
+_SIZES = "{in0_shape0, in0_shape1, in1_shape0, in1_shape1, in1_shape2, in1_shape3}"
 
 
 def bi_attention(
@@ -36,7 +40,14 @@ def bi_attention(
         ``image_out`` (B, N, d), of padded rows too, and ``context`` (B, h, T, d), of padded text too. A caption or an
         image that is all padding gives NaN.
     """
-    return _composed(image, keys, key_bias, values, image_padding, text_padding)
+    if jt.flags.use_cuda:
+        return _composed(image, keys, key_bias, values, image_padding, text_padding)
+    if image_padding is None:
+        image_padding = jt.zeros(image.shape[:2], dtype="bool")
+    if text_padding is None:
+        text_padding = jt.zeros((keys.shape[0], keys.shape[2]), dtype="bool")
+    image_out, context = _BiAttention.apply(image, keys, key_bias, values, image_padding, text_padding)
+    return image_out, context
 
 
 def _composed(
@@ -52,3 +63,34 @@ def _composed(
     columns = logits if image_padding is None else logits.masked_fill(image_padding.unsqueeze(-1), float("-inf"))
     context = jt.matmul(jt.nn.softmax(columns, dim=1).transpose(1, 2), image)
     return image_out, context.reshape(keys.shape)
+
+
+class _BiAttention(jt.Function):  # type: ignore[misc]
+    """Never holds the logits; the backward pass computes them once more, block by block."""
+
+    def execute(self, *inputs: Any) -> tuple[Any, Any]:
+        image, keys, key_bias = inputs[:3]
+        image_out, context, lse = cpu_op(
+            [(keys.shape[0], *image.shape[1:]), keys.shape, key_bias.shape],
+            inputs,
+            _FILES,
+            "ovd::bi_attention_forward(in0_p, in1_p, in2_p, in3_p, in4_p, in5_p, out0_p, out1_p, out2_p, "
+            f"ovd::BiSizes{_SIZES});",
+        )
+        self.saved = (*inputs, context, lse)
+        return image_out, context
+
+    def grad(self, grad_image: Any, grad_context: Any) -> tuple[Any, ...]:
+        image, keys, key_bias, values, _, _, context, _ = self.saved
+        if grad_image is None:
+            grad_image = jt.zeros((keys.shape[0], *image.shape[1:]), dtype=image.dtype)
+        if grad_context is None:
+            grad_context = jt.zeros_like(context)
+        grads = cpu_op(
+            [image.shape, keys.shape, key_bias.shape, values.shape],
+            [*self.saved, grad_image, grad_context],
+            _FILES,
+            "ovd::bi_attention_backward(in0_p, in1_p, in2_p, in3_p, in4_p, in5_p, in6_p, in7_p, in8_p, in9_p, out0_p, "
+            f"out1_p, out2_p, out3_p, ovd::BiSizes{_SIZES});",
+        )
+        return (*grads, None, None)
