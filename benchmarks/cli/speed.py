@@ -1,0 +1,138 @@
+"""``speed``: how fast, how large."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
+from benchmarks.cli.running import Detectors, Device, DtypeName, Prompts, Quiet, RunSeed, Weights
+from benchmarks.text import printable
+from metrics.types import DataError
+
+if TYPE_CHECKING:
+    from benchmarks.speed.request import SpeedRequest
+
+
+def speed(
+    detector: Detectors,
+    benchmark: Annotated[
+        str | None,
+        typer.Option("--benchmark", "-b", help="Name, or annotation file: its first images.", show_default=False),
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="One image file.", show_default="a synthetic image, 1066 x 800")
+    ] = None,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            help="Number of classes to make up, benchmark or annotation file, or .txt with a class per line.",
+            show_default="the benchmark's, else 80",
+        ),
+    ] = None,
+    prompts: Prompts = "names",
+    batch: Annotated[str, typer.Option(help="Images per call, comma-separated.")] = "1,8",
+    warmup: Annotated[int, typer.Option(min=0, help="Calls before the timed ones.")] = 5,
+    iters: Annotated[int, typer.Option(min=1, help="Timed calls.")] = 20,
+    device: Device = "auto",
+    dtype: DtypeName = "float32",
+    weights: Weights = None,
+    seed: RunSeed = 0,
+    data_root: DataRoot = Path("data"),
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.", show_default="none")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure latency, images per second, memory, parameters and operations; each detector in a process of its own."""
+    from benchmarks.speed.command import failed, measure_all
+    from benchmarks.speed.inputs import gather
+    from benchmarks.speed.record import Measured, write_report
+    from benchmarks.speed.show import report_table
+
+    if out is not None and not out.parent.is_dir():
+        raise DataError(f"{out}: the folder {out.parent} does not exist: create it first")
+    sizes = _sizes(batch)
+    inputs = gather(benchmark, image, vocabulary, data_root, max(sizes))
+    requests = _requests(
+        detector,
+        weights,
+        prompts,
+        vocabulary=inputs.vocabulary,
+        batches=sizes,
+        warm_up=warmup,
+        iterations=iters,
+        device=device,
+        dtype=dtype,
+        seed=seed,
+    )
+    errors = Console(stderr=True)
+
+    def tell(line: str) -> None:
+        if not quiet:
+            errors.print(printable(line), style="dim", markup=False, highlight=False)
+
+    report, interrupted = measure_all(requests, inputs, shlex.join(["bench.py", *sys.argv[1:]]), tell, verbose=verbose)
+    if out is not None:
+        write_report(out, report)
+    if as_json:
+        print_json(report.model_dump(mode="json", by_alias=True))
+    (errors if as_json else console(False)).print(report_table(report))
+    if interrupted:
+        raise typer.Exit(130)
+    if failed(report):
+        raise typer.Exit(3 if any(isinstance(one, Measured) for one in report.detectors) else 1)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """Batch sizes of a list such as ``1,8``."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise DataError(f"--batch {text!r:.60}: whole numbers from 1, comma-separated, are needed")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def _requests(detectors: list[str], weights: str | None, prompts: str, **parts: object) -> list[SpeedRequest]:
+    """One request per detector, paths absolute.
+
+    Raises:
+        DataError: options that do not go together, or an illegal one.
+    """
+    from pydantic import ValidationError
+
+    from benchmarks.io.documents import first_problem
+    from benchmarks.prompt_files import read_plan
+    from benchmarks.speed.request import SpeedRequest
+
+    names = list(dict.fromkeys(word.strip() for entry in detectors for word in entry.split(",") if word.strip()))
+    if not names:
+        raise DataError("--detector names none: 'bench.py list' shows them")
+    if weights is not None and len(names) > 1:
+        raise DataError("--weights goes with one --detector")
+    if weights is not None and Path(weights).exists():
+        weights = str(Path(weights).resolve())
+    parts |= {"plan": read_plan(prompts), "weights": weights}
+    try:
+        return [
+            SpeedRequest.model_validate({"detector": str(Path(n).resolve()) if ".py:" in n else n, **parts})
+            for n in names
+        ]
+    except ValidationError as error:
+        raise DataError(first_problem(error)) from None
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        epilog="Examples:\n\n"
+        "  bench.py speed -d owl-nano\n\n"
+        "  bench.py speed -d grounding-dino-tiny-hf,owlv2-base-patch16 --vocabulary 1203 --batch 1 --iters 10\n\n"
+        "  bench.py speed -d my_detector.py:Mine -b lvis-minival --json --out speed.json\n\n"
+        "Exit codes: 0 done, 1 error, 2 usage, 3 some detectors or batch sizes failed, 130 interrupted. "
+        "A detector that did not have the machine for itself is measured all the same; the result says so and by whom."
+    )(speed)

@@ -1,0 +1,180 @@
+"""Measures one detector in this process, which should hold nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from benchmarks.runner.describe import detector_info
+from benchmarks.runner.errors import one_line
+from benchmarks.runner.loading import choose_device, seed_everything
+from benchmarks.runner.memory import free_memory, is_out_of_memory
+from benchmarks.speed import gpus
+from benchmarks.speed.clock import seconds_of, summarize
+from benchmarks.speed.device import Device
+from benchmarks.speed.exclusive import GpuEvidence, judge
+from benchmarks.speed.flops import count_flops
+from benchmarks.speed.inputs import batches
+from benchmarks.speed.memory import peak_resident_bytes, resident_bytes, restart_peak
+from benchmarks.speed.record import Batch, Busy, Flops, Measured, Memory, Start
+from benchmarks.speed.request import SpeedRequest
+from benchmarks.speed.watch import Watch
+from benchmarks.store.environment import describe_environment
+from detectors.interface import Detector, DetectorSettings
+from detectors.registry import find_card, load_detector
+from detectors.types import Detections, DetectorError, Image
+
+
+def measure(request: SpeedRequest, images: Sequence[Image], tell: Callable[[str], None]) -> Measured:
+    """Load the detector and measure it, batch size after batch size, smallest first.
+
+    A batch size that does not fit into memory is recorded as such; larger ones are not tried.
+
+    Args:
+        request: what to measure.
+        images: that take turns.
+        tell: gets a few words at each stage.
+
+    Raises:
+        DetectorError: the detector cannot be loaded, or breaks its contract.
+    """
+    device = Device(choose_device(request.device, find_card(request.detector).framework))
+    tell("looking at the machine")
+    gpu_before = gpus.look() if device.is_gpu else None
+    with Watch() as idle:
+        time.sleep(request.idle_seconds)
+    session = _Session(request, images, device)
+    tell("loading")
+    session.start()
+    for batch in sorted(set(request.batches)):
+        if all(done.problem is None for done in session.batches):
+            tell(f"batch of {batch}")
+            session.time_batch(batch)
+    gpu_evidence = None
+    if device.is_gpu:
+        gpu_evidence = GpuEvidence(gpu_before, gpus.look(), device.uuid(), os.getpid())
+    tell("counting operations")
+    flops, notes = session.flops()
+    env = describe_environment()
+    info = detector_info(session.detector.card, request.detector)
+    torch = sys.modules.get("torch") if info.framework == "torch" else None
+    model = (device.model() or ", ".join(env.gpus)) if device.is_gpu else env.cpu
+    return Measured(
+        detector=info,
+        device=device.name,
+        device_name=model,
+        dtype=request.dtype,
+        threads=None if torch is None else torch.get_num_threads(),
+        start=session.begun,
+        batches=session.batches,
+        memory=session.memory(),
+        flops=flops,
+        machine=judge(idle.busy, session.watched(), env.cores, gpu_evidence),
+        notes=notes,
+    )
+
+
+class _Session:
+    """A detector on its way through the measurement.
+
+    Attributes:
+        detector: once it is loaded.
+        begun: how that went.
+        batches: what was timed so far.
+    """
+
+    detector: Detector
+    begun: Start
+
+    def __init__(self, request: SpeedRequest, images: Sequence[Image], device: Device) -> None:
+        self.batches: list[Batch] = []
+        self._request, self._images, self._device = request, images, device
+        self._before_load = resident_bytes()
+        self._loaded = 0
+        self._peaks: list[int] = []
+        self._gpu_peaks: list[int | None] = []
+
+    def start(self) -> None:
+        """Load, set the vocabulary, detect once."""
+        request, device = self._request, self._device
+        settings = DetectorSettings(weights=request.weights, device=device.name, dtype=request.dtype)
+        seed_everything(request.seed)
+        with Watch() as watch:
+            load = seconds_of(lambda: setattr(self, "detector", load_detector(request.detector, settings)), device)
+            text = seconds_of(lambda: self.detector.set_vocabulary(request.vocabulary, request.plan), device)
+            self._loaded = resident_bytes()
+            first = self._seconds(batches(self._images, 1, 1)[0])
+        self.begun = Start(
+            load_seconds=load,
+            vocabulary_seconds=text,
+            first_detection_seconds=first,
+            total_seconds=load + text + first,
+            busy=watch.busy,
+        )
+        self._note_peaks()
+
+    def time_batch(self, batch: int) -> None:
+        """Warm up, then time calls with so many images; want of memory becomes a problem of this batch size."""
+        request = self._request
+        calls = batches(self._images, batch, request.warm_up + request.iterations)
+        restarted = restart_peak()
+        self._device.restart_peak()
+        timing, busy, problem = None, None, None
+        try:
+            warm_up = [self._seconds(call) for call in calls[: request.warm_up]]
+            with Watch() as watch:
+                seconds = [self._seconds(call) for call in calls[request.warm_up :]]
+            timing, busy = summarize(warm_up, seconds, batch), watch.busy
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = f"memory ran out: {one_line(error)}"
+        if problem is not None:
+            free_memory()  # only now: the error, and with it the frames that hold the tensors, is gone
+        self._note_peaks()
+        self.batches.append(
+            Batch(
+                batch=batch,
+                timing=timing,
+                peak_memory_bytes=self._peaks[-1] if restarted else None,
+                peak_gpu_bytes=self._gpu_peaks[-1],
+                busy=busy,
+                problem=problem,
+            )
+        )
+
+    def flops(self) -> tuple[Flops | None, list[str]]:
+        """Operations of one image, or a remark why they could not be counted."""
+        try:
+            return count_flops(self.detector, batches(self._images, 1, 1)[0][0]), []
+        except Exception as error:  # noqa: BLE001 - counting looks into operators of others; the times are still good
+            return None, [f"operations could not be counted: {one_line(error)}"]
+
+    def memory(self) -> Memory:
+        """Of all calls so far."""
+        return Memory(
+            before_load_bytes=self._before_load,
+            loaded_bytes=self._loaded,
+            peak_bytes=max(self._peaks),
+            peak_gpu_bytes=max((peak for peak in self._gpu_peaks if peak is not None), default=None),
+            gpu_kind=self._device.peak_bytes()[1],
+        )
+
+    def watched(self) -> dict[str, Busy]:
+        """What others did, by what was measured then."""
+        timed = {f"batch of {one.batch}": one.busy for one in self.batches if one.busy is not None}
+        return {"start": self.begun.busy} | timed
+
+    def _note_peaks(self) -> None:
+        self._peaks.append(peak_resident_bytes())
+        self._gpu_peaks.append(self._device.peak_bytes()[0])
+
+    def _seconds(self, images: list[Image]) -> float:
+        return seconds_of(lambda: self._detect(images), self._device)
+
+    def _detect(self, images: list[Image]) -> None:
+        found = self.detector.detect(images)
+        if not isinstance(found, list) or len(found) != len(images) or not isinstance(found[0], Detections):
+            raise DetectorError("detect() must give a list of Detections, one for each image: see 'bench.py check'")

@@ -1,0 +1,77 @@
+"""What a worker shall measure, and what it tells: one JSON file in, JSON lines out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from benchmarks.speed.record import Measured
+from benchmarks.store.schema import Part
+from detectors.interface import DType
+from detectors.prompts import PromptPlan
+from detectors.types import Vocabulary
+
+#: In the folder that a worker is given.
+REQUEST, PIXELS = "request.json", "pixels.npz"
+
+
+class SpeedRequest(Part):
+    """One detector.
+
+    Attributes:
+        detector: name, or ``path.py:Name``.
+        weights: local path or hub id; None = the card's.
+        device: ``auto`` is a graphics processor if the framework sees one.
+        dtype: of the network.
+        plan: how names become text.
+        vocabulary: what is looked for.
+        batches: images per call; one measurement for each.
+        warm_up: calls before the timed ones, for each batch size.
+        iterations: timed calls for each batch size.
+        seed: of everything random.
+        idle_seconds: how long the machine is looked at before anything begins.
+    """
+
+    detector: str
+    weights: str | None = None
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    dtype: DType = "float32"
+    plan: PromptPlan = PromptPlan()
+    vocabulary: Vocabulary
+    batches: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1,), min_length=1)
+    warm_up: int = Field(default=5, ge=0)
+    iterations: int = Field(default=20, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    idle_seconds: float = Field(default=1.0, gt=0)
+
+
+class Stage(Part):
+    """What comes next."""
+
+    event: Literal["stage"] = "stage"
+    words: str
+
+
+class Done(Part):
+    """All that was found out; the last event."""
+
+    event: Literal["done"] = "done"
+    measured: Measured
+
+
+class Fault(Part):
+    """Nothing can be done; the last event."""
+
+    event: Literal["fault"] = "fault"
+    reason: str
+
+
+Event = Stage | Done | Fault
+
+_ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+def parse_event(line: bytes) -> Event:
+    """An event from its line."""
+    return _ADAPTER.validate_json(line)
