@@ -1,0 +1,21 @@
+"""Weights of Grounding DINO: one canonical layout, read from and written to the layouts of other projects.
+
+Importing this imports no framework; torch is imported when a ``.pth`` file is read or written.
+"""
+
+from grounding_dino_jt.weights.errors import WeightsError
+from grounding_dino_jt.weights.read import Checkpoint, read_checkpoint, read_weights
+from grounding_dino_jt.weights.shapes import expected_shapes, parameter_count
+from grounding_dino_jt.weights.write import write_canonical, write_hf, write_official
+
+__all__ = [
+    "WeightsError",
+    "Checkpoint",
+    "read_checkpoint",
+    "read_weights",
+    "expected_shapes",
+    "parameter_count",
+    "write_canonical",
+    "write_hf",
+    "write_official",
+]

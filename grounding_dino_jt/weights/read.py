@@ -1,0 +1,220 @@
+"""Reads Grounding DINO from the files of every project that publishes one, strictly and without executing anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from grounding_dino_jt.config import Config
+from grounding_dino_jt.weights.errors import WeightsError
+from grounding_dino_jt.weights.folder import read_json, read_tensors, sha256_of
+from grounding_dino_jt.weights.hf_config import config_from_hf
+from grounding_dino_jt.weights.names import Part
+from grounding_dino_jt.weights.names_hf import HF_LEFTOVERS, HF_NAMES, stored_name
+from grounding_dino_jt.weights.names_mmdet import (
+    MMDET_LEFTOVERS,
+    MMDET_LOG_SCALE,
+    is_patch_merging,
+    mmdet_names,
+    official_merge_order,
+)
+from grounding_dino_jt.weights.names_official import OFFICIAL_LEFTOVERS, infer_config, official_name, placer
+from grounding_dino_jt.weights.safetensors_file import read_safetensors
+from grounding_dino_jt.weights.shapes import Shapes, expected_shapes
+from grounding_dino_jt.weights.stored import Array, Stored, assemble
+from grounding_dino_jt.weights.torch_file import read_torch, torch_tensors
+from grounding_dino_jt.weights.write import CONFIG_ENTRY, FORMAT, VERSION
+
+Kind = Literal["jittor", "official", "hf", "mmdet"]
+_Place = Callable[[str], Part | None]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as read from a file.
+
+    Attributes:
+        path: where from.
+        kind: layout of the file; ``jittor`` is the suite's own.
+        tensors: float32, canonical names, exactly those of ``expected_shapes(config)``.
+        config: of the model.
+        sha256: of the file; of several, of the list of their sums.
+        dropped: names of tensors that the file holds and no inference needs.
+    """
+
+    path: Path
+    kind: Kind
+    tensors: dict[str, Array]
+    config: Config
+    sha256: str
+    dropped: tuple[str, ...]
+
+
+def read_weights(path: Path) -> tuple[dict[str, Array], Config, str]:
+    """Tensors, configuration and sha256 of a model.
+
+    Raises:
+        WeightsError: see ``read_checkpoint``.
+    """
+    checkpoint = read_checkpoint(path)
+    return checkpoint.tensors, checkpoint.config, checkpoint.sha256
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A model, from the suite's safetensors, an official or mmdetection ``.pth`` or a Hugging Face folder.
+
+    The content decides which it is.
+
+    Raises:
+        WeightsError: none of them, damaged, unsafe, or not exactly one model: tensors that are unknown, missing,
+            misshapen, copies of one another that differ, or with numbers that are not finite.
+    """
+    if path.is_dir():
+        return _read_hf(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise WeightsError(f"{path}: {reason}") from error
+    if head.startswith(b"PK\x03\x04"):
+        return _read_torch(path)
+    if head[8:9] == b"{":
+        return _read_canonical(path)
+    if head.startswith(b"\x80"):
+        raise WeightsError(f"{path}: refused, a bare pickle; torch 1.6 and newer write none")
+    raise WeightsError(f"{path}: is neither a safetensors file nor a checkpoint of torch, or a damaged one")
+
+
+def _read_canonical(path: Path) -> Checkpoint:
+    stored, metadata = read_safetensors(path)
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path}: does not say that it is '{FORMAT}'; of a Hugging Face model give the folder")
+    if metadata.get("version") != VERSION:
+        raise WeightsError(f"{path}: is of version {metadata.get('version')!r}, this one reads {VERSION!r}")
+    config = _parsed(path, metadata.get("config", ""))
+    shapes = _model(path, config, stored)
+    tensors = assemble(path, stored, Part, shapes, path.stat().st_size)
+    return Checkpoint(path, "jittor", tensors, config, sha256_of([path]), ())
+
+
+def _read_hf(folder: Path) -> Checkpoint:
+    document = read_json(folder / "config.json")
+    preprocessor = folder / "preprocessor_config.json"
+    sizes = read_json(preprocessor) if preprocessor.is_file() else {}
+    everything, files = read_tensors(folder)
+    stored, dropped = _without(everything, HF_LEFTOVERS)
+    heads = {name.split(".")[1] for name in map(stored_name, stored) if name.startswith("bbox_embed.")}
+    try:
+        config = config_from_hf(document, sizes, len(heads))
+    except WeightsError as error:
+        raise WeightsError(f"{folder / 'config.json'}: {error}") from error
+    shapes = _model(folder, config, stored)
+    if config.class_bias and document.get("decoder_cls_embed_share", True):
+        stored = _with_shared_biases(stored, config.dec_layers)
+    place = placer(config, lambda name: HF_NAMES.part(stored_name(name)))
+    tensors = assemble(folder, stored, place, shapes, sum(file.stat().st_size for file in files))
+    return Checkpoint(folder, "hf", tensors, config, sha256_of(files), dropped)
+
+
+def _with_shared_biases(stored: Mapping[str, Stored], layers: int) -> dict[str, Stored]:
+    """Class bias of each decoder layer where the file holds the first for all."""
+    biases = {f"class_embed.{layer}.bias": stored.get("class_embed.0.bias") for layer in range(layers)}
+    return {**{name: bias for name, bias in biases.items() if bias}, **stored}
+
+
+def _read_torch(path: Path) -> Checkpoint:
+    content = read_torch(path)
+    state = content.get("model", content.get("state_dict", content))
+    everything = torch_tensors(state) if isinstance(state, Mapping) else None
+    if everything is None:
+        raise WeightsError(f"{path}: holds no state dict, neither under 'model' nor under 'state_dict'")
+    if any(name.startswith("language_model.") for name in everything):
+        return _read_mmdet(path, everything)
+    stored, dropped = _without(everything, OFFICIAL_LEFTOVERS)
+    saved = content.get(CONFIG_ENTRY)
+
+    def rename(name: str) -> Part:
+        return Part(official_name(name))
+
+    config = _parsed(path, saved) if isinstance(saved, str) else _inferred(path, stored, rename, shared_box_head=True)
+    tensors = assemble(path, stored, placer(config, rename), _model(path, config, stored), path.stat().st_size)
+    return Checkpoint(path, "official", tensors, config, sha256_of([path]), dropped)
+
+
+def _read_mmdet(path: Path, everything: Mapping[str, Stored]) -> Checkpoint:
+    stored, dropped = _without(everything, MMDET_LEFTOVERS)
+    for name in [name for name in stored if MMDET_LOG_SCALE.fullmatch(name)]:
+        scale = stored.pop(name)
+        if scale.load is None or scale.nbytes > 8 or np.any(scale.load()):
+            raise WeightsError(f"{path}: {name} is not 0: a learned scale of the class logits is not supported")
+        dropped = (*dropped, name)
+    names = mmdet_names(stored)
+    by_official = {name: part.name for name in stored if (part := names.part(name))}
+    unused = [name for name, official in by_official.items() if OFFICIAL_LEFTOVERS.fullmatch(official)]
+    for name in unused:
+        del stored[name]
+    for name in stored:
+        if is_patch_merging(by_official.get(name, "")):
+            stored[name] = _reordered(stored[name])
+    config = _inferred(path, stored, names.part, shared_box_head=False)
+    shapes = _model(path, config, stored)
+    tensors = assemble(path, stored, placer(config, names.part), shapes, path.stat().st_size)
+    if _equal_box_heads(tensors):  # a converted official checkpoint
+        config = replace(config, shared_box_head=True)
+        tensors = {name: tensors[name] for name in expected_shapes(config)}
+    return Checkpoint(path, "mmdet", tensors, config, sha256_of([path]), (*dropped, *unused))
+
+
+def _reordered(tensor: Stored) -> Stored:
+    """Patch merging in the official order; anything else than whole groups of four is left to the check of shapes."""
+    if tensor.load is None or not tensor.shape or tensor.shape[-1] % 4:
+        return tensor
+    load = tensor.load
+    return replace(tensor, load=lambda: official_merge_order(load()))
+
+
+def _equal_box_heads(tensors: Mapping[str, Array]) -> bool:
+    """Whether all decoder layers have the same box head, bit for bit."""
+    heads: dict[str, set[bytes]] = {}
+    for name, tensor in tensors.items():
+        if match := re.fullmatch(r"bbox_embed\.\d+\.(.+)", name):
+            heads.setdefault(match[1], set()).add(tensor.tobytes())
+    return all(len(contents) == 1 for contents in heads.values())
+
+
+def _without(stored: Mapping[str, Stored], leftovers: re.Pattern[str]) -> tuple[dict[str, Stored], tuple[str, ...]]:
+    dropped = tuple(name for name in stored if leftovers.fullmatch(name))
+    return {name: tensor for name, tensor in stored.items() if name not in dropped}, dropped
+
+
+def _inferred(path: Path, stored: Mapping[str, Stored], rename: _Place, *, shared_box_head: bool) -> Config:
+    parts = ((rename(name), tensor.shape) for name, tensor in stored.items())
+    shapes: Shapes = {part.name: shape for part, shape in parts if part}
+    try:
+        return infer_config(shapes, shared_box_head=shared_box_head)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def _parsed(path: Path, text: str) -> Config:
+    try:
+        return Config.from_json(text)
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise WeightsError(f"{path}: its configuration {' '.join(str(error).split())[:200]}") from error
+
+
+def _model(path: Path, config: Config, stored: Mapping[str, Any]) -> Shapes:
+    """Shapes of a model that may be what a file holds; a configuration can promise any number of layers."""
+    layers = sum(config.backbone.depths) + config.text.num_layers + config.enc_layers + config.dec_layers
+    if layers > len(stored) or config.num_feature_levels > len(stored):
+        raise WeightsError(f"{path}: its configuration has {layers} layers, the file {len(stored)} tensors")
+    try:
+        return expected_shapes(config)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error

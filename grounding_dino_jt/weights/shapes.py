@@ -1,0 +1,236 @@
+"""Names and shapes of all parameters, from the configuration alone: what a weights file must hold, no more, no less.
+
+Names are those of the official state dict (IDEA-Research/GroundingDINO), each parameter once. What the official model
+does not have is named in its manner: ``class_embed.{layer}.bias`` and ``transformer.enc_out_class_embed.bias``
+(MM-Grounding-DINO), ``transformer.refpoint_embed.weight`` (static queries), ``self_attn.attn.*`` and
+``cross_attn.attn.*`` (dense attention), ``clip.*`` (a CLIP text tower, with the names of open_clip).
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from grounding_dino_jt.config import Config, SwinConfig, TextConfig
+from grounding_dino_jt.weights.errors import WeightsError
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def expected_shapes(config: Config) -> Shapes:
+    """Shape of every parameter by name.
+
+    Raises:
+        WeightsError: sizes that fit no model, such as a number of heads per stage that is not the number of stages.
+    """
+    _check(config)
+    shapes: Shapes = {}
+    _swin(shapes, config.backbone)
+    _input_projections(shapes, config)
+    text_shapes(shapes, config.text)
+    _linear(shapes, "feat_map", config.hidden_dim, config.text.hidden_size)
+    _encoder(shapes, config)
+    _queries(shapes, config)
+    _decoder(shapes, config)
+    return shapes
+
+
+def parameter_count(config: Config) -> int:
+    """Numbers in a model; 172,249,090 with Swin-T, 232,313,216 with Swin-B (BERT without its unused pooler)."""
+    return sum(math.prod(shape) for shape in expected_shapes(config).values())
+
+
+def text_shapes(shapes: Shapes, text: TextConfig) -> None:
+    """Add the parameters of a text encoder."""
+    if text.kind == "clip":
+        _clip(shapes, text)
+    else:
+        _bert(shapes, text)
+
+
+def text_layers_fit(text: TextConfig) -> bool:
+    """Whether the sizes of a text encoder are possible."""
+    sizes = (text.hidden_size, text.num_layers, text.num_heads, text.intermediate_size, text.vocab_size)
+    return min(*sizes, text.max_positions) >= 1 and text.hidden_size % text.num_heads == 0
+
+
+def _check(config: Config) -> None:
+    swin = config.backbone
+    stages = len(swin.depths)
+    counts = (
+        *(swin.embed_dim, *swin.depths, *swin.num_heads, swin.window_size, swin.patch_size),
+        *(config.hidden_dim, config.num_heads, config.dim_feedforward, config.enc_layers, config.dec_layers),
+        *(config.num_queries, config.num_feature_levels, config.enc_points, config.dec_points),
+    )
+    sound = (
+        min(counts) >= 1
+        and 1 <= stages <= 8
+        and len(swin.num_heads) == stages
+        and all(swin.channels(stage) % heads == 0 for stage, heads in enumerate(swin.num_heads))
+        and len(swin.out_stages) >= 1
+        and list(swin.out_stages) == sorted(set(swin.out_stages) & set(range(stages)))
+        and config.dim_feedforward % 2 == 0
+        and text_layers_fit(config.text)
+    )
+    if not sound:
+        raise WeightsError(f"no model has these sizes: {config.to_json()}")
+
+
+def _linear(shapes: Shapes, name: str, outputs: int, inputs: int) -> None:
+    shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs), (outputs,)
+
+
+def _norm(shapes: Shapes, name: str, channels: int) -> None:
+    shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (channels,)
+
+
+def _mlp(shapes: Shapes, name: str, *widths: int) -> None:
+    for layer, (inputs, outputs) in enumerate(pairwise(widths)):
+        _linear(shapes, f"{name}.layers.{layer}", outputs, inputs)
+
+
+def _multihead(shapes: Shapes, name: str, width: int) -> None:
+    """Query, key and value in one matrix, as ``torch.nn.MultiheadAttention`` has them."""
+    shapes[f"{name}.in_proj_weight"], shapes[f"{name}.in_proj_bias"] = (3 * width, width), (3 * width,)
+    _linear(shapes, f"{name}.out_proj", width, width)
+
+
+def _image_attention(shapes: Shapes, name: str, config: Config, points: int) -> None:
+    d = config.hidden_dim
+    if config.attention == "dense":
+        _multihead(shapes, f"{name}.attn", d)
+        return
+    samples = config.num_heads * config.num_feature_levels * points
+    _linear(shapes, f"{name}.sampling_offsets", 2 * samples, d)
+    _linear(shapes, f"{name}.attention_weights", samples, d)
+    _linear(shapes, f"{name}.value_proj", d, d)
+    _linear(shapes, f"{name}.output_proj", d, d)
+
+
+def _swin(shapes: Shapes, swin: SwinConfig) -> None:
+    shapes["backbone.0.patch_embed.proj.weight"] = (swin.embed_dim, 3, swin.patch_size, swin.patch_size)
+    shapes["backbone.0.patch_embed.proj.bias"] = (swin.embed_dim,)
+    _norm(shapes, "backbone.0.patch_embed.norm", swin.embed_dim)
+    for stage, (depth, heads) in enumerate(zip(swin.depths, swin.num_heads, strict=True)):
+        d = swin.channels(stage)
+        for number in range(depth):
+            block = f"backbone.0.layers.{stage}.blocks.{number}"
+            _norm(shapes, f"{block}.norm1", d)
+            shapes[f"{block}.attn.relative_position_bias_table"] = ((2 * swin.window_size - 1) ** 2, heads)
+            _linear(shapes, f"{block}.attn.qkv", 3 * d, d)
+            _linear(shapes, f"{block}.attn.proj", d, d)
+            _norm(shapes, f"{block}.norm2", d)
+            _linear(shapes, f"{block}.mlp.fc1", 4 * d, d)
+            _linear(shapes, f"{block}.mlp.fc2", d, 4 * d)
+        if stage < len(swin.depths) - 1:
+            shapes[f"backbone.0.layers.{stage}.downsample.reduction.weight"] = (2 * d, 4 * d)
+            _norm(shapes, f"backbone.0.layers.{stage}.downsample.norm", 4 * d)
+    for stage in swin.out_stages:
+        _norm(shapes, f"backbone.0.norm{stage}", swin.channels(stage))
+
+
+def _input_projections(shapes: Shapes, config: Config) -> None:
+    """1 x 1 for each level of the backbone; 3 x 3 for the extra ones, the first of them from the last of these."""
+    d = config.hidden_dim
+    inputs = [config.backbone.channels(stage) for stage in config.backbone.out_stages]
+    for level in range(config.num_feature_levels):
+        extra = level - len(inputs)
+        channels, side = (inputs[level], 1) if extra < 0 else (inputs[-1] if extra == 0 else d, 3)
+        shapes[f"input_proj.{level}.0.weight"] = (d, channels, side, side)
+        shapes[f"input_proj.{level}.0.bias"] = (d,)
+        _norm(shapes, f"input_proj.{level}.1", d)
+
+
+def _bert(shapes: Shapes, text: TextConfig) -> None:
+    d = text.hidden_size
+    rows = {"word": text.vocab_size, "position": text.max_positions, "token_type": 2}
+    for name, count in rows.items():
+        shapes[f"bert.embeddings.{name}_embeddings.weight"] = (count, d)
+    _norm(shapes, "bert.embeddings.LayerNorm", d)
+    for number in range(text.num_layers):
+        layer = f"bert.encoder.layer.{number}"
+        for name in ("self.query", "self.key", "self.value", "output.dense"):
+            _linear(shapes, f"{layer}.attention.{name}", d, d)
+        _norm(shapes, f"{layer}.attention.output.LayerNorm", d)
+        _linear(shapes, f"{layer}.intermediate.dense", text.intermediate_size, d)
+        _linear(shapes, f"{layer}.output.dense", d, text.intermediate_size)
+        _norm(shapes, f"{layer}.output.LayerNorm", d)
+
+
+def _clip(shapes: Shapes, text: TextConfig) -> None:
+    d = text.hidden_size
+    shapes["clip.token_embedding.weight"] = (text.vocab_size, d)
+    shapes["clip.positional_embedding"] = (text.max_positions, d)
+    for number in range(text.num_layers):
+        block = f"clip.transformer.resblocks.{number}"
+        _norm(shapes, f"{block}.ln_1", d)
+        _multihead(shapes, f"{block}.attn", d)
+        _norm(shapes, f"{block}.ln_2", d)
+        _linear(shapes, f"{block}.mlp.c_fc", text.intermediate_size, d)
+        _linear(shapes, f"{block}.mlp.c_proj", d, text.intermediate_size)
+    _norm(shapes, "clip.ln_final", d)
+
+
+def _feed_forward(shapes: Shapes, name: str, width: int, hidden: int) -> None:
+    _linear(shapes, f"{name}.linear1", hidden, width)
+    _linear(shapes, f"{name}.linear2", width, hidden)
+
+
+def _encoder(shapes: Shapes, config: Config) -> None:
+    d, wide = config.hidden_dim, config.dim_feedforward
+    for number in range(config.enc_layers):
+        image = f"transformer.encoder.layers.{number}"
+        _image_attention(shapes, f"{image}.self_attn", config, config.enc_points)
+        _norm(shapes, f"{image}.norm1", d)
+        _feed_forward(shapes, image, d, wide)
+        _norm(shapes, f"{image}.norm2", d)
+        if config.use_text_enhancer:
+            text = f"transformer.encoder.text_layers.{number}"
+            _multihead(shapes, f"{text}.self_attn", d)
+            _feed_forward(shapes, text, d, wide // 2)
+            _norm(shapes, f"{text}.norm1", d)
+            _norm(shapes, f"{text}.norm2", d)
+        if config.use_fusion:
+            fusion = f"transformer.encoder.fusion_layers.{number}"
+            shapes[f"{fusion}.gamma_v"] = shapes[f"{fusion}.gamma_l"] = (d,)
+            _norm(shapes, f"{fusion}.layer_norm_v", d)
+            _norm(shapes, f"{fusion}.layer_norm_l", d)
+            for name in ("v_proj", "l_proj", "values_v_proj", "values_l_proj"):
+                _linear(shapes, f"{fusion}.attn.{name}", wide // 2, d)
+            for name in ("out_v_proj", "out_l_proj"):
+                _linear(shapes, f"{fusion}.attn.{name}", d, wide // 2)
+
+
+def _queries(shapes: Shapes, config: Config) -> None:
+    d = config.hidden_dim
+    shapes["transformer.level_embed"] = (config.num_feature_levels, d)
+    shapes["transformer.tgt_embed.weight"] = (config.num_queries, d)
+    if config.query_selection == "static":
+        shapes["transformer.refpoint_embed.weight"] = (config.num_queries, 4)
+        return
+    _linear(shapes, "transformer.enc_output", d, d)
+    _norm(shapes, "transformer.enc_output_norm", d)
+    _mlp(shapes, "transformer.enc_out_bbox_embed", d, d, d, 4)
+    if config.class_bias:
+        shapes["transformer.enc_out_class_embed.bias"] = (1,)
+
+
+def _decoder(shapes: Shapes, config: Config) -> None:
+    d = config.hidden_dim
+    for number in range(config.dec_layers):
+        layer = f"transformer.decoder.layers.{number}"
+        _multihead(shapes, f"{layer}.self_attn", d)
+        _norm(shapes, f"{layer}.norm2", d)
+        if config.use_text_cross_attention:
+            _multihead(shapes, f"{layer}.ca_text", d)
+            _norm(shapes, f"{layer}.catext_norm", d)
+        _image_attention(shapes, f"{layer}.cross_attn", config, config.dec_points)
+        _norm(shapes, f"{layer}.norm1", d)
+        _feed_forward(shapes, layer, d, config.dim_feedforward)
+        _norm(shapes, f"{layer}.norm3", d)
+        if config.class_bias:
+            shapes[f"class_embed.{number}.bias"] = (1,)
+    _norm(shapes, "transformer.decoder.norm", d)
+    _mlp(shapes, "transformer.decoder.ref_point_head", 2 * d, d, d)
+    for number in range(1 if config.shared_box_head else config.dec_layers):
+        _mlp(shapes, f"bbox_embed.{number}", d, d, d, 4)
