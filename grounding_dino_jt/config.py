@@ -164,9 +164,7 @@ def _known(kind: type[Any], fields: dict[str, Any]) -> dict[str, Any]:
 
 
 TINY = Config()
-BASE = Config(
-    backbone=SwinConfig(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), window_size=12)
-)
+BASE = Config(backbone=SwinConfig(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), window_size=12))
 #: The packaged all-MiniLM-L6-v2.
 MINILM = TextConfig(hidden_size=384, num_layers=6, num_heads=12, intermediate_size=1536)
 #: For the embedded benchmark: 192 x 192 pixels, 100 queries.

@@ -1,0 +1,89 @@
+"""Which tokens of a caption see each other. Numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+#: [CLS], [SEP], "." and "?" of BERT's uncased vocabulary: what ends a phrase.
+BERT_SEPARATORS = (101, 102, 1012, 1029)
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Captions as tokens (B captions, n columns).
+
+    Attributes:
+        ids: int32 (B, n), padded with zeros.
+        real: bool (B, n), false at padding.
+    """
+
+    ids: npt.NDArray[np.int32]
+    real: npt.NDArray[np.bool_]
+
+    @staticmethod
+    def of(rows: Sequence[Sequence[int]]) -> TokenBatch:
+        """Token ids of several captions, padded to the longest."""
+        longest = max((len(row) for row in rows), default=0)
+        ids = np.zeros((len(rows), longest), np.int32)
+        real = np.zeros((len(rows), longest), np.bool_)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)], real[number, : len(row)] = row, True
+        return TokenBatch(ids, real)
+
+
+def phrase_masks(
+    ids: npt.NDArray[np.int32], separators: Sequence[int] = BERT_SEPARATORS
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
+    """Sub-sentence masks and positions (``bertwarper.py``, generate_masks_with_special_tokens_and_transfer_map).
+
+    A phrase and the separator behind it see each other and count from 0; everything else sees itself alone and has
+    position 0: a separator in the first or last column, padding, and the tokens of a phrase behind which no separator
+    comes before the last column.
+
+    Args:
+        ids: (B, n), padding included: whether a separator is in the last column depends on it, as officially.
+        separators: token ids.
+
+    Returns:
+        Mask (B, n, n), true where the token of the row sees that of the column, and positions (B, n).
+    """
+    batch, columns = ids.shape
+    mask = np.repeat(np.eye(columns, dtype=np.bool_)[None], batch, axis=0)
+    positions = np.zeros((batch, columns), np.int32)
+    for row, found in enumerate(np.isin(ids, separators)):
+        before = 0
+        for column in np.flatnonzero(found):
+            if 0 < column < columns - 1:
+                mask[row, before + 1 : column + 1, before + 1 : column + 1] = True
+                positions[row, before + 1 : column + 1] = np.arange(column - before)
+            before = int(column)
+    return mask, positions
+
+
+def prompt_masks(
+    tokens: TokenBatch, prompt: Literal["phrase", "word", "sentence"], separators: Sequence[int] = BERT_SEPARATORS
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
+    """Masks and positions of a way of prompting (Grounding DINO paper, figure 4).
+
+    ``phrase`` and ``sentence`` keep phrases apart; with ``word`` every token of a caption sees every other, as in GLIP.
+    """
+    if prompt != "word":
+        return phrase_masks(tokens.ids, separators)
+    columns = tokens.ids.shape[1]
+    mask = tokens.real[:, None] & tokens.real[:, :, None] | np.eye(columns, dtype=np.bool_)
+    return mask, np.arange(columns, dtype=np.int32)[None].repeat(len(tokens.ids), 0)
+
+
+def phrase_means(
+    tokens: TokenBatch, mask: npt.NDArray[np.bool_], separators: Sequence[int] = BERT_SEPARATORS
+) -> npt.NDArray[np.float32]:
+    """Weights (B, n, n) that give each word the mean of its phrase's words; separators and padding keep their own."""
+    word = tokens.real & ~np.isin(tokens.ids, separators)
+    shared = mask & word[:, None] & word[:, :, None]
+    shared |= np.eye(mask.shape[1], dtype=np.bool_) & ~word[:, :, None]
+    return (shared / shared.sum(-1, keepdims=True)).astype(np.float32)
