@@ -29,7 +29,16 @@ def _times(report: SpeedReport, measured: list[Measured]) -> Table:
     calls = f"{report.iterations} calls after {report.warm_up} to warm up"
     table = _table(f"Time of an image · {_workload(report.workload)} · {calls}")
     on_gpu = any(one.memory.peak_gpu_bytes is not None for one in measured)
-    for heading in ("batch", "p50 ms", "p95 ms", "sd ms", "img/s", "MiB", *(["GPU MiB"] if on_gpu else []), "alone"):
+    for heading in (
+        "batch",
+        "p50 ms",
+        "p95 ms",
+        "sd ms",
+        "img/s",
+        "peak MiB",
+        *(["GPU MiB"] if on_gpu else []),
+        "alone",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in measured:
         for row, batch in enumerate(one.batches):
