@@ -6,6 +6,7 @@ Importing this imports no framework; torch is imported when a ``.pth`` file is r
 from grounding_dino_jt.weights.errors import WeightsError
 from grounding_dino_jt.weights.read import Checkpoint, read_checkpoint, read_weights
 from grounding_dino_jt.weights.shapes import expected_shapes, parameter_count
+from grounding_dino_jt.weights.text_encoders import read_text_encoder
 from grounding_dino_jt.weights.write import write_canonical, write_hf, write_official
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Checkpoint",
     "read_checkpoint",
     "read_weights",
+    "read_text_encoder",
     "expected_shapes",
     "parameter_count",
     "write_canonical",

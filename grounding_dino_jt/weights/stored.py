@@ -64,14 +64,14 @@ def assemble(
         part = place(name)
         if part is None or part.name not in expected:
             faults.setdefault("unknown", []).append(name)
-        elif not _fits(tensor.shape, expected[part.name], part.count):
+            continue
+        holders.setdefault((part.name, part.index), []).append(name)
+        counts[part.name] = part.count
+        if not _fits(tensor.shape, expected[part.name], part.count):
             shape = _part_shape(expected[part.name], part.count)
             faults.setdefault("of a wrong shape", []).append(f"{name} {tensor.shape}, {shape} is needed")
         elif tensor.load is None:
             faults.setdefault("without floating point", []).append(f"{name} ({tensor.kind})")
-        else:
-            holders.setdefault((part.name, part.index), []).append(name)
-            counts[part.name] = part.count
     for name in expected:
         parts = counts.get(name, 1)
         gone = [index for index in range(parts) if (name, index) not in holders]

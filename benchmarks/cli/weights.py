@@ -1,0 +1,67 @@
+"""``convert-weights``: Grounding DINO between the files of its projects."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.cli.common import Json, Verbose, console, print_json
+from benchmarks.text import printable
+
+
+def convert_weights(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="What to read; its content says what it is.", show_default=False)
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DST", help="What to write: NAME.safetensors, NAME.pth or a folder.", show_default=False
+        ),
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="jittor, official or hf, when the form of DST does not say it.", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Weights of Grounding DINO or MM-Grounding-DINO into another layout: every parameter once, or nothing."""
+    from detectors.weight_conversion import convert_weights as convert
+
+    done = convert(source, target, layout=to, overwrite=overwrite)
+    if as_json:
+        print_json(dataclasses.asdict(done))
+        return
+    kinds = {"jittor": "this suite's", "official": "official", "hf": "Hugging Face", "mmdet": "mmdetection"}
+    lines = [
+        f"read     {done.source} ({kinds[done.source_kind]}), sha256 {done.source_sha256}",
+        f"model    {done.parameters:,} parameters in {done.tensors} tensors: {json.dumps(done.config)}",
+        f"dropped  {', '.join(done.dropped[:8]) or 'nothing'}{_more(len(done.dropped) - 8)}",
+        f"wrote    {done.target} ({kinds[done.layout]}), sha256 {done.sha256}",
+    ]
+    terminal = console(as_json)
+    for line in lines:
+        terminal.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command(
+        "convert-weights",
+        epilog="Examples:\n\n"
+        "  bench.py convert-weights groundingdino_swint_ogc.pth tiny.safetensors\n\n"
+        "  bench.py convert-weights folder-from-the-hub tiny.safetensors\n\n"
+        "  bench.py convert-weights tiny.safetensors tiny-hf --to hf\n\n"
+        "Reads this suite's .safetensors, official and mmdetection .pth (only tensors, nothing is executed) and "
+        "Hugging Face folders. docs/weights.md has the names and what is refused.",
+    )(convert_weights)

@@ -1,0 +1,112 @@
+"""Conversion between the weight files of Grounding DINO, for the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from detectors.types import DetectorError
+
+Layout = Literal["jittor", "official", "hf"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted.
+
+    Attributes:
+        source: path of what was read.
+        source_kind: ``jittor``, ``official``, ``hf`` or ``mmdet``.
+        source_sha256: of the file; of several, of the list of their sums.
+        target: path of what was written.
+        layout: of what was written.
+        sha256: of the written weights file.
+        parameters: how many numbers.
+        tensors: how many tensors.
+        dropped: names of tensors that are in the source and not in the target: leftovers of training.
+        config: of the model.
+    """
+
+    source: str
+    source_kind: str
+    source_sha256: str
+    target: str
+    layout: str
+    sha256: str
+    parameters: int
+    tensors: int
+    dropped: tuple[str, ...]
+    config: dict[str, Any]
+
+
+def target_layout(target: Path, layout: str | None) -> Layout:
+    """The layout to write: as asked, or as the form of the path says.
+
+    Raises:
+        DetectorError: an unknown layout, or a path of no known form.
+    """
+    if layout is None:
+        by_suffix: dict[str, Layout] = {".safetensors": "jittor", ".pth": "official", "": "hf"}
+        if target.is_dir():
+            return "hf"
+        if target.suffix not in by_suffix:
+            raise DetectorError(f"{target}: name a .safetensors or .pth file or a folder, or say --to")
+        return by_suffix[target.suffix]
+    known: dict[str, Layout] = {name: name for name in get_args(Layout)}
+    if layout not in known:
+        raise DetectorError(f"--to {layout}: one of {', '.join(known)} is needed")
+    return known[layout]
+
+
+def convert_weights(source: Path, target: Path, *, layout: str | None = None, overwrite: bool = False) -> Conversion:
+    """Read a model strictly from any known layout and write it in another one.
+
+    Args:
+        source: ``.safetensors`` of this suite, official or mmdetection ``.pth``, or a Hugging Face folder.
+        target: what to write.
+        layout: see ``target_layout``.
+        overwrite: replace what is there.
+
+    Raises:
+        DetectorError: the source is refused, the target exists, or its layout cannot hold the model.
+    """
+    import dataclasses
+    import math
+
+    from grounding_dino_jt.weights import WeightsError, read_checkpoint, write_canonical, write_hf, write_official
+    from grounding_dino_jt.weights.folder import sha256_of
+
+    form = target_layout(target, layout)
+    if not target.parent.is_dir():
+        raise DetectorError(f"{target}: the folder {target.parent} does not exist: create it first")
+    if target.exists() and target.is_dir() != (form == "hf"):
+        raise DetectorError(f"{target}: is {'a folder' if target.is_dir() else 'a file'}, which --to {form} is not")
+    written = target / "model.safetensors" if form == "hf" else target
+    if not overwrite and (written.exists() or (form == "hf" and (target / "config.json").exists())):
+        raise DetectorError(f"{target}: exists; --overwrite replaces it")
+    try:
+        model = read_checkpoint(source)
+        if form == "jittor":
+            write_canonical(
+                model.tensors, model.config, target, source=f"{model.kind}: {source.name}", source_sha256=model.sha256
+            )
+        elif form == "official":
+            write_official(model.tensors, model.config, target)
+        else:
+            write_hf(model.tensors, model.config, target, tokenizer_from=source if source.is_dir() else None)
+        sha256 = sha256_of([written])
+    except WeightsError as error:
+        raise DetectorError(str(error)) from error
+    return Conversion(
+        source=str(source),
+        source_kind=model.kind,
+        source_sha256=model.sha256,
+        target=str(target),
+        layout=form,
+        sha256=sha256,
+        parameters=sum(math.prod(tensor.shape) for tensor in model.tensors.values()),
+        tensors=len(model.tensors),
+        dropped=model.dropped,
+        config=dataclasses.asdict(model.config),
+    )
