@@ -1,31 +1,71 @@
-"""One call makes ``import jittor`` right: ``jt = runtime.jittor()``."""
+"""One call makes ``import jittor`` right: ``jt = runtime.jittor()``.
+
+Right means: oneDNN from the installed package, no network, no CUDA compiler that happens to lie on the path, nothing
+printed but the progress of a first compilation, the process otherwise as it was, kernels that keep to IEEE comparisons.
+docs/jittor.md tells the whole story.
+"""
 
 from __future__ import annotations
 
-import os
-import ssl
+import importlib.util
+import shutil
 import sys
+import sysconfig
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-#: Where Jittor looks for oneDNN before it would download it.
-_ONEDNN = "mkl/dnnl_lnx_2.2.0_cpu_gomp"
+from kernels import jittor_core, jittor_import, onednn
+from kernels.jittor_import import Build, RuntimeUnavailable
+
+__all__ = ["RuntimeUnavailable", "jittor", "prepare", "problem"]
 
 
 @cache
 def jittor() -> Any:
-    """The module ``jittor``, imported with everything around it put right."""
-    home = Path(os.environ.get("JITTOR_HOME", Path.home()))
-    link = home / ".cache" / "jittor" / _ONEDNN
-    if not (link / "lib" / "libmkldnn.so").exists():
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(sys.prefix)
-    os.environ.update(nvcc_path="", log_silent="1", FIX_TORCH_ERROR="0", use_mpi="0")
-    context, limit = ssl._create_default_https_context, sys.getrecursionlimit()
-    import jittor as module
+    """The module ``jittor``. Compiles Jittor's core first where that has not been done.
 
-    ssl._create_default_https_context = context
-    sys.setrecursionlimit(limit)
-    module.flags.cc_flags = module.flags.cc_flags.replace("-Ofast", "-Ofast -fno-finite-math-only")
-    return module
+    Raises:
+        RuntimeUnavailable: Jittor cannot be used here; one line says why and what to do.
+    """
+    build = prepare()
+    try:
+        return jittor_import.import_jittor(build)
+    except RuntimeUnavailable:
+        jittor_core.forget(build)
+        raise
+
+
+def prepare() -> Build:
+    """Compile Jittor's core unless that has been done, without importing it into this process.
+
+    Raises:
+        RuntimeUnavailable: as `jittor`.
+    """
+    found = problem()
+    if found:
+        raise RuntimeUnavailable(found)
+    build = Build()
+    try:
+        if onednn.supported():
+            onednn.place(jittor_import.cache())
+        jittor_core.ensure_built(build, "about 2 to 4 minutes on two cores")
+    except OSError as error:
+        raise RuntimeUnavailable(f"Jittor's cache {jittor_import.cache()}: {error}") from error
+    return build
+
+
+def problem() -> str | None:
+    """One line that says what Jittor lacks on this machine, and what to do; None if nothing."""
+    if not sys.platform.startswith("linux"):
+        return f"Jittor is supported on Linux, this is {sys.platform}"
+    if importlib.util.find_spec("jittor") is None:
+        return "Jittor is not installed: pip install 'ovd-bench[jittor]'"
+    if shutil.which("g++") is None:
+        return "g++ not found, Jittor compiles with it: apt-get install g++"
+    headers = Path(sysconfig.get_path("platinclude")) / "Python.h"
+    if not headers.is_file() and not (Path(sysconfig.get_config_var("INCLUDEPY") or "") / "Python.h").is_file():
+        return f"{headers} not found: apt-get install python3.{sys.version_info.minor}-dev"
+    if onednn.supported() and onednn.installed() is None:
+        return "oneDNN is not installed: pip install onednn-devel-cpu-gomp==2021.2.0"
+    return None

@@ -1,0 +1,161 @@
+"""The import of Jittor itself, under an environment that is ours.
+
+Jittor takes its options from environment variables with lower-case names (``debug``, ``cc_flags``, ``use_cuda`` …), and
+decides by what lies on the machine: a compiler on the path, the branch of the git repository around the environment, an
+``mpicc``. While it is imported it sees none of the user's, only what is set here.
+
+``python -m kernels.jittor_import BUILD`` imports it and prints what it loaded: so ``kernels.jittor_core`` compiles.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kernels import onednn
+from kernels.jittor_process import kept_process
+
+#: -Ofast without two things. Comparisons with NaN and infinities are right, which costs nothing; and the linker does
+#: not add the start-up code that has the whole process flush denormal numbers to zero, numpy included. The definition
+#: makes glibc declare the vector versions of exp and others, as -Ofast would; without, tanh takes 30 times as long.
+KERNEL_FLAGS = (
+    "-O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math -freciprocal-math -D__FAST_MATH__"
+)
+
+#: What the last line of a successful child process starts with.
+READY = "jittor-is-ready "
+
+#: The suite's own switches.
+VERBOSE, MPI = "OVD_BENCH_VERBOSE", "OVD_BENCH_MPI"
+
+
+class RuntimeUnavailable(RuntimeError):  # noqa: N818 - a state of the machine
+    """Jittor cannot be used here. The message is one line: what is missing, what to do."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """One compiled Jittor.
+
+    Attributes:
+        device: ``cuda`` for one that can use NVIDIA devices.
+        package: folder with the packages ``jittor`` and ``jittor_utils``; None for the installed ones.
+        environment: further variables of Jittor.
+    """
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    package: Path | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def source(self) -> Path:
+        """Folder of the package ``jittor`` that it is made from."""
+        if self.package:
+            return self.package / "jittor"
+        spec = importlib.util.find_spec("jittor")
+        if spec is None or spec.origin is None:
+            raise RuntimeUnavailable("Jittor is not installed: pip install 'ovd-bench[jittor]'")
+        return Path(spec.origin).parent
+
+
+def home() -> Path:
+    """Folder whose ``.cache/jittor`` Jittor uses: ``JITTOR_HOME``, else the default that Jittor noted, else ``~``."""
+    named = os.environ.get("JITTOR_HOME")
+    if named:
+        return Path(named).absolute()
+    try:
+        text = (Path.home() / ".cache" / "jittor" / "config.json").read_text()
+        return Path(json.loads(text)["JITTOR_HOME"]).absolute()
+    except (OSError, ValueError, KeyError, TypeError):
+        return Path.home()
+
+
+def cache() -> Path:
+    """Jittor's cache."""
+    return home() / ".cache" / "jittor"
+
+
+def wanted(switch: str) -> bool:
+    """Whether a switch of the suite is on."""
+    return os.environ.get(switch, "") not in ("", "0")
+
+
+def import_jittor(build: Build, progress: bool = False) -> Any:
+    """Import Jittor in this process; compiles without a word where the cache lacks something.
+
+    Args:
+        build: which.
+        progress: let it print what it does.
+
+    Raises:
+        RuntimeUnavailable: it could not be imported.
+    """
+    sys.path[:0] = [str(build.package)] if build.package else []
+    # Jittor makes JITTOR_HOME the permanent default by a file under HOME. It gets to see a HOME that is thrown away.
+    with (
+        tempfile.TemporaryDirectory(prefix="jittor-home-") as scratch,
+        kept_process({**_environment(build, progress), "HOME": scratch}, _hidden()),
+    ):
+        try:
+            import jittor
+        except SystemExit:
+            # "jit_utils updated, please rerun": the first import after a change of the compiler or of its flags.
+            raise RuntimeUnavailable("Jittor has compiled itself anew: run the command again") from None
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise RuntimeUnavailable(f"Jittor cannot be imported: {reason[0]}") from error
+    jittor.flags.cc_flags = _kernel_flags(jittor.flags.cc_flags)
+    jittor.flags.use_cuda = int(build.device == "cuda")
+    return jittor
+
+
+def _environment(build: Build, progress: bool) -> dict[str, str]:
+    minor = f"python3.{sys.version_info.minor}-config"
+    config = Path(sys.base_prefix) / "bin" / minor
+    return {
+        "JITTOR_HOME": str(home()),
+        "cache_name": "ovd-bench",  # else the branch of the repository around the environment: a new core for each
+        "cc_path": shutil.which("g++") or "g++",
+        "gdb_path": "",
+        "log_silent": str(int(not progress and not wanted(VERBOSE))),
+        "nvcc_path": "",
+        "use_mkl": str(int(onednn.supported())),
+        "use_mpi": str(int(wanted(MPI))),
+        "FIX_TORCH_ERROR": "0",  # else Jittor imports torch
+        **({"python_config_path": str(config)} if config.is_file() else {}),
+        **dict(build.environment),
+    }
+
+
+def _hidden() -> list[str]:
+    """Variables of the user that Jittor would obey."""
+    mpi = () if wanted(MPI) else ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
+    return [name for name in os.environ if name[:1].islower() or name in ("SKEY", "ASCEND_TOOLKIT_HOME", *mpi)]
+
+
+def _kernel_flags(flags: str) -> str:
+    ours = flags.replace("-Ofast", KERNEL_FLAGS)
+    return ours if onednn.supported() else ours + " -DOVD_WITHOUT_ONEDNN "
+
+
+def _loaded_from(root: Path) -> list[str]:
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return sorted(str(file) for file in files if file and Path(file).is_relative_to(root))
+
+
+if __name__ == "__main__":
+    _settings = json.loads(sys.argv[1])
+    _build = Build(
+        _settings["device"],
+        Path(_settings["package"]) if _settings["package"] else None,
+        tuple((name, value) for name, value in _settings["environment"]),
+    )
+    import_jittor(_build, progress=True)
+    print("\n" + READY + json.dumps(_loaded_from(cache())), flush=True)

@@ -1,0 +1,102 @@
+"""oneDNN where Jittor looks for it, so that it has nothing to download.
+
+Jittor 1.3.11 computes convolutions and matrix products with oneDNN 2.2, and without it takes a hundred times as long.
+The package ``onednn-devel-cpu-gomp`` is the very build that it would fetch from its own server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import secrets
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+#: Folder below Jittor's cache that is used when ``lib/libmkldnn.so`` is in it.
+FOLDER = "mkl/dnnl_lnx_2.2.0_cpu_gomp"
+
+_HEADERS, _LIBRARY = "onednn-devel-cpu-gomp", "onednn-cpu-gomp"
+
+
+def supported() -> bool:
+    """Whether there is a package of oneDNN for this processor."""
+    return platform.machine() in ("x86_64", "AMD64")
+
+
+def installed() -> str | None:
+    """Version of the package, or None."""
+    try:
+        metadata.version(_LIBRARY)
+        return metadata.version(_HEADERS)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def place(cache: Path) -> None:
+    """Make ``cache/mkl/…`` hold the headers and the library of the installed package, as links.
+
+    A folder of links is made under a name of its own, and the well-known name is a link to it, replaced in one step:
+    links into an environment that is gone are mended, two processes at once do not disturb each other. A folder that
+    Jittor downloaded itself is left as it is.
+
+    Raises:
+        FileNotFoundError: the package is not installed, or files of it are missing.
+    """
+    target = cache / FOLDER
+    if _complete(target):
+        return
+    sources = _sources()
+    key = hashlib.sha256("\0".join(map(str, sources.values())).encode()).hexdigest()[:8]
+    folder = target.parent / f"onednn-{key}"
+    if not _complete(folder):
+        _link_all(sources, folder)
+    if target.is_dir() and not target.is_symlink():
+        target.rename(target.with_name(f"broken-{secrets.token_hex(4)}"))  # an interrupted download of Jittor's
+    new = target.with_name(f"link-{secrets.token_hex(4)}")
+    new.symlink_to(folder.name)
+    new.replace(target)
+
+
+def _complete(folder: Path) -> bool:
+    # The name that programs are linked with and the name that they load are both needed.
+    return all((folder / name).exists() for name in ("include/mkldnn.hpp", "lib/libmkldnn.so", "lib/libdnnl.so.2"))
+
+
+def _sources() -> dict[str, Path]:
+    """Name in the folder to installed file."""
+    found: dict[str, Path] = {}
+    for package in (_HEADERS, _LIBRARY):
+        try:
+            files = metadata.distribution(package).files or []
+        except metadata.PackageNotFoundError:
+            raise FileNotFoundError(f"{package} is not installed") from None
+        for file in files:
+            path = Path(os.path.normpath(str(file.locate())))
+            if "include" in file.parts and file.suffix in (".h", ".hpp"):
+                found["include/" + "/".join(file.parts[file.parts.index("include") + 1 :])] = path
+            elif file.name == "libdnnl.so.2":
+                found["lib/libdnnl.so.2"] = found["lib/libmkldnn.so"] = path
+    missing = [name for name, path in found.items() if not path.exists()]
+    if missing or "lib/libdnnl.so.2" not in found:
+        raise FileNotFoundError(f"{_LIBRARY} is installed without {', '.join(missing[:3]) or 'libdnnl.so.2'}")
+    return found
+
+
+def _link_all(sources: dict[str, Path], folder: Path) -> None:
+    scratch = folder.with_name(f"scratch-{secrets.token_hex(4)}")
+    for name, path in sources.items():
+        link = scratch / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    try:
+        if folder.exists():  # with dangling links
+            stale = folder.rename(folder.with_name(f"stale-{secrets.token_hex(4)}"))
+            shutil.rmtree(stale, ignore_errors=True)
+        scratch.rename(folder)
+    except OSError:
+        if not _complete(folder):  # else another process was first
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
