@@ -8,11 +8,17 @@ other inside BERT and have their own positions; without the last dot the last ph
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from detectors.types import DetectorError
+import numpy as np
+import numpy.typing as npt
+
+from detectors.prompts import PromptPlan
+from detectors.types import DetectorError, Vocabulary
+
+#: Token ids of a text without [CLS] and [SEP], and the characters (begin, end) of each.
+Tokenize = Callable[[str], tuple[list[int], list[tuple[int, int]]]]
 
 #: [CLS], [SEP], "." and "?" of BERT's uncased vocabulary; the models know these by number.
 CLS, SEP, DOT, QUESTION = 101, 102, 1012, 1029
@@ -40,6 +46,13 @@ class Caption:
     phrases: tuple[range, ...]
     spans: tuple[tuple[tuple[int, int], ...], ...] = ()
 
+    def shares(self) -> npt.NDArray[np.float32]:
+        """Weights (phrases, tokens) that average over the tokens of a phrase: equal at its own, with sum 1."""
+        shares = np.zeros((len(self.phrases), len(self.ids)), np.float32)
+        for row, tokens in enumerate(self.phrases):
+            shares[row, tokens.start : tokens.stop] = 1 / len(tokens)
+        return shares
+
 
 @dataclass(frozen=True)
 class PhraseTokens:
@@ -54,16 +67,61 @@ class PhraseTokens:
     notes: tuple[str, ...]
 
 
-def tokenize_names(tokenizer: Any, names: Sequence[str]) -> PhraseTokens:
+@dataclass(frozen=True)
+class PlannedCaptions:
+    """A vocabulary as captions, one per chunk.
+
+    Attributes:
+        category_ids: of the classes, in the order of the captions' phrases.
+        captions: of the chunks.
+        notes: on names that the tokeniser does not know.
+    """
+
+    category_ids: tuple[int, ...]
+    captions: tuple[Caption, ...]
+    notes: tuple[str, ...]
+
+
+def planned_captions(
+    detector: str, vocabulary: Vocabulary, plan: PromptPlan, tokenize: Tokenize, limit: int
+) -> PlannedCaptions:
+    """Cut a vocabulary into captions as a prompt plan says.
+
+    Args:
+        detector: its name, for messages.
+        vocabulary: the classes.
+        plan: with one template, since classes share a caption.
+        tokenize: the model's tokeniser.
+        limit: tokens that the model reads.
+
+    Raises:
+        DetectorError: several templates, a budget above the limit, a name without words or over the budget.
+    """
+    if len(plan.templates) > 1:
+        raise DetectorError(
+            f"detector '{detector}': prompt plan '{plan.name}' has {len(plan.templates)} templates; "
+            "classes share a caption here, so one is the most"
+        )
+    if plan.token_budget > limit:
+        raise DetectorError(
+            f"detector '{detector}': token_budget is {plan.token_budget}, the model reads {limit} tokens"
+        )
+    rows = plan.rows(vocabulary)
+    names = tokenize_names(tokenize, [plan.fill(vocabulary.names[row])[0] for row in rows])
+    chunks = plan.chunks(len(rows), [len(ids) + 1 for ids in names.ids], overhead=2)
+    captions = tuple(caption_of_names(names.ids[chunk.start : chunk.stop]) for chunk in chunks)
+    return PlannedCaptions(tuple(vocabulary.ids[row] for row in rows), captions, names.notes)
+
+
+def tokenize_names(tokenize: Tokenize, names: Sequence[str]) -> PhraseTokens:
     """Token ids of each class name; dots and question marks in a name become blanks.
 
     Raises:
         DetectorError: nothing is left of a name.
     """
     plain = [_SPLITTING.sub(" ", name) for name in names]
-    rows: list[list[int]] = tokenizer(plain, add_special_tokens=False).input_ids
     # text such as "[SEP]" reads as a special token
-    ids = [[token for token in row if token not in SEPARATORS] for row in rows]
+    ids = [[token for token in tokenize(name)[0] if token not in SEPARATORS] for name in plain]
     for name, row in zip(names, ids, strict=True):
         if not row:
             raise DetectorError(f"class name {name!r}: has no word that the text encoder reads; rename it")
@@ -82,14 +140,12 @@ def caption_of_names(ids: Sequence[Sequence[int]]) -> Caption:
     return Caption((*tokens, SEP), tuple(phrases))
 
 
-def caption_of_text(tokenizer: Any, text: str) -> Caption:
+def caption_of_text(tokenize: Tokenize, text: str) -> Caption:
     """A free caption; a final dot is added where there is none.
 
     Phrases are what lies between separators: of a caption without dots there is one.
     """
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids: list[int] = list(encoded.input_ids)
-    offsets: list[tuple[int, int]] = [(int(begin), int(end)) for begin, end in encoded.offset_mapping]
+    ids, offsets = tokenize(text)
     if not ids or ids[-1] not in (DOT, QUESTION):
         ids.append(DOT)
         offsets.append((len(text), len(text)))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from transformers import GroundingDinoForObjectDetection, MMGroundingDinoForObjectDetection
+from transformers import GroundingDinoForObjectDetection, MMGroundingDinoForObjectDetection, PreTrainedTokenizerBase
 from transformers.models.grounding_dino.modeling_grounding_dino import (
     generate_masks_with_special_tokens_and_transfer_map as phrase_masks,
 )
@@ -25,16 +25,16 @@ from detectors.captions import (
     SAMPLE,
     SEPARATORS,
     Caption,
-    caption_of_names,
+    Tokenize,
     caption_of_text,
-    joined_spans,
-    tokenize_names,
+    planned_captions,
 )
 from detectors.card import DetectorCard
 from detectors.image_tensors import from_unit_square, groups, resized, shorter_side_size
 from detectors.interface import DetectorSettings
 from detectors.prompts import PromptPlan
-from detectors.selection import ChunkedChoice, best_pairs, detections
+from detectors.selection import ChunkedChoice, detections
+from detectors.token_scores import class_scores, grounded
 from detectors.transformers_loading import LoadedModel, Preprocessing, load_model
 from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 
@@ -43,9 +43,6 @@ _MODELS: dict[str, tuple[str, type[Any]]] = {
     "mm-grounding-dino": ("mm-grounding-dino", MMGroundingDinoForObjectDetection),
     "llmdet": ("mm-grounding-dino", MMGroundingDinoForObjectDetection),
 }
-
-#: A token belongs to a box's phrase above this probability (``text_threshold`` of the official ``predict``).
-TEXT_THRESHOLD = 0.25
 
 #: Guard of the inverse sigmoid in transformers; the official code has 1e-3, see ``docs/detectors.md``.
 _LOGIT_EPSILON = 1e-5
@@ -128,7 +125,7 @@ class GroundingDinoDetector:
         shorter, longest = self._preprocessing.edges("shortest_edge", "longest_edge")
         self._shorter = settings.image_size or shorter
         self._longest = max(round(longest * self._shorter / shorter), self._shorter)
-        self._tokenizer = loaded.tokenizer(*SAMPLE)
+        self._tokenize = tokenize_with(loaded.tokenizer(*SAMPLE))
         for layer in self._core.encoder.layers:
             layer.fusion_layer.attn.forward = _in_float32(layer.fusion_layer.attn.forward)
         self._card = loaded.card
@@ -141,22 +138,11 @@ class GroundingDinoDetector:
 
     def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
         """Cut the classes into captions and encode those."""
-        if len(plan.templates) > 1:
-            raise DetectorError(
-                f"detector '{self._card.name}': prompt plan '{plan.name}' has {len(plan.templates)} templates; "
-                "classes share a caption here, so one is the most"
-            )
         limit = int(self._model.config.max_text_len)
-        if plan.token_budget > limit:
-            raise DetectorError(
-                f"detector '{self._card.name}': token_budget is {plan.token_budget}, the model reads {limit} tokens"
-            )
-        rows = plan.rows(vocabulary)
-        names = tokenize_names(self._tokenizer, [plan.fill(vocabulary.names[row])[0] for row in rows])
-        chunks = plan.chunks(len(rows), [len(ids) + 1 for ids in names.ids], overhead=2)
-        texts = [self.text_features(caption_of_names(names.ids[chunk.start : chunk.stop])) for chunk in chunks]
-        self._card = dataclasses.replace(self._loaded.card, notes=(*self._loaded.card.notes, *names.notes))
-        self._queries = _Queries(tuple(vocabulary.ids[row] for row in rows), texts)
+        planned = planned_captions(self._card.name, vocabulary, plan, self._tokenize, limit)
+        texts = [self.text_features(caption) for caption in planned.captions]
+        self._card = dataclasses.replace(self._loaded.card, notes=(*self._loaded.card.notes, *planned.notes))
+        self._queries = _Queries(planned.category_ids, texts)
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """See ``detectors.interface.Detector``."""
@@ -174,7 +160,7 @@ class GroundingDinoDetector:
 
         A phrase is what stands between separators (``. ?``). A (box, phrase) pair scores the highest probability among
         the phrase's tokens, as the official ``predict`` scores a box; its spans are the tokens above
-        ``TEXT_THRESHOLD``, and the whole phrase where none is. Nothing is dropped by a threshold.
+        ``token_scores.TEXT_THRESHOLD``, and the whole phrase where none is. Nothing is dropped by a threshold.
 
         Raises:
             DetectorError: a caption is empty or longer than the model reads, or there are not as many as images.
@@ -202,9 +188,6 @@ class GroundingDinoDetector:
             raise DetectorError(f"detector '{self._card.name}': a caption has {len(caption.ids)} tokens of {limit}")
         ids = torch.tensor([caption.ids], device=device)
         separators = torch.tensor(sorted(SEPARATORS), device=device)
-        shares = torch.zeros(len(caption.phrases), len(caption.ids))
-        for row, tokens in enumerate(caption.phrases):
-            shares[row, tokens.start : tokens.stop] = 1 / len(tokens)
         with self._loaded.inference():
             mask, positions = phrase_masks(ids, separators)
             encoded = self._core.text_backbone(
@@ -214,7 +197,7 @@ class GroundingDinoDetector:
                 position_ids=positions,
             )
             features = self._core.text_projection(encoded.last_hidden_state)
-        return TextFeatures(caption, features, mask, positions, shares.to(device))
+        return TextFeatures(caption, features, mask, positions, torch.from_numpy(caption.shares()).to(device))
 
     def image_features(self, pixels: torch.Tensor) -> ImageFeatures:
         """Encode prepared images of one size (B, 3, height, width)."""
@@ -298,7 +281,7 @@ class GroundingDinoDetector:
         choices = [ChunkedChoice(self._settings.chunk_top_k or self._settings.top_k) for _ in images]
         for text in queries.texts:
             output = self.predict(features, text)
-            scores = text.shares @ output.logits.sigmoid().transpose(1, 2)
+            scores = class_scores(output.logits, text.shares)
             for choice, of_image, boxes in zip(choices, scores, output.boxes_cxcywh, strict=True):
                 choice.add(of_image, boxes)
         found = []
@@ -308,22 +291,20 @@ class GroundingDinoDetector:
         return found
 
     def _ground(self, image: Image, text: str) -> Grounding:
-        caption = caption_of_text(self._tokenizer, text)
-        if not caption.phrases:
-            raise DetectorError(f"image {image.id}: the caption {text!r} has no words")
+        caption = caption_of_text(self._tokenize, text)
         words = self.text_features(caption)
         output = self.predict(self.image_features(self.prepare(image)[None]), words)
-        tokens = output.logits[0].sigmoid().T
-        scores = torch.stack([tokens[phrase.start : phrase.stop].amax(dim=0) for phrase in caption.phrases])
-        pairs = best_pairs(scores, self._settings.top_k)
-        boxes = from_unit_square(output.boxes_cxcywh[0][pairs.boxes], image)
-        spans = []
-        for phrase, box in zip(pairs.classes.tolist(), pairs.boxes.tolist(), strict=True):
-            own = caption.phrases[phrase]
-            sure = (tokens[own.start : own.stop, box] > TEXT_THRESHOLD).tolist()
-            told = [span for span, keep in zip(caption.spans[phrase], sure, strict=True) if keep]
-            spans.append(joined_spans(told or caption.spans[phrase], text))
-        return Grounding(image.id, text, boxes.cpu().numpy(), pairs.scores.cpu().numpy(), tuple(spans))
+        return grounded(image, text, caption, output.logits[0], output.boxes_cxcywh[0], self._settings.top_k)
+
+
+def tokenize_with(tokenizer: PreTrainedTokenizerBase) -> Tokenize:
+    """A tokeniser of transformers as captions want it."""
+
+    def tokenize(text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return list(encoded.input_ids), [(int(begin), int(end)) for begin, end in encoded.offset_mapping]
+
+    return tokenize
 
 
 def _in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,6 +25,8 @@ class DetectorSettings:
         top_k: (box, class) pairs returned per image, over all chunks together.
         chunk_top_k: pairs kept per chunk of classes before that; None = ``top_k``. The chunks are the prompt plan's
             (``PromptPlan.chunk_classes``), also where a model sees all classes at once.
+        chunk_batch: chunks of classes that a model may read at once, where it reads them together at all: more is
+            faster on a graphics processor, and takes that many times the memory. None = the detector's own choice.
 
     Raises:
         DetectorError: a number that is not positive.
@@ -36,9 +38,10 @@ class DetectorSettings:
     image_size: int | None = None
     top_k: int = 300
     chunk_top_k: int | None = None
+    chunk_batch: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "top_k", "chunk_top_k"):
+        for name in ("image_size", "top_k", "chunk_top_k", "chunk_batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise DetectorError(f"DetectorSettings: {name} is {value}, at least 1 is needed")

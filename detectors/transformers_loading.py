@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fnmatch
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -17,19 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from detectors.card import DetectorCard
+from detectors.hub import model_directory, weight_files, weights_sha256
 from detectors.interface import DetectorSettings
 from detectors.types import DetectorError
-
-_SAFETENSORS = "model*.safetensors"
-_BIN = "pytorch_model*.bin"
-_TEXT_FILES = ("*.json", "*.txt")
 
 #: Computed from the configuration, so a file may hold or lack it. Text and vision ``position_ids`` and Swin's
 #: ``relative_position_index``, also computed, are left out by transformers itself.
@@ -152,13 +145,13 @@ def load_model(
     """
     device, dtype = _device(settings), _DTYPES[settings.dtype]
     source = settings.weights or card.weights
-    directory = _directory(card.name, source)
+    directory = model_directory(card.name, source)
     found = _read_json(directory / "config.json").get("model_type")
     if found != model_type:
         raise DetectorError(
             f"{directory}: holds a model of type '{found}', detector '{card.name}' needs '{model_type}'"
         )
-    files = _weight_files(directory)
+    files = weight_files(directory)
     module = _read_module(directory, model_class, safetensors=files[0].suffix == ".safetensors")
     filled = dataclasses.replace(
         card,
@@ -167,18 +160,6 @@ def load_model(
         parameters=sum(parameter.numel() for parameter in module.parameters()),
     )
     return LoadedModel(module.to(device).eval(), filled, directory, device, dtype)
-
-
-def weights_sha256(files: list[Path]) -> str:
-    """Hash of a weight file; of several, the hash of the lines ``name hash``, sorted by name."""
-    hashes = {}
-    for file in files:
-        with file.open("rb") as stream:
-            hashes[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    if len(hashes) == 1:
-        return next(iter(hashes.values()))
-    lines = "".join(f"{name} {value}\n" for name, value in sorted(hashes.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _device(settings: DetectorSettings) -> torch.device:
@@ -193,45 +174,6 @@ def _device(settings: DetectorSettings) -> torch.device:
     if device.type == "cpu" and settings.dtype == "float16":
         raise DetectorError("float16 is not supported on the CPU: take float32 or bfloat16, or a CUDA device")
     return device
-
-
-def _directory(detector: str, source: str) -> Path:
-    if not source:
-        raise DetectorError(f"detector '{detector}' names no weights: give --weights DIR")
-    path = Path(source)
-    if path.is_dir():
-        return path
-    if path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") != 1:
-        raise DetectorError(f"{source}: is no directory and no hub id: a folder with config.json and weights is needed")
-    return _from_hub(detector, source)
-
-
-def _from_hub(detector: str, repository: str) -> Path:
-    """The newest snapshot of a hub repository; what is in the local cache is not fetched again."""
-    with contextlib.suppress(LocalEntryNotFoundError, HFValidationError, DetectorError):
-        cached = Path(snapshot_download(repository, local_files_only=True))
-        _weight_files(cached)
-        return cached
-    try:
-        with _quiet():
-            directory = Path(snapshot_download(repository, allow_patterns=[*_TEXT_FILES, _SAFETENSORS]))
-            if not list(directory.glob(_SAFETENSORS)):
-                snapshot_download(repository, allow_patterns=[_BIN])
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise DetectorError(
-            f"detector '{detector}': the weights '{repository}' are not in the hub's local cache and cannot be fetched "
-            f"({reason}): give --weights DIR"
-        ) from error
-    return directory
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    names = sorted(file.name for file in directory.iterdir() if file.is_file())
-    for pattern in (_SAFETENSORS, _BIN):
-        if found := fnmatch.filter(names, pattern):
-            return [directory / name for name in found]
-    raise DetectorError(f"{directory}: no weights: model.safetensors is needed")
 
 
 def _read_module(directory: Path, model_class: type[Any], *, safetensors: bool) -> Any:

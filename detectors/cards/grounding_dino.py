@@ -1,11 +1,13 @@
-"""Cards of Grounding DINO, MM-Grounding-DINO and LLMDet through transformers.
+"""Cards of Grounding DINO, MM-Grounding-DINO and LLMDet: through transformers, and the same weights in Jittor.
 
 Facts from the READMEs and configurations of IDEA-Research/GroundingDINO, open-mmlab/mmdetection
-(``configs/mm_grounding_dino``) and iSEE-Laboratory/LLMDet. Parameters are those of the architecture. The plain name
-``grounding-dino`` is kept for the suite's own implementation.
+(``configs/mm_grounding_dino``) and iSEE-Laboratory/LLMDet. Parameters are those of the architecture. The plain names
+``grounding-dino-tiny`` and ``-base`` are the suite's own implementation; of the others it has the suffix ``-jt``.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 from detectors.card import DetectorCard, TrainingData
 
@@ -89,7 +91,7 @@ _MM_TINY = (_O365_V1, _GOLDG, _GRIT, _V3DET)
 _MM_BASE = (_IMAGENET_21K, _O365_V1, _GOLDG, _V3DET)
 _MM_LARGE = (_IMAGENET_21K, _O365_V2, _OPENIMAGES, _GOLDG)
 
-CARDS: tuple[DetectorCard, ...] = (
+_TRANSFORMERS: tuple[DetectorCard, ...] = (
     _card(
         "grounding-dino-tiny-hf",
         "IDEA-Research/grounding-dino-tiny",
@@ -146,3 +148,18 @@ CARDS: tuple[DetectorCard, ...] = (
         "llmdet-large", "iSEE-Laboratory/llmdet_large", _LARGE, 343_055_703, (*_MM_LARGE, *_GROUNDINGCAP), (_COCO_SEEN,)
     ),
 )
+
+
+def _in_jittor(card: DetectorCard) -> DetectorCard:
+    """The same weights in ``grounding_dino_jt``; parameters are counted when they are loaded."""
+    return dataclasses.replace(
+        card,
+        name=card.name.removesuffix("-hf") if card.name.endswith("-hf") else f"{card.name}-jt",
+        framework="jittor",
+        loader="detectors.grounding_dino:load",
+        parameters=None,
+        notes=tuple(note for note in card.notes if note != _EPSILON),
+    )
+
+
+CARDS: tuple[DetectorCard, ...] = (*map(_in_jittor, _TRANSFORMERS), *_TRANSFORMERS)

@@ -14,7 +14,7 @@ import torch
 from benchmarks.perf.random_models import bert_tokenizer
 from detectors.captions import caption_of_names, caption_of_text, joined_spans, tokenize_names
 from detectors.card import DetectorCard
-from detectors.grounding_dino_hf import GroundingDinoDetector, TextFeatures, load
+from detectors.grounding_dino_hf import GroundingDinoDetector, TextFeatures, load, tokenize_with
 from detectors.interface import DetectorSettings, GroundingDetector
 from detectors.prompts import PLANS, PromptPlan
 from detectors.types import Detections, DetectorError, Image, Vocabulary
@@ -208,7 +208,7 @@ def test_another_image_size_keeps_the_shape_of_the_limits(folders: dict[str, Pat
 @pytest.mark.parametrize("names", [("a cat", "Dr. Pepper?", "café au lait", "T-shirt"), ("[SEP] dog", "x[CLS]")])
 def test_captions_of_names_are_what_the_tokenizer_makes_of_the_text(names: tuple[str, ...]) -> None:
     tokenizer = bert_tokenizer()
-    caption = caption_of_names(tokenize_names(tokenizer, names).ids)
+    caption = caption_of_names(tokenize_names(tokenize_with(tokenizer), names).ids)
     plain = [name.replace(".", " ").replace("?", " ").replace("[SEP]", "").replace("[CLS]", "") for name in names]
     text = ". ".join(plain).lower() + "."
     assert list(caption.ids) == tokenizer(text).input_ids
@@ -291,7 +291,7 @@ def test_spans_join_over_white_space_only() -> None:
 
 
 def test_a_free_caption_gets_its_final_dot() -> None:
-    caption = caption_of_text(bert_tokenizer(), "Two dogs? no")
+    caption = caption_of_text(tokenize_with(bert_tokenizer()), "Two dogs? no")
     assert list(caption.ids) == bert_tokenizer()("two dogs? no.").input_ids
     assert caption.phrases == (range(1, 3), range(4, 5))
     assert caption.spans == (((0, 3), (4, 8)), ((10, 12),))

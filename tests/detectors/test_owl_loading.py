@@ -14,7 +14,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
-import detectors.transformers_loading as loading
+import detectors.hub as hub
 from detectors.card import DetectorCard
 from detectors.cards.grounding_dino import CARDS as GROUNDING_DINO
 from detectors.cards.omdet_turbo import CARDS as OMDET_TURBO
@@ -60,7 +60,7 @@ def test_every_card_leads_to_a_loader_that_asks_for_its_weights(
         asked.append(repository)
         raise LocalEntryNotFoundError("no connection")
 
-    monkeypatch.setattr(loading, "snapshot_download", unreachable)
+    monkeypatch.setattr(hub, "snapshot_download", unreachable)
     with pytest.raises(DetectorError, match=card.name):
         load_detector(card.name, DetectorSettings())
     assert set(asked) == {card.weights}
@@ -173,7 +173,7 @@ def test_an_unreachable_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
     def unreachable(repository: str, **_: object) -> str:
         raise LocalEntryNotFoundError("no connection\nand more lines")
 
-    monkeypatch.setattr(loading, "snapshot_download", unreachable)
+    monkeypatch.setattr(hub, "snapshot_download", unreachable)
     with pytest.raises(DetectorError, match=r"'owner/model' .* \(no connection\): give --weights DIR"):
         _load(None)
 
@@ -184,7 +184,7 @@ def test_what_is_cached_is_not_fetched(folder: Path, monkeypatch: pytest.MonkeyP
         assert local_files_only
         return str(folder)
 
-    monkeypatch.setattr(loading, "snapshot_download", cached)
+    monkeypatch.setattr(hub, "snapshot_download", cached)
     assert _load(None).card.weights == "owner/model"
 
 

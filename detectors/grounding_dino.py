@@ -1,0 +1,181 @@
+"""Grounding DINO in Jittor (``grounding_dino_jt``): pixels and class names in, boxes of the original image out.
+
+What depends only on the text is computed once per vocabulary, what depends only on the image once per image. Chunks of
+classes go through the rest several at a time: one image, many captions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from detectors.captions import Caption, caption_of_text, planned_captions
+from detectors.card import DetectorCard
+from detectors.hub import model_directory
+from detectors.image_tensors import from_unit_square, resized, shorter_side_size
+from detectors.interface import DetectorSettings
+from detectors.prompts import PromptPlan
+from detectors.selection import ChunkedChoice, detections
+from detectors.token_scores import class_scores, grounded
+from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
+from grounding_dino_jt.features import ImageFeatures, TextFeatures
+from grounding_dino_jt.load import Predictor
+from grounding_dino_jt.load import load as load_model
+
+
+def load(card: DetectorCard, settings: DetectorSettings) -> GroundingDinoDetector:
+    """Load weights of any layout that ``grounding_dino_jt.weights`` reads.
+
+    Raises:
+        DetectorError: no such file, weights that do not fit, a device or precision that is not there.
+    """
+    source = settings.weights or card.weights
+    path = Path(source) if source and Path(source).is_file() else model_directory(card.name, source)
+    try:
+        model = load_model(path)
+    except (ValueError, RuntimeError) as error:
+        raise DetectorError(str(error)) from error
+    parameters = sum(int(np.prod(variable.shape)) for variable in model.network.parameters())
+    filled = dataclasses.replace(card, weights=source, weights_sha256=model.weights_sha256, parameters=parameters)
+    return GroundingDinoDetector(filled, model, settings)
+
+
+@dataclass(frozen=True)
+class RawOutput:
+    """What the network says of one image and one caption (Q queries, n tokens).
+
+    Attributes:
+        pred_logits: float32 (Q, 256), -inf beyond the caption's tokens.
+        pred_boxes: float32 (Q, 4) cxcywh, relative to the image.
+        input_ids: int64 (n,), with [CLS] and [SEP].
+    """
+
+    pred_logits: npt.NDArray[np.float32]
+    pred_boxes: npt.NDArray[np.float32]
+    input_ids: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """Captions that go through the network together, padded to the longest of them."""
+
+    text: TextFeatures
+    captions: tuple[Caption, ...]
+
+
+class GroundingDinoDetector:
+    """Grounding DINO, also with the heads of MM-Grounding-DINO, in Jittor.
+
+    Args:
+        card: what it is.
+        model: the network and its tokeniser.
+        settings: device, sizes and limits.
+    """
+
+    def __init__(self, card: DetectorCard, model: Predictor, settings: DetectorSettings) -> None:
+        self._model, self._settings, self._plain_card, self._card = model, settings, card, card
+        config = model.config
+        self._shorter = settings.image_size or config.image_size
+        self._longest = max(round(config.image_longest * self._shorter / config.image_size), self._shorter)
+        self._at_once = settings.chunk_batch or (1 if settings.device == "cpu" else 8)
+        self._chunks: list[_Chunks] = []
+        self._category_ids: tuple[int, ...] = ()
+
+    @property
+    def card(self) -> DetectorCard:
+        """With weights, sha256, parameters, and notes on the vocabulary's names."""
+        return self._card
+
+    def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
+        """Cut the classes into captions and encode those."""
+        limit = self._model.config.max_text_len
+        planned = planned_captions(self._card.name, vocabulary, plan, self._model.tokenizer.words, limit)
+        self._chunks = []
+        for begin in range(0, len(planned.captions), self._at_once):
+            captions = planned.captions[begin : begin + self._at_once]
+            self._chunks.append(_Chunks(self._text([caption.ids for caption in captions]), captions))
+        self._category_ids = planned.category_ids
+        self._card = dataclasses.replace(self._plain_card, notes=(*self._plain_card.notes, *planned.notes))
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """See ``detectors.interface.Detector``."""
+        if not self._chunks:
+            raise DetectorError(f"detector '{self._card.name}': no vocabulary was set")
+        return [self._detect(image) for image in images]
+
+    def ground(self, images: Sequence[Image], captions: Sequence[str]) -> list[Grounding]:
+        """Boxes of each image for the phrases of its caption, best first; at most ``top_k`` of them.
+
+        A phrase is what stands between separators (``. ?``); see ``token_scores.grounded``. Nothing is dropped by a
+        threshold.
+
+        Raises:
+            DetectorError: a caption is empty or longer than the model reads, or there are not as many as images.
+        """
+        if len(images) != len(captions):
+            raise DetectorError(f"detector '{self._card.name}': {len(images)} images, {len(captions)} captions")
+        return [self._ground(image, text) for image, text in zip(images, captions, strict=True)]
+
+    def raw(self, image: Image, text: str) -> RawOutput:
+        """Logits and boxes of every query, for comparison with other implementations.
+
+        The caption is treated as the official code does: a final dot is added where there is none, and tokens beyond
+        those that the model reads are cut.
+        """
+        ids = self._model.tokenizer.caption(text)
+        features = self._model.encode_tokens([ids], cut=True)
+        output = self._model(self._image_features(image), features)
+        return RawOutput(output.pred_logits.numpy()[0], output.pred_boxes.numpy()[0], features.ids[0].astype(np.int64))
+
+    def network_size(self, image: Image) -> tuple[int, int]:
+        """Height and width that the network sees."""
+        return shorter_side_size(image, self._shorter, self._longest)
+
+    def _image_features(self, image: Image) -> ImageFeatures:
+        pixels = resized(image, *self.network_size(image))
+        return self._model.encode_image(pixels[None].numpy())
+
+    def _text(self, rows: Sequence[Sequence[int]]) -> TextFeatures:
+        try:
+            text = self._model.encode_tokens(rows)
+        except ValueError as error:
+            raise DetectorError(f"detector '{self._card.name}': {error}") from error
+        text.features.sync()  # now, not at every image
+        return text
+
+    def _detect(self, image: Image) -> Detections:
+        features = self._image_features(image)
+        choice = ChunkedChoice(self._settings.chunk_top_k or self._settings.top_k)
+        for caption, logits, boxes in self._answers(features):
+            scores = class_scores(logits[:, : len(caption.ids)], torch.from_numpy(caption.shares()))
+            choice.add(scores, boxes)
+        pairs, boxes = choice.best(self._settings.top_k)
+        return detections(image, pairs, from_unit_square(boxes, image), self._category_ids)
+
+    def _answers(self, features: ImageFeatures) -> Iterator[tuple[Caption, torch.Tensor, torch.Tensor]]:
+        """Each chunk's caption, logits (Q, 256) and boxes (Q, 4) cxcywh.
+
+        All groups of chunks are started before the first is waited for; each is started when the one before it is
+        under way, so that no more than one group's activations are in memory.
+        """
+        outputs = []
+        for chunks in self._chunks:
+            output = self._model(features, chunks.text)
+            output.pred_logits.sync(False)
+            output.pred_boxes.sync(False)
+            outputs.append(output)
+        for chunks, output in zip(self._chunks, outputs, strict=True):
+            logits, boxes = (torch.from_numpy(part.numpy()) for part in (output.pred_logits, output.pred_boxes))
+            yield from zip(chunks.captions, logits, boxes, strict=True)
+
+    def _ground(self, image: Image, text: str) -> Grounding:
+        caption = caption_of_text(self._model.tokenizer.words, text)
+        output = self._model(self._image_features(image), self._text([caption.ids]))
+        logits, boxes = (torch.from_numpy(part.numpy()[0]) for part in (output.pred_logits, output.pred_boxes))
+        return grounded(image, text, caption, logits, boxes, self._settings.top_k)

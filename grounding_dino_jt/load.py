@@ -1,0 +1,130 @@
+"""Weights file to model: ``model = load("groundingdino_swint_ogc.pth")``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from grounding_dino_jt.config import Config
+from grounding_dino_jt.features import ImageFeatures, TextFeatures
+from grounding_dino_jt.model import GroundingDino, Output
+from grounding_dino_jt.tokenizer import Tokenizer, packaged_tokenizer, read_tokenizer
+from grounding_dino_jt.tokens import TokenBatch
+from grounding_dino_jt.weights import read_weights
+from kernels.runtime import jittor
+
+jt = jittor()
+
+#: Of RGB in 0 … 1 (``groundingdino/util/inference.py``).
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model for inference: images and captions in, logits and boxes out.
+
+    ``encode_image`` and ``encode_text`` are independent of each other; their results may be kept and combined at will.
+
+    Attributes:
+        network: the model, in evaluation mode.
+        tokenizer: of its text encoder.
+        weights_sha256: of the file or folder it was read from.
+    """
+
+    network: GroundingDino
+    tokenizer: Tokenizer
+    weights_sha256: str
+
+    @property
+    def config(self) -> Config:
+        """What the model is made of."""
+        return self.network.config
+
+    def encode_image(self, pixels: npt.NDArray[np.float32]) -> ImageFeatures:
+        """Everything about images that depends on no text.
+
+        Args:
+            pixels: float32 (B, 3, H, W), RGB, 0 … 255, already resized.
+        """
+        scaled = (pixels / np.float32(255) - MEAN[:, None, None]) / STD[:, None, None]
+        with jt.no_grad():
+            return self.network.encode_image(scaled)
+
+    def encode_text(self, captions: Sequence[str]) -> TextFeatures:
+        """Everything about captions that depends on no image.
+
+        Raises:
+            ValueError: a caption has more tokens than the model reads; the official code would cut it in silence.
+        """
+        return self.encode_tokens([self.tokenizer.caption(caption) for caption in captions])
+
+    def encode_tokens(self, rows: Sequence[Sequence[int]], *, cut: bool = False) -> TextFeatures:
+        """As ``encode_text``, of token ids with [CLS] and [SEP].
+
+        Args:
+            rows: token ids of each caption.
+            cut: drop what is too long, as the official code does, instead of raising.
+        """
+        limit = self.config.max_text_len
+        longest = max(map(len, rows))
+        if longest > limit and not cut:
+            raise ValueError(f"a caption has {longest} tokens, the model reads {limit}: shorten it or cut it in two")
+        with jt.no_grad():
+            return self.network.encode_tokens(TokenBatch.of(rows))
+
+    def __call__(self, image: ImageFeatures, text: TextFeatures) -> Output:
+        """Logits and boxes of B captions: each with an image of its own, or all with one image.
+
+        Returns:
+            ``pred_logits`` (B, Q, 256) and ``pred_boxes`` (B, Q, 4) cxcywh, relative to the image; lazy variables of
+            Jittor, ``.numpy()`` computes them.
+        """
+        with jt.no_grad():
+            output: Output = self.network(image, text)
+        return output
+
+
+def load(source: str | Path) -> Predictor:
+    """Read a model: a file or folder of any layout that ``grounding_dino_jt.weights`` knows.
+
+    The tokeniser is the one in the folder, else the packaged one.
+
+    Raises:
+        ValueError: the weights or the tokeniser do not load; one line.
+    """
+    path = Path(source)
+    tensors, config, sha256 = read_weights(path)
+    network = build(config, tensors)
+    folder = path if path.is_dir() else path.parent
+    beside = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+    return Predictor(network, read_tokenizer(folder) if beside else packaged_tokenizer(), sha256)
+
+
+def build(config: Config, tensors: dict[str, npt.NDArray[Any]]) -> GroundingDino:
+    """A model in evaluation mode with the given parameters.
+
+    Args:
+        config: what it is made of.
+        tensors: every parameter by its official name; they are taken out one by one to save memory.
+
+    Raises:
+        ValueError: a parameter is missing, left over or of another shape.
+    """
+    network = GroundingDino(config)
+    for name, variable in network.state_dict().items():
+        if name not in tensors:
+            raise ValueError(f"parameter {name} is missing")
+        values = tensors.pop(name)
+        if tuple(values.shape) != tuple(variable.shape):
+            raise ValueError(f"parameter {name} has the shape {values.shape}, {tuple(variable.shape)} is needed")
+        variable.assign(jt.array(np.ascontiguousarray(values, np.float32)))
+    if tensors:
+        raise ValueError(f"parameter {next(iter(tensors))} belongs to no part of the model")
+    network.eval()
+    return network
