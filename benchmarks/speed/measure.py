@@ -40,19 +40,18 @@ def measure(request: SpeedRequest, images: Sequence[Image], tell: Callable[[str]
     Raises:
         DetectorError: the detector cannot be loaded, or breaks its contract.
     """
-    device = Device(choose_device(request.device, find_card(request.detector).framework))
     tell("looking at the machine")
-    gpu_before = gpus.look() if device.is_gpu else None
+    gpu_before = None if request.device == "cpu" else gpus.look()
     with Watch() as idle:
         time.sleep(request.idle_seconds)
-    session = _Session(request, images, device)
+    session = _Session(request, images)
     tell("loading")
     session.start()
     for batch in sorted(set(request.batches)):
         if all(done.problem is None for done in session.batches):
-            tell(f"batch of {batch}")
+            tell(f"batch of {batch}{session.patience(batch)}")
             session.time_batch(batch)
-    gpu_evidence = None
+    device, gpu_evidence = session.device, None
     if device.is_gpu:
         gpu_evidence = GpuEvidence(gpu_before, gpus.look(), device.uuid(), os.getpid())
     tell("counting operations")
@@ -80,17 +79,18 @@ class _Session:
     """A detector on its way through the measurement.
 
     Attributes:
-        detector: once it is loaded.
+        device, detector: once it is loaded.
         begun: how that went.
         batches: what was timed so far.
     """
 
+    device: Device
     detector: Detector
     begun: Start
 
-    def __init__(self, request: SpeedRequest, images: Sequence[Image], device: Device) -> None:
+    def __init__(self, request: SpeedRequest, images: Sequence[Image]) -> None:
         self.batches: list[Batch] = []
-        self._request, self._images, self._device = request, images, device
+        self._request, self._images = request, images
         self._before_load = resident_bytes()
         self._loaded = 0
         self._peaks: list[int] = []
@@ -98,12 +98,10 @@ class _Session:
 
     def start(self) -> None:
         """Load, set the vocabulary, detect once."""
-        request, device = self._request, self._device
-        settings = DetectorSettings(weights=request.weights, device=device.name, dtype=request.dtype)
-        seed_everything(request.seed)
+        request = self._request
         with Watch() as watch:
-            load = seconds_of(lambda: setattr(self, "detector", load_detector(request.detector, settings)), device)
-            text = seconds_of(lambda: self.detector.set_vocabulary(request.vocabulary, request.plan), device)
+            load = self._load()
+            text = seconds_of(lambda: self.detector.set_vocabulary(request.vocabulary, request.plan), self.device)
             self._loaded = resident_bytes()
             first = self._seconds(batches(self._images, 1, 1)[0])
         self.begun = Start(
@@ -115,12 +113,28 @@ class _Session:
         )
         self._note_peaks()
 
+    def _load(self) -> float:
+        """Seconds of everything from nothing to a detector: to know its device takes the import of its framework."""
+        request, begin = self._request, time.perf_counter()
+        self.device = Device(choose_device(request.device, find_card(request.detector).framework))
+        seed_everything(request.seed)
+        settings = DetectorSettings(weights=request.weights, device=self.device.name, dtype=request.dtype)
+        self.detector = load_detector(request.detector, settings)
+        self.device.synchronize()
+        return time.perf_counter() - begin
+
+    def patience(self, batch: int) -> str:
+        """How long that may take where it is longer than people like to wait without a word; else empty."""
+        calls = self._request.warm_up + self._request.iterations
+        minutes = self.begun.first_detection_seconds * batch * calls / 60
+        return f", {calls} calls, up to {minutes:.0f} minutes" if minutes > 1 else ""
+
     def time_batch(self, batch: int) -> None:
         """Warm up, then time calls with so many images; want of memory becomes a problem of this batch size."""
         request = self._request
         calls = batches(self._images, batch, request.warm_up + request.iterations)
         restarted = restart_peak()
-        self._device.restart_peak()
+        self.device.restart_peak()
         timing, busy, problem = None, None, None
         try:
             warm_up = [self._seconds(call) for call in calls[: request.warm_up]]
@@ -159,7 +173,7 @@ class _Session:
             loaded_bytes=self._loaded,
             peak_bytes=max(self._peaks),
             peak_gpu_bytes=max((peak for peak in self._gpu_peaks if peak is not None), default=None),
-            gpu_kind=self._device.peak_bytes()[1],
+            gpu_kind=self.device.peak_bytes()[1],
         )
 
     def watched(self) -> dict[str, Busy]:
@@ -169,10 +183,10 @@ class _Session:
 
     def _note_peaks(self) -> None:
         self._peaks.append(peak_resident_bytes())
-        self._gpu_peaks.append(self._device.peak_bytes()[0])
+        self._gpu_peaks.append(self.device.peak_bytes()[0])
 
     def _seconds(self, images: list[Image]) -> float:
-        return seconds_of(lambda: self._detect(images), self._device)
+        return seconds_of(lambda: self._detect(images), self.device)
 
     def _detect(self, images: list[Image]) -> None:
         found = self.detector.detect(images)
