@@ -29,16 +29,8 @@ def _times(report: SpeedReport, measured: list[Measured]) -> Table:
     calls = f"{report.iterations} calls after {report.warm_up} to warm up"
     table = _table(f"Time of an image · {_workload(report.workload)} · {calls}")
     on_gpu = any(one.memory.peak_gpu_bytes is not None for one in measured)
-    for heading in (
-        "batch",
-        "p50 ms",
-        "p95 ms",
-        "sd ms",
-        "img/s",
-        "peak MiB",
-        *(["GPU MiB"] if on_gpu else []),
-        "alone",
-    ):
+    gpu = ["GPU\nMiB"] if on_gpu else []
+    for heading in ("batch", "p50\nms", "p95\nms", "sd\nms", "img/s", "peak\nMiB", *gpu, "alone"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in measured:
         for row, batch in enumerate(one.batches):
@@ -54,9 +46,9 @@ def _times(report: SpeedReport, measured: list[Measured]) -> Table:
 
 def _sizes(measured: list[Measured]) -> Table:
     table = _table("Start, seconds, each done once · size")
-    for heading in ("load", "text", "1st image", "sum", "param. M", "GFLOP"):
+    for heading in ("load", "text", "1st\nimage", "sum", "param.\nM", "GFLOP"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("on")
+    table.add_column("on", min_width=8)
     for one in measured:
         start = one.start
         seconds = (start.load_seconds, start.vocabulary_seconds, start.first_detection_seconds, start.total_seconds)
@@ -87,7 +79,9 @@ def _remarks(one: Measured) -> list[RenderableType]:
 
 
 def _table(title: str) -> Table:
-    table = Table(title=printable(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(
+        title=printable(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="bold"
+    )
     table.add_column("detector", no_wrap=True)
     return table
 

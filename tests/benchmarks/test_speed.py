@@ -276,7 +276,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert (document.iterations, document.warm_up) == (2, 0)
     assert document.workload.classes == 80
     assert document.command.startswith("bench.py speed -d ")
-    for words in ("toy-idle", "p50 ms", "alone", "Unloadable: the weights are not where they should be"):
+    for words in ("toy-idle", "p50", "alone", "Unloadable: the weights are not where they should be"):
         assert words in result.stderr
 
 
