@@ -105,7 +105,7 @@ def _alone(one: Measured) -> Text:
 
 
 def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.1f}"
+    return "–" if value is None else f"{value:,.{1 if value < 1000 else 0}f}"
 
 
 def _mebi(value: int | None) -> str:
