@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,14 +39,24 @@ def convert_weights(
         return
     kinds = {"jittor": "this suite's", "official": "official", "hf": "Hugging Face", "mmdet": "mmdetection"}
     lines = [
-        f"read     {done.source} ({kinds[done.source_kind]}), sha256 {done.source_sha256}",
-        f"model    {done.parameters:,} parameters in {done.tensors} tensors: {json.dumps(done.config)}",
-        f"dropped  {', '.join(done.dropped[:8]) or 'nothing'}{_more(len(done.dropped) - 8)}",
-        f"wrote    {done.target} ({kinds[done.layout]}), sha256 {done.sha256}",
+        f"read {done.source} ({kinds[done.source_kind]}), sha256 {done.source_sha256}",
+        f"model: {_model(done.config)}; {done.parameters:,} parameters in {done.tensors} tensors",
+        f"left out: {', '.join(done.dropped[:8]) or 'nothing'}{_more(len(done.dropped) - 8)}",
+        f"wrote {done.target} ({kinds[done.layout]}), sha256 {done.sha256}",
     ]
     terminal = console(as_json)
     for line in lines:
         terminal.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def _model(config: dict[str, Any]) -> str:
+    swin, text = config["backbone"], config["text"]
+    stages = "-".join(map(str, swin["depths"]))
+    return (
+        f"Swin {swin['embed_dim']} wide with {stages} blocks, {text['kind']} {text['hidden_size']} wide with "
+        f"{text['num_layers']} layers, encoder {config['enc_layers']}, decoder {config['dec_layers']}, "
+        f"{config['num_queries']} queries, {'MM-Grounding-DINO' if config['class_bias'] else 'Grounding DINO'} head"
+    )
 
 
 def _more(count: int) -> str:

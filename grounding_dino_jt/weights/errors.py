@@ -4,4 +4,11 @@ from __future__ import annotations
 
 
 class WeightsError(ValueError):
-    """A file that is no Grounding DINO, or not the one it should be; the message is one line and names the file."""
+    """A file that is no Grounding DINO, or not the one it should be.
+
+    Args:
+        message: made one line; names of tensors come from files and can hold anything.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(letter if letter.isprintable() else "?" for letter in message))
