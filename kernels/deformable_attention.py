@@ -11,13 +11,12 @@ from kernels.runtime import jittor
 jt = jittor()
 
 _FILES = ("gemm.h", "deformable_attention.cc")
-_LEVELS = (
-    'const int64_t levels = (int64_t)data["levels"]; std::vector<ovd::Level> level; int64_t start = 0; '
-    "for (int64_t l = 0; l < levels; ++l) { const std::string n = std::to_string(l); "
-    'const int64_t h = (int64_t)data["height" + n], w = (int64_t)data["width" + n]; '
-    "level.push_back({h, w, start}); start += h * w; } "
+_SHAPE = (
+    "ovd::Deformable shape{in0_shape0, in0_shape1, in0_shape2, in0_shape3, in1_shape1, in1_shape4, {}}; "
+    'for (int64_t l = 0, start = 0; l < (int64_t)data["levels"]; ++l) { const std::string n = std::to_string(l); '
+    'const int64_t height = (int64_t)data["height" + n], width = (int64_t)data["width" + n]; '
+    "shape.levels.push_back({height, width, start}); start += height * width; } "
 )
-_SIZES = "level.data(), levels, in0_shape0, in0_shape1, in0_shape2, in0_shape3, in1_shape1, in1_shape4"
 
 
 def deformable_attention(value: Any, shapes: Sequence[tuple[int, int]], locations: Any, weights: Any) -> Any:
@@ -38,7 +37,7 @@ def deformable_attention(value: Any, shapes: Sequence[tuple[int, int]], location
     Raises:
         ValueError: if the shapes do not fit together.
     """
-    batch, size, heads, dim = value.shape
+    batch, size, heads = value.shape[:3]
     queries, points = locations.shape[1], locations.shape[4]
     if size != sum(height * width for height, width in shapes):
         raise ValueError(f"value has {size} pixels, the levels {list(shapes)} have another number")
@@ -59,7 +58,17 @@ class _DeformableAttention(jt.Function):  # type: ignore[misc]
             [(batch, locations.shape[1], heads * dim)],
             [value, locations, weights],
             _FILES,
-            f"{_LEVELS}ovd::deformable_forward(in0_p, in1_p, in2_p, out0_p, {_SIZES});",
+            f"{_SHAPE}ovd::deformable_forward(in0_p, in1_p, in2_p, out0_p, shape);",
             data,
         )
         return out
+
+    def grad(self, grad: Any) -> tuple[Any, None, Any, Any]:
+        dvalue, dlocations, dweights = cpu_op(
+            [variable.shape for variable in self.saved],
+            [*self.saved, grad],
+            _FILES,
+            f"{_SHAPE}ovd::deformable_backward(in0_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p, shape);",
+            self.data,
+        )
+        return dvalue, None, dlocations, dweights
