@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from grounding_dino_jt.config import Config, SwinConfig, TextConfig
 from grounding_dino_jt.weights.errors import WeightsError
@@ -21,7 +22,7 @@ def expected_shapes(config: Config) -> Shapes:
     """Shape of every parameter by name.
 
     Raises:
-        WeightsError: sizes that fit no model, such as a number of heads per stage that is not the number of stages.
+        WeightsError: sizes or settings of no model, such as other numbers of stages in depths than in heads.
     """
     _check(config)
     shapes: Shapes = {}
@@ -71,9 +72,18 @@ def _check(config: Config) -> None:
         and list(swin.out_stages) == sorted(set(swin.out_stages) & set(range(stages)))
         and config.dim_feedforward % 2 == 0
         and text_layers_fit(config.text)
+        and _words_known(config)
+        and _words_known(config.text)
     )
     if not sound:
-        raise WeightsError(f"no model has these sizes: {config.to_json()}")
+        raise WeightsError(f"no model has these sizes or settings: {config.to_json()}")
+
+
+def _words_known(fields: Config | TextConfig) -> bool:
+    """Whether every choice has one of its values."""
+    hints = get_type_hints(type(fields))
+    choices = {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
+    return all(getattr(fields, name) in values for name, values in choices.items())
 
 
 def _linear(shapes: Shapes, name: str, outputs: int, inputs: int) -> None:

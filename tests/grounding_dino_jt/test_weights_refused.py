@@ -164,6 +164,8 @@ def _with_metadata(files: dict[str, Path], path: Path, **changes: str) -> Path:
         ({"config": '{"num_feature_levels": 1000000000000}'}, "its configuration has"),
         ({"config": '{"backbone": {"out_stages": [999999999]}}'}, "no model has these sizes"),
         ({"config": '{"backbone": {"depths": [-1]}}'}, "no model has these sizes"),
+        ({"config": '{"attention": "sparse"}'}, "no model has these sizes"),
+        ({"config": '{"text": {"kind": "t5"}}'}, "no model has these sizes"),
         ({"config": "{}"}, "of a wrong shape: "),
     ],
 )
