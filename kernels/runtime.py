@@ -13,12 +13,37 @@ import sys
 import sysconfig
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kernels import jittor_core, jittor_import, onednn
+from kernels.jittor_cuda import cuda_build, device_problem, toolkit_problem
 from kernels.jittor_import import Build, RuntimeUnavailable
 
-__all__ = ["RuntimeUnavailable", "jittor", "prepare", "problem"]
+__all__ = ["Device", "RuntimeUnavailable", "jittor", "prepare", "problem", "select"]
+
+Device = Literal["cpu", "cuda"]
+
+_MINUTES = {"cpu": "about 2 to 4 minutes on two cores", "cuda": "about 6 to 10 minutes on two cores"}
+_selected: Device = "cpu"
+
+
+def select(device: Device) -> None:
+    """Choose where Jittor computes in this process; ``cpu`` if never called. To come before all that imports Jittor.
+
+    Raises:
+        RuntimeUnavailable: the device cannot be used, or Jittor is in the process without CUDA already.
+    """
+    global _selected
+    loaded = sys.modules.get("jittor")
+    if loaded is not None and loaded.has_cuda:
+        loaded.flags.use_cuda = int(device == "cuda")
+    elif device == "cuda":
+        if loaded is not None:
+            raise RuntimeUnavailable("Jittor is in this process for the CPU already, so it cannot use CUDA any more")
+        found = problem("cuda")
+        if found:
+            raise RuntimeUnavailable(found)
+    _selected = device
 
 
 @cache
@@ -28,7 +53,7 @@ def jittor() -> Any:
     Raises:
         RuntimeUnavailable: Jittor cannot be used here; one line says why and what to do.
     """
-    build = prepare()
+    build = prepare(_selected)
     try:
         return jittor_import.import_jittor(build)
     except RuntimeUnavailable:
@@ -36,26 +61,26 @@ def jittor() -> Any:
         raise
 
 
-def prepare() -> Build:
+def prepare(device: Device = "cpu") -> Build:
     """Compile Jittor's core unless that has been done, without importing it into this process.
 
     Raises:
         RuntimeUnavailable: as `jittor`.
     """
-    found = problem()
+    found = problem(device)
     if found:
         raise RuntimeUnavailable(found)
-    build = Build()
     try:
         if onednn.supported():
             onednn.place(jittor_import.cache())
-        jittor_core.ensure_built(build, "about 2 to 4 minutes on two cores")
+        build = cuda_build() if device == "cuda" else Build()
+        jittor_core.ensure_built(build, _MINUTES[device])
     except OSError as error:
         raise RuntimeUnavailable(f"Jittor's cache {jittor_import.cache()}: {error}") from error
     return build
 
 
-def problem() -> str | None:
+def problem(device: Device = "cpu") -> str | None:
     """One line that says what Jittor lacks on this machine, and what to do; None if nothing."""
     if not sys.platform.startswith("linux"):
         return f"Jittor is supported on Linux, this is {sys.platform}"
@@ -68,4 +93,4 @@ def problem() -> str | None:
         return f"{headers} not found: apt-get install python3.{sys.version_info.minor}-dev"
     if onednn.supported() and onednn.installed() is None:
         return "oneDNN is not installed: pip install onednn-devel-cpu-gomp==2021.2.0"
-    return None
+    return (device_problem() or toolkit_problem()) if device == "cuda" else None
