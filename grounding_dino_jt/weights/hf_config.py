@@ -34,6 +34,7 @@ _FIXED_SWIN = {
     "layer_norm_eps": 1e-5,
     "num_channels": 3,
 }
+_FIXED_PIXELS = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _FIXED_BERT = {"model_type": "bert", "type_vocab_size": 2, "hidden_act": "gelu"}
 
 
@@ -56,6 +57,7 @@ def config_from_hf(document: Mapping[str, Any], preprocessor: Mapping[str, Any],
     if kind not in MODEL_TYPES:
         raise WeightsError(f"model_type is {kind!r}, one of {', '.join(MODEL_TYPES)} is needed")
     _require(document, _FIXED)
+    _require(preprocessor, _FIXED_PIXELS)
     mm = kind == "mm-grounding-dino"
     heads, wide = _number(document, "encoder_attention_heads", 8), _number(document, "encoder_ffn_dim", 2048)
     _require(
@@ -257,8 +259,7 @@ def hf_preprocessor(config: Config) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": [0.485, 0.456, 0.406],
-        "image_std": [0.229, 0.224, 0.225],
+        **_FIXED_PIXELS,
         "do_pad": True,
         "format": "coco_detection",
     }

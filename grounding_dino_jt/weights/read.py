@@ -113,7 +113,7 @@ def _read_hf(folder: Path) -> Checkpoint:
     try:
         config = config_from_hf(document, sizes, len(heads))
     except WeightsError as error:
-        raise WeightsError(f"{folder / 'config.json'}: {error}") from error
+        raise WeightsError(f"{folder}: {error}") from error
     shapes = _model(folder, config, stored)
     if config.class_bias and document.get("decoder_cls_embed_share", True):
         stored = _with_shared_biases(stored, config.dec_layers)

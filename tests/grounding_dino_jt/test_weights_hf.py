@@ -207,6 +207,14 @@ def test_other_configurations_are_refused_in_one_line(tmp_path: Path, key: str, 
     assert "\n" not in str(error.value)
 
 
+def test_another_normalisation_of_pixels_is_refused(tmp_path: Path) -> None:
+    write_hf(random_tensors(SMALL), SMALL, tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "image_std": [1, 1, 1]}))
+    with pytest.raises(WeightsError, match="image_std is "):
+        read_checkpoint(tmp_path)
+
+
 def test_clip_is_no_model_of_transformers(tmp_path: Path) -> None:
     config = replace(SMALL, text=TextConfig("clip", 32, 1, 4, 48, 60, 12, 1e-5))
     with pytest.raises(WeightsError, match="no such model: text"):
