@@ -47,7 +47,7 @@ def deformable_attention(value: Any, shapes: Sequence[tuple[int, int]], location
     return _DeformableAttention.apply(value, shapes, locations, weights)
 
 
-class _DeformableAttention(jt.Function):  # type: ignore[misc]
+class _DeformableAttention(jt.Function):  # type: ignore[name-defined,misc]
     def execute(self, value: Any, shapes: Sequence[tuple[int, int]], locations: Any, weights: Any) -> Any:
         data = {"levels": float(len(shapes))}
         for level, (height, width) in enumerate(shapes):

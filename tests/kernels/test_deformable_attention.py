@@ -84,9 +84,7 @@ def test_gradient_where_a_sample_meets_the_border() -> None:
 
 
 def test_a_view_is_read_as_it_looks() -> None:
-    value, shapes, locations, weights = (
-        x if isinstance(x, list) else x.astype(np.float32) for x in inputs("odd width")
-    )
+    value, shapes, locations, weights = single_inputs("odd width")
     plain = deformable_attention(jt.array(value), shapes, jt.array(locations), jt.array(weights)).numpy()
     turned = jt.array(np.ascontiguousarray(value.transpose(0, 2, 1, 3))).permute(0, 2, 1, 3)
     swapped = jt.array(np.ascontiguousarray(locations[..., ::-1]))[..., ::-1]
@@ -95,7 +93,8 @@ def test_a_view_is_read_as_it_looks() -> None:
 
 
 def test_wrong_shapes_are_refused() -> None:
-    value, shapes, locations, weights = (x if isinstance(x, list) else jt.array(x) for x in inputs("one query"))
+    arrays = single_inputs("one query")
+    value, shapes, locations, weights = jt.array(arrays[0]), arrays[1], jt.array(arrays[2]), jt.array(arrays[3])
     with pytest.raises(ValueError, match="pixels"):
         deformable_attention(value, shapes[:1], locations, weights)
     with pytest.raises(ValueError, match="do not fit"):
