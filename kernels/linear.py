@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, Literal
 
 from kernels.binding import cpu_op
@@ -10,8 +11,9 @@ from kernels.runtime import jittor
 jt = jittor()
 
 Activation = Literal["none", "relu", "gelu"]
-_CODES = {"none": 0, "relu": 1, "gelu": 2}
-_FILES = ("gemm.h", "vector_math.h", "linear.cc")
+_CODES = {"none": 0.0, "relu": 1.0, "gelu": 2.0}
+_FILES = ("gemm.h", "vector_math.h", "tiled_gemm.h", "activation.h", "linear.cc")
+_SIZES = 'in0_shape0, in1_shape1, in1_shape0, (int)data["activation"]'
 
 
 def linear(x: Any, weight: Any, bias: Any, activation: Activation = "none") -> Any:
@@ -26,11 +28,11 @@ def linear(x: Any, weight: Any, bias: Any, activation: Activation = "none") -> A
     Returns:
         (..., O).
     """
-    if jt.flags.use_cuda:
-        return _composed(x, weight, bias, activation)
     if bias is None:
         bias = jt.zeros(weight.shape[0], weight.dtype)
-    rows = x.reshape(-1, x.shape[-1])
+    if jt.flags.use_cuda:
+        return _composed(x, weight, bias, activation)
+    rows = x.reshape(prod(x.shape[:-1]), x.shape[-1])
     return _Linear.apply(rows, weight, bias, activation).reshape(*x.shape[:-1], weight.shape[0])
 
 
@@ -44,13 +46,13 @@ class _Linear(jt.Function):  # type: ignore[misc]
 
     def execute(self, x: Any, weight: Any, bias: Any, activation: Activation) -> Any:
         self.saved = (x, weight, bias)
-        self.code = {"activation": float(_CODES[activation])}
+        self.data = {"activation": _CODES[activation]}
         (out,) = cpu_op(
             [(x.shape[0], weight.shape[0])],
             [x, weight, bias],
             _FILES,
-            'ovd::linear_forward(in0_p, in1_p, in2_p, out0_p, in0_shape0, in1_shape1, in1_shape0, (int)data["activation"]);',
-            self.code,
+            f"ovd::linear_forward(in0_p, in1_p, in2_p, out0_p, {_SIZES});",
+            self.data,
         )
         return out
 
@@ -60,8 +62,7 @@ class _Linear(jt.Function):  # type: ignore[misc]
             [x.shape, weight.shape, bias.shape],
             [x, weight, bias, grad],
             _FILES,
-            "ovd::linear_backward(in0_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p, in0_shape0, in1_shape1, "
-            'in1_shape0, (int)data["activation"]);',
-            self.code,
+            f"ovd::linear_backward(in0_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p, {_SIZES});",
+            self.data,
         )
         return dx, dw, db, None
