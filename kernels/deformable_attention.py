@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from kernels.bases import Function
 from kernels.binding import cpu_op
 from kernels.runtime import jittor
 
@@ -17,6 +20,13 @@ _SHAPE = (
     'const int64_t height = (int64_t)data["height" + n], width = (int64_t)data["width" + n]; '
     "shape.levels.push_back({height, width, start}); start += height * width; } "
 )
+_CUDA_SHAPE = (
+    "ovd::DeformableShape shape{(int)in0_shape0, (int)in0_shape1, (int)in0_shape2, (int)in0_shape3, (int)in1_shape1, "
+    '(int)in1_shape4, (int)data["levels"], {}, {}}; '
+    "for (int l = 0; l < shape.levels; ++l) { const std::string n = std::to_string(l); "
+    'shape.height[l] = (int)data["height" + n]; shape.width[l] = (int)data["width" + n]; } '
+)
+_CUDA_LEVELS = 8  # kMaxLevels
 
 
 def deformable_attention(value: Any, shapes: Sequence[tuple[int, int]], locations: Any, weights: Any) -> Any:
@@ -26,7 +36,8 @@ def deformable_attention(value: Any, shapes: Sequence[tuple[int, int]], location
     the value is zero.
 
     Args:
-        value: (B, S, H, D), the pixels of all levels one after the other, row by row.
+        value: (B, S, H, D), the pixels of all levels one after the other, row by row. On CUDA it may have a type of 16
+            bits; locations, weights and sums are float32 then.
         shapes: (height, width) of each of the L levels.
         locations: (B, Q, H, L, P, 2), xy; 0 and 1 are the outer edges of a level.
         weights: (B, Q, H, L, P).
@@ -35,7 +46,7 @@ def deformable_attention(value: Any, shapes: Sequence[tuple[int, int]], location
         (B, Q, H * D).
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not fit together, or there are more than 8 levels on CUDA.
     """
     batch, size, heads = value.shape[:3]
     queries, points = locations.shape[1], locations.shape[4]
@@ -44,31 +55,60 @@ def deformable_attention(value: Any, shapes: Sequence[tuple[int, int]], location
     expected = [batch, queries, heads, len(shapes), points]
     if list(locations.shape) != [*expected, 2] or list(weights.shape) != expected:
         raise ValueError(f"locations {locations.shape} and weights {weights.shape} do not fit {expected}")
+    if jt.flags.use_cuda and len(shapes) > _CUDA_LEVELS:
+        raise ValueError(f"{len(shapes)} levels, the CUDA kernel has room for {_CUDA_LEVELS}")
+    real = "float64" if value.dtype == "float64" else "float32"
+    locations, weights = (x if x.dtype == real else x.cast(real) for x in (locations, weights))
     return _DeformableAttention.apply(value, shapes, locations, weights)
 
 
-class _DeformableAttention(jt.Function):  # type: ignore[name-defined,misc]
+class _DeformableAttention(Function):
     def execute(self, value: Any, shapes: Sequence[tuple[int, int]], locations: Any, weights: Any) -> Any:
         data = {"levels": float(len(shapes))}
         for level, (height, width) in enumerate(shapes):
             data[f"height{level}"], data[f"width{level}"] = float(height), float(width)
         self.saved, self.data = (value, locations, weights), data
         batch, _, heads, dim = value.shape
-        (out,) = cpu_op(
+        (out,) = _run(
+            "deformable_forward(in0_p, in1_p, in2_p, out0_p",
             [(batch, locations.shape[1], heads * dim)],
             [value, locations, weights],
-            _FILES,
-            f"{_SHAPE}ovd::deformable_forward(in0_p, in1_p, in2_p, out0_p, shape);",
+            value.dtype,
             data,
         )
         return out
 
     def grad(self, grad: Any) -> tuple[Any, None, Any, Any]:
-        dvalue, dlocations, dweights = cpu_op(
+        dvalue, dlocations, dweights = _run(
+            "deformable_backward(in0_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p",
             [variable.shape for variable in self.saved],
             [*self.saved, grad],
-            _FILES,
-            f"{_SHAPE}ovd::deformable_backward(in0_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p, shape);",
+            self.saved[1].dtype,
             self.data,
         )
-        return dvalue, None, dlocations, dweights
+        value = self.saved[0]
+        return dvalue if dvalue.dtype == value.dtype else dvalue.cast(value.dtype), None, dlocations, dweights
+
+
+def _run(
+    call: str, shapes: Sequence[Sequence[int]], inputs: Sequence[Any], dtype: str, data: Mapping[str, float]
+) -> list[Any]:
+    """The operator of the current device; ``call`` lacks the shape and, on CUDA, the stream."""
+    if not jt.flags.use_cuda:
+        return cpu_op(shapes, inputs, _FILES, f"{_SHAPE}ovd::{call}, shape);", data)
+    check = 'if (error != cudaSuccess) LOGf << "deformable attention:" << cudaGetErrorString(error);'
+    return list(
+        jt.code(
+            [list(shape) for shape in shapes],
+            [dtype] * len(shapes),
+            list(inputs),
+            cuda_header=_cuda_source(),
+            cuda_src=f"{_CUDA_SHAPE}const cudaError_t error = ovd::{call}, shape, 0); {check}",
+            data=dict(data),
+        )
+    )
+
+
+@cache
+def _cuda_source() -> str:
+    return (Path(__file__).parent / "cuda" / "deformable_attention.h").read_text()
