@@ -1,4 +1,4 @@
-"""The CUDA kernel of multi-scale deformable attention for PyTorch: compiled at first use, called through ctypes."""
+"""Multi-scale deformable attention for PyTorch: the CUDA kernel, compiled at first use and called through ctypes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from platformdirs import user_cache_path
+from torch.nn.functional import grid_sample
 
 from kernels.cuda_toolkit import ToolkitError, explain, find_toolkit
 
@@ -48,6 +49,25 @@ def deformable_attention(value: Any, shapes: Sequence[tuple[int, int]], location
         raise ValueError(f"value of type {value.dtype}, known are {', '.join(map(str, _TYPES))}")
     real = torch.float64 if value.dtype == torch.float64 else torch.float32
     return _DeformableAttention.apply(value, tuple(shapes), locations.to(real), weights.to(real))
+
+
+def composed(value: Any, shapes: Sequence[tuple[int, int]], locations: Any, weights: Any) -> Any:
+    """The same of one ``grid_sample`` per level, as PyTorch models have it where they bring no kernel.
+
+    The reference of the tests and what the kernels are timed against; runs on any device.
+    """
+    batch, _, heads, dim = value.shape
+    queries, points = weights.shape[1], weights.shape[4]
+    sampled, start = [], 0
+    for level, (height, width) in enumerate(shapes):
+        pixels = value[:, start : start + height * width]
+        image = pixels.permute(0, 2, 3, 1).reshape(batch * heads, dim, height, width)
+        grid = 2 * locations[:, :, :, level].transpose(1, 2).reshape(batch * heads, queries, points, 2) - 1
+        sampled.append(grid_sample(image, grid, align_corners=False))
+        start += height * width
+    shares = weights.transpose(1, 2).reshape(batch * heads, 1, queries, -1)
+    out = (torch.cat(sampled, -1) * shares).sum(-1)
+    return out.view(batch, heads * dim, queries).transpose(1, 2)
 
 
 class _DeformableAttention(torch.autograd.Function):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Inputs of deformable attention and two slow, readable implementations of it."""
+"""Inputs of deformable attention and a slow, readable implementation of it."""
 
 from __future__ import annotations
 
@@ -47,21 +47,3 @@ def by_hand(value: Floats, shapes: Shapes, locations: Floats, weights: Floats) -
                     share = (1 - abs(x - column)) * (1 - abs(y - row)) * weights[b, q, h, level, p]
                     out[b, q, h] += share * value[b, starts[level] + int(row) * width + int(column), h]
     return out.reshape(batch, queries, heads * value.shape[-1])
-
-
-def composed(value: Any, shapes: Shapes, locations: Any, weights: Any) -> Any:
-    """Of torch tensors, one ``grid_sample`` per level: what PyTorch models do without a kernel of their own."""
-    import torch
-    from torch.nn.functional import grid_sample
-
-    batch, _, heads, dim = value.shape
-    queries, points = weights.shape[1], weights.shape[4]
-    sampled = []
-    for level, (height, width) in enumerate(shapes):
-        start = sum(h * w for h, w in shapes[:level])
-        image = value[:, start : start + height * width].permute(0, 2, 3, 1).reshape(batch * heads, dim, height, width)
-        grid = 2 * locations[:, :, :, level].transpose(1, 2).reshape(batch * heads, queries, points, 2) - 1
-        sampled.append(grid_sample(image, grid, align_corners=False))
-    shares = weights.transpose(1, 2).reshape(batch * heads, 1, queries, -1)
-    out = (torch.cat(sampled, -1) * shares).sum(-1)
-    return out.view(batch, heads * dim, queries).transpose(1, 2)

@@ -15,8 +15,9 @@ import torch
 
 import kernels.deformable_attention_torch as binding
 from kernels.cuda_toolkit import explain, find_toolkit
+from kernels.deformable_attention_torch import composed
 from tests.kernels.checks import close
-from tests.kernels.deformable_cases import CASES, composed, inputs
+from tests.kernels.deformable_cases import CASES, inputs
 
 CUDA = Path(binding.__file__).parent / "cuda"
 

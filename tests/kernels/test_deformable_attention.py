@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from kernels.deformable_attention import deformable_attention
+from kernels.deformable_attention_torch import composed
 from kernels.runtime import jittor
 from tests.kernels.checks import close, double_precision
-from tests.kernels.deformable_cases import CASES, Floats, Shapes, by_hand, composed, inputs
+from tests.kernels.deformable_cases import CASES, Floats, Shapes, by_hand, inputs
 
 jt = jittor()
 
