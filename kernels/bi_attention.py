@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernels.bases import Function
 from kernels.binding import cpu_op
 from kernels.runtime import jittor
 
 jt = jittor()
 
-_FILES = ("gemm.h", "vector_math.h", "bi_attention.cc")
+_FILES = ("gemm.h", "vector_math.h", "tile_product.h", "row_softmax.h", "bi_attention.cc")
 _SIZES = "{in0_shape0, in0_shape1, in1_shape0, in1_shape1, in1_shape2, in1_shape3}"
 
 
@@ -65,7 +66,7 @@ def _composed(
     return image_out, context.reshape(keys.shape)
 
 
-class _BiAttention(jt.Function):  # type: ignore[misc]
+class _BiAttention(Function):
     """Never holds the logits; the backward pass computes them once more, block by block."""
 
     def execute(self, *inputs: Any) -> tuple[Any, Any]:

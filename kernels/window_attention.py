@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernels.bases import Function
+from kernels.binding import cpu_op
 from kernels.runtime import jittor
 
 jt = jittor()
+
+_FILES = ("gemm.h", "vector_math.h", "tile_product.h", "row_softmax.h", "window_attention.cc")
+_SIZES = (
+    "ovd::WindowSizes{in0_shape0, in0_shape1, in0_shape2, in0_shape3 / 3, "
+    '(int64_t)data["heads"], (int64_t)data["window"], (int64_t)data["shift"]}'
+)
 
 #: Added to the logits of two tokens that the shift brought together from different borders of the map.
 _APART = -100.0
@@ -31,7 +39,9 @@ def window_attention(qkv: Any, qkv_bias: Any, position_bias: Any, window: int, s
     Returns:
         (B, H, W, C).
     """
-    return _composed(qkv, qkv_bias, position_bias, window, shift, heads)
+    if jt.flags.use_cuda:
+        return _composed(qkv, qkv_bias, position_bias, window, shift, heads)
+    return _WindowAttention.apply(qkv, qkv_bias, position_bias, window, shift, heads)
 
 
 def _composed(qkv: Any, qkv_bias: Any, position_bias: Any, window: int, shift: int, heads: int) -> Any:
@@ -68,3 +78,29 @@ def _region_mask(rows: int, columns: int, window: int, shift: int) -> Any:
     region = region.reshape(rows, window, columns, window).permute(0, 2, 1, 3)
     region = region.reshape(rows * columns, window * window)
     return (region.unsqueeze(1) != region.unsqueeze(2)).float() * _APART
+
+
+class _WindowAttention(Function):
+    """The backward pass computes the probabilities of each window once more."""
+
+    def execute(self, qkv: Any, qkv_bias: Any, position_bias: Any, window: int, shift: int, heads: int) -> Any:
+        self.saved = (qkv, qkv_bias, position_bias)
+        self.sizes = {"window": float(window), "shift": float(shift), "heads": float(heads)}
+        (out,) = cpu_op(
+            [(*qkv.shape[:3], qkv.shape[3] // 3)],
+            self.saved,
+            _FILES,
+            f"ovd::window_attention_forward(in0_p, in1_p, in2_p, out0_p, {_SIZES});",
+            self.sizes,
+        )
+        return out
+
+    def grad(self, grad: Any) -> tuple[Any, Any, Any, None, None, None]:
+        dqkv, dqkv_bias, dposition_bias = cpu_op(
+            [x.shape for x in self.saved],
+            [*self.saved, grad],
+            _FILES,
+            f"ovd::window_attention_backward(in0_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p, {_SIZES});",
+            self.sizes,
+        )
+        return dqkv, dqkv_bias, dposition_bias, None, None, None
