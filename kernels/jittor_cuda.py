@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import re
 import secrets
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from kernels.jittor_import import cache as jittor_cache
 from kernels.jittor_patches import PATCHES, REMOVED, VERSION
 
 _SHIMS = Path(__file__).parent / "jittor_include"
+_CUDNN = Path(sysconfig.get_path("purelib")) / "nvidia" / "cudnn"
 _MAJOR = 13
 
 #: Library and header that Jittor compiles against, and the package that has them.
@@ -101,6 +103,29 @@ def cuda_build() -> Build:
     return Build("cuda", package, tuple(environment.items()))
 
 
+def unknown_file(installed: Path) -> str | None:
+    """One line if a file that has to be changed is not as released; None if all are.
+
+    Args:
+        installed: folder that holds the package ``jittor``.
+    """
+    for patch in PATCHES:
+        path = installed / patch.file
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != patch.sha256:
+            advice = f"it cannot be changed for CUDA: pip install --force-reinstall jittor=={VERSION}"
+            return f"{path} is not as Jittor {VERSION} has it, {advice}"
+    return None
+
+
+def cudnn_version() -> str | None:
+    """Of the headers of the installed package, or None."""
+    for header in sorted((_CUDNN / "include").glob("cudnn_version*.h")):
+        numbers = re.findall(r"#define CUDNN_(?:MAJOR|MINOR|PATCHLEVEL) (\d+)", header.read_text())
+        if numbers:
+            return ".".join(numbers)
+    return None
+
+
 def patched_package(installed: Path, folder: Path) -> Path:
     """A folder with changed copies of ``jittor`` and ``jittor_utils``, and ``include`` with the headers for them.
 
@@ -111,11 +136,9 @@ def patched_package(installed: Path, folder: Path) -> Path:
     Raises:
         RuntimeUnavailable: a file to be changed is not as released.
     """
-    for patch in PATCHES:
-        path = installed / patch.file
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != patch.sha256:
-            advice = f"it cannot be changed for CUDA: pip install --force-reinstall jittor=={VERSION}"
-            raise RuntimeUnavailable(f"{path} is not as Jittor {VERSION} has it, {advice}")
+    problem = unknown_file(installed)
+    if problem:
+        raise RuntimeUnavailable(problem)
     target = folder / f"jittor-cuda-{_key()}"
     if target.is_dir():
         return target
@@ -156,8 +179,7 @@ def _key() -> str:
 
 def _folders(toolkit: cuda_toolkit.Toolkit) -> tuple[list[Path], list[Path]]:
     """Where headers and libraries are: the toolkit's, and those of cuDNN's package."""
-    cudnn = Path(sysconfig.get_path("purelib")) / "nvidia" / "cudnn"
-    return [toolkit.include, cudnn / "include"], [toolkit.lib, cudnn / "lib"]
+    return [toolkit.include, _CUDNN / "include"], [toolkit.lib, _CUDNN / "lib"]
 
 
 def _toolkit_view(toolkit: cuda_toolkit.Toolkit, folder: Path) -> Path:

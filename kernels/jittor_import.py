@@ -112,10 +112,10 @@ def import_jittor(build: Build, progress: bool = False) -> Any:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise RuntimeUnavailable(f"Jittor cannot be imported: {reason[0]}") from error
     jittor.flags.cc_flags = _kernel_flags(jittor.flags.cc_flags)
+    jittor.flags.python_path = f'/bin/sh "{Path(__file__).parent / "compile_kernel.sh"}"'
     if build.device == "cuda":
         # Approximate division, exp and square root: fast, and not what float32 is asked for.
         jittor.flags.nvcc_flags = jittor.flags.nvcc_flags.replace("--use_fast_math", "")
-        jittor.flags.use_cuda = 1
     return jittor
 
 

@@ -55,10 +55,12 @@ def jittor() -> Any:
     """
     build = prepare(_selected)
     try:
-        return jittor_import.import_jittor(build)
+        module = jittor_import.import_jittor(build)
     except RuntimeUnavailable:
         jittor_core.forget(build)
         raise
+    module.flags.use_cuda = int(build.device == "cuda")
+    return module
 
 
 def prepare(device: Device = "cpu") -> Build:
@@ -94,3 +96,17 @@ def problem(device: Device = "cpu") -> str | None:
     if onednn.supported() and onednn.installed() is None:
         return "oneDNN is not installed: pip install onednn-devel-cpu-gomp==2021.2.0"
     return (device_problem() or toolkit_problem()) if device == "cuda" else None
+
+
+def _main() -> None:
+    """``python -m kernels.runtime``: compile what this machine can use, so that no later command waits for it."""
+    try:
+        prepare()
+        if device_problem() is None:
+            prepare("cuda")
+    except RuntimeUnavailable as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    _main()

@@ -106,6 +106,28 @@ assert (tiny * np.float32(2)).tolist() == before and before[0] > 0
     assert done.returncode == 0, done.stderr
 
 
+def test_a_kernel_is_compiled_without_another_interpreter(tmp_path: Path) -> None:
+    """Jittor's own way reads the environment of the user again and leaves 2 MB of assembly for each kernel."""
+    code = """
+import secrets
+from pathlib import Path
+from kernels.runtime import jittor
+jt = jittor()
+marker = secrets.token_hex(8)  # so it is not in the cache
+out = jt.code([1], "float32", [jt.array([1.0])], cpu_src=f"float x{marker} = 1; out0_p[0] = in0_p[0] + x{marker};")
+assert out.numpy()[0] == 2
+folder = Path(jt.flags.cache_path) / "jit"
+made = [path for path in folder.iterdir() if marker in path.read_text(errors="ignore")]
+suffixes = {path.suffix for source in made for path in folder.glob(source.stem + "*")}
+assert made and suffixes <= {".cc", ".key", ".so"}, suffixes
+for path in made:
+    for file in path.parent.glob(path.stem + "*"):
+        file.unlink()
+"""
+    done = _child(code, HOME=os.environ["HOME"], debug="1")
+    assert done.returncode == 0, done.stderr
+
+
 SPECIAL = np.array([1, -2, np.nan, np.inf, -np.inf, 0], np.float32)
 
 
