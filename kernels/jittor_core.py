@@ -112,7 +112,9 @@ def _run(build: Build, log: Path, progress: _Progress) -> list[str]:
     settings = json.dumps(asdict(build), default=str)
     root = str(Path(__file__).resolve().parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    # Under mpirun the child is no rank of its own.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMIX_"))}
+    environment = {**inherited, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as sink:
         for _ in range(_STARTS):
             command = [sys.executable, "-m", "kernels.jittor_import", settings]

@@ -247,11 +247,15 @@ def test_the_process_is_put_back_after_an_error() -> None:
         ("jittor", "pip install"),
         ("Python.h", "apt-get install python3"),
         ("onednn", "pip"),
+        ("mpicc", "apt-get install openmpi"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, lacking: str, advice: str) -> None:
     if lacking == "g++":
         monkeypatch.setattr("shutil.which", lambda name: None)
+    elif lacking == "mpicc":
+        monkeypatch.setenv("OVD_BENCH_MPI", "1")
+        monkeypatch.setattr("shutil.which", lambda name: None if name == "mpicc" else f"/usr/bin/{name}")
     elif lacking == "jittor":
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     elif lacking == "Python.h":
