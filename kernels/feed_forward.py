@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any, Literal
 
+from kernels.bases import Function
 from kernels.binding import cpu_op
 from kernels.runtime import jittor
 
@@ -41,7 +42,7 @@ def _composed(x: Any, w1: Any, b1: Any, w2: Any, b2: Any, activation: Activation
     return jt.nn.linear(jt.nn.relu(hidden) if activation == "relu" else jt.nn.gelu(hidden), w2, b2)
 
 
-class _FeedForward(jt.Function):  # type: ignore[misc]
+class _FeedForward(Function):
     """Rows (N, I) to (N, O); the backward pass computes the hidden values once more."""
 
     def execute(self, x: Any, w1: Any, b1: Any, w2: Any, b2: Any, activation: Activation) -> Any:

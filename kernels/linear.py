@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any, Literal
 
+from kernels.bases import Function
 from kernels.binding import cpu_op
 from kernels.runtime import jittor
 
@@ -41,7 +42,7 @@ def _composed(x: Any, weight: Any, bias: Any, activation: Activation) -> Any:
     return {"none": lambda v: v, "relu": jt.nn.relu, "gelu": jt.nn.gelu}[activation](y)
 
 
-class _Linear(jt.Function):  # type: ignore[misc]
+class _Linear(Function):
     """Rows (N, I) to (N, O); the backward pass computes the product before the activation once more."""
 
     def execute(self, x: Any, weight: Any, bias: Any, activation: Activation) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernels.bases import Function
 from kernels.binding import cpu_op
 from kernels.runtime import jittor
 
@@ -34,7 +35,7 @@ def _composed(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:
     return jt.bmm(a.transpose(0, 2, 1) if transpose_a else a, b.transpose(0, 2, 1) if transpose_b else b)
 
 
-class _Bmm(jt.Function):  # type: ignore[misc]
+class _Bmm(Function):
     """Both matrices as they lie in memory; the kernel reads the transposed one across."""
 
     def execute(self, a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:

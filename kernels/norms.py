@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from kernels.bases import Function
 from kernels.binding import cpu_op
 from kernels.runtime import jittor
 
@@ -59,7 +60,7 @@ def _normalised(x: Any, eps: float) -> Any:
     return centred / jt.sqrt((centred * centred).mean(-1, keepdims=True) + eps)
 
 
-class _Norm(jt.Function):  # type: ignore[misc]
+class _Norm(Function):
     """Statistics are computed once more for the gradient rather than kept."""
 
     kernel: str

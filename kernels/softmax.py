@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from kernels.bases import Function
 from kernels.binding import cpu_op
 from kernels.runtime import jittor
 
@@ -31,7 +32,7 @@ def _composed(x: Any) -> Any:
     return jt.nn.softmax(x, dim=-1)
 
 
-class _Softmax(jt.Function):  # type: ignore[misc]
+class _Softmax(Function):
     """Of rows (N, C); the gradient needs the result only."""
 
     def execute(self, x: Any) -> Any:

@@ -3,8 +3,8 @@
 
 namespace ovd {
 
-constexpr int64_t kHidden = 512;         // hidden units at a time: 192 rows of them are 384 KiB
-constexpr int64_t kGradientRows = 1536;  // rows whose hidden values the backward pass keeps
+constexpr int64_t kHidden = 512;        // hidden units at a time: 192 rows of them are 384 KiB
+constexpr int64_t kKept = 8 << 20;      // hidden values that the backward pass keeps, and as many gradients
 
 // x (n, in), w1 (hidden, in), w2 (out, hidden), y (n, out)
 template <class T>
@@ -39,9 +39,10 @@ void feed_forward_forward(const T* x, const T* w1, const T* b1, const T* w2, con
 template <class T>
 void feed_forward_backward(const T* x, const T* w1, const T* b1, const T* w2, const T* dy, T* dx, T* dw1, T* db1, T* dw2,
                            T* db2, int64_t n, int64_t in, int64_t hidden, int64_t out, int act) {
-    std::vector<T> z(std::min(n, kGradientRows) * hidden), dz(z.size());
-    for (int64_t start = 0; start == 0 || start < n; start += kGradientRows) {
-        const int64_t count = std::min(kGradientRows, n - start);
+    const int64_t kept = std::max<int64_t>(1, kKept / std::max<int64_t>(hidden, 1));
+    std::vector<T> z(std::min(n, kept) * hidden), dz(z.size());
+    for (int64_t start = 0; start == 0 || start < n; start += kept) {
+        const int64_t count = std::min(kept, n - start);
         const Parts blocks = row_parts(count, kTasks);
 #pragma omp parallel for collapse(2) schedule(dynamic)
         for (int64_t block = 0; block < blocks.count; ++block)

@@ -44,8 +44,8 @@ def test_gradients_in_single_precision(rows: int, inputs: int, outputs: int) -> 
     )
     variables = [jt.array(x), jt.array(w), jt.zeros(outputs)]
     found = jt.grad((linear(*variables) * jt.array(g)).sum(), variables)
-    x, w, g = (v.astype(np.float64) for v in (x, w, g))
-    for ours, exact in zip(found, (g @ w, g.T @ x, g.sum(0)), strict=True):
+    x64, w64, g64 = (v.astype(np.float64) for v in (x, w, g))
+    for ours, exact in zip(found, (g64 @ w64, g64.T @ x64, g64.sum(0)), strict=True):
         close(ours.numpy(), exact, 2e-6)
 
 

@@ -45,7 +45,7 @@ def test_gradients_in_single_precision(transpose_a: bool, transpose_b: bool) -> 
     inputs = [x.astype(np.float32) for x in _inputs(2, 250, 64, 300, transpose_a, transpose_b)]
     weights = np.random.default_rng(1).standard_normal((2, 250, 300)).astype(np.float32)
     variables = [jt.array(x) for x in inputs]
-    found = jt.grad((bmm(*variables, transpose_a, transpose_b) * jt.array(weights)).sum(), variables)
+    found = jt.grad((bmm(variables[0], variables[1], transpose_a, transpose_b) * jt.array(weights)).sum(), variables)
     tensors = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in inputs]
     product = _exact(tensors[0], tensors[1], transpose_a, transpose_b)
     for ours, exact in zip(found, torch.autograd.grad(product, tensors, torch.tensor(weights).double()), strict=True):

@@ -16,12 +16,12 @@ _SMALLEST = 2.0**-126
 
 def _apply(name: str, x: FloatArray) -> FloatArray:
     loop = f"for (int64_t i = 0; i < in0->num; ++i) out0_p[i] = ovd::fast_{name}(in0_p[i]);"
-    return cpu_op([x.shape], [jt.array(x)], ["vector_math.h"], loop)[0].numpy()
+    return np.asarray(cpu_op([x.shape], [jt.array(x)], ["vector_math.h"], loop)[0].numpy())
 
 
 def _ulps(got: FloatArray, exact: FloatArray) -> FloatArray:
     """Distance in float32 units in the last place of the exact value; all values are normal numbers."""
-    return np.abs(got - exact) / 2.0 ** (np.floor(np.log2(np.abs(exact))) - 23)
+    return np.asarray(np.abs(got - exact) / 2.0 ** (np.floor(np.log2(np.abs(exact))) - 23))
 
 
 def _floats(low: float, high: float, step: int) -> FloatArray:
