@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -27,10 +28,13 @@ for verbs in (detectors, data, running, scoring, board, pictures, doctor, speed,
 
 def main() -> None:
     """Entry point: errors are one line on stderr with exit code 1; a traceback only with -v."""
+    verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    if verbose:
+        os.environ["OVD_BENCH_VERBOSE"] = "1"  # for Jittor, also in worker processes
     try:
         app()
     except (DataError, DetectorError, CompilerError, OSError, MemoryError) as error:
-        if "-v" in sys.argv or "--verbose" in sys.argv:
+        if verbose:
             raise
         reason = str(error) or type(error).__name__
         print("error:", printable(reason), file=sys.stderr)

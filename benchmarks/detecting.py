@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from rich.text import Text
 from benchmarks.drawing import color_of, draw_boxes, grid
 from benchmarks.images import read_image
 from benchmarks.io.documents import read_document
+from benchmarks.io.files import atomic_write
 from benchmarks.text import printable
-from detectors.interface import Detector, GroundingDetector
+from detectors.interface import Detector, GroundingDetector, RawDetector
 from detectors.prompts import PromptPlan
 from detectors.types import Image, Vocabulary
 from metrics.types import DataError, FloatArray
@@ -132,6 +134,22 @@ def detect_caption(
         found = detector.ground([image], [caption])[0]
         results.append(_kept(image, found.boxes_xyxy, found.phrases, found.scores, threshold, most))
     return results
+
+
+def save_raw(detector: Detector, image: Image, caption: str, file: Path) -> None:
+    """Write what the network itself says of an image and a caption, as npz.
+
+    Raises:
+        DataError: the detector shows nothing of the kind, or the caption is empty.
+    """
+    if not isinstance(detector, RawDetector):
+        raise DataError(f"detector '{detector.card.name}' does not show what its network says: leave --raw out")
+    if not caption.strip():
+        raise DataError("--caption is empty")
+    buffer = io.BytesIO()
+    np.savez(buffer, **detector.raw(image, caption))
+    with atomic_write(file) as target:
+        target.write(buffer.getvalue())
 
 
 def _kept(

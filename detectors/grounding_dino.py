@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,11 @@ from detectors.prompts import PromptPlan
 from detectors.selection import ChunkedChoice, detections
 from detectors.token_scores import class_scores, grounded
 from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
-from grounding_dino_jt.features import ImageFeatures, TextFeatures
-from grounding_dino_jt.load import Predictor
-from grounding_dino_jt.load import load as load_model
+from grounding_dino_jt.device import use_device
+
+if TYPE_CHECKING:  # Jittor's device is chosen before anything imports Jittor
+    from grounding_dino_jt.features import ImageFeatures, TextFeatures
+    from grounding_dino_jt.load import Predictor
 
 
 def load(card: DetectorCard, settings: DetectorSettings) -> GroundingDinoDetector:
@@ -37,28 +40,20 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GroundingDinoDetecto
     """
     source = settings.weights or card.weights
     path = Path(source) if source and Path(source).is_file() else model_directory(card.name, source)
+    if settings.dtype != "float32" and settings.device == "cpu":
+        raise DetectorError(
+            f"detector '{card.name}': {settings.dtype} needs a CUDA device; the CPU computes in float32"
+        )
     try:
+        use_device(settings.device)
+        from grounding_dino_jt.load import load as load_model
+
         model = load_model(path)
     except (ValueError, RuntimeError) as error:
         raise DetectorError(str(error)) from error
     parameters = sum(int(np.prod(variable.shape)) for variable in model.network.parameters())
     filled = dataclasses.replace(card, weights=source, weights_sha256=model.weights_sha256, parameters=parameters)
     return GroundingDinoDetector(filled, model, settings)
-
-
-@dataclass(frozen=True)
-class RawOutput:
-    """What the network says of one image and one caption (Q queries, n tokens).
-
-    Attributes:
-        pred_logits: float32 (Q, 256), -inf beyond the caption's tokens.
-        pred_boxes: float32 (Q, 4) cxcywh, relative to the image.
-        input_ids: int64 (n,), with [CLS] and [SEP].
-    """
-
-    pred_logits: npt.NDArray[np.float32]
-    pred_boxes: npt.NDArray[np.float32]
-    input_ids: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -122,16 +117,23 @@ class GroundingDinoDetector:
             raise DetectorError(f"detector '{self._card.name}': {len(images)} images, {len(captions)} captions")
         return [self._ground(image, text) for image, text in zip(images, captions, strict=True)]
 
-    def raw(self, image: Image, text: str) -> RawOutput:
-        """Logits and boxes of every query, for comparison with other implementations.
+    def raw(self, image: Image, caption: str) -> dict[str, npt.NDArray[Any]]:
+        """Every query, for comparison with other implementations; see ``detectors.interface.RawDetector``.
 
         The caption is treated as the official code does: a final dot is added where there is none, and tokens beyond
         those that the model reads are cut.
+
+        Returns:
+            ``pred_logits`` float32 (Q, 256), -inf beyond the caption's tokens; ``pred_boxes`` float32 (Q, 4) cxcywh,
+            relative to the image; ``input_ids`` int64 (n,), with [CLS] and [SEP].
         """
-        ids = self._model.tokenizer.caption(text)
-        features = self._model.encode_tokens([ids], cut=True)
-        output = self._model(self._image_features(image), features)
-        return RawOutput(output.pred_logits.numpy()[0], output.pred_boxes.numpy()[0], features.ids[0].astype(np.int64))
+        text = self._model.encode_tokens([self._model.tokenizer.caption(caption)], cut=True)
+        output = self._model(self._image_features(image), text)
+        return {
+            "pred_logits": output.pred_logits.numpy()[0],
+            "pred_boxes": output.pred_boxes.numpy()[0],
+            "input_ids": text.ids[0].astype(np.int64),
+        }
 
     def network_size(self, image: Image) -> tuple[int, int]:
         """Height and width that the network sees."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy.typing as npt
 
 from detectors.card import DetectorCard
 from detectors.prompts import PromptPlan
@@ -84,4 +86,25 @@ class GroundingDetector(Detector, Protocol):
 
     def ground(self, images: Sequence[Image], captions: Sequence[str]) -> list[Grounding]:
         """Boxes of each image for the phrases of its caption, best first."""
+        ...
+
+
+@runtime_checkable
+class RawDetector(Detector, Protocol):
+    """A detector that shows what its network says before anything is chosen."""
+
+    def raw(self, image: Image, caption: str) -> dict[str, npt.NDArray[Any]]:
+        """Arrays by name, as the network gives them, for comparison with other implementations."""
+        ...
+
+
+@runtime_checkable
+class CountsFlops(Detector, Protocol):
+    """A detector whose framework has no counter of its own."""
+
+    def flops(self, image: Image) -> int | None:
+        """Operations of ``detect`` on this image with the vocabulary that is set; a multiply-add counts as two.
+
+        Matrix products, convolutions and attention count, as in torch's ``FlopCounterMode``; None = not known.
+        """
         ...

@@ -31,7 +31,7 @@ class SwinConfig:
 
     def channels(self, stage: int) -> int:
         """Channels of a stage."""
-        return self.embed_dim * 2**stage
+        return self.embed_dim << stage
 
 
 @dataclass(frozen=True)

@@ -83,4 +83,3 @@ class ImageLayer(Module):
         query = x + image.positions
         x = self.norm1(x + self.self_attn(query, x, image.padding, image.references, image.shapes, image.positions))
         return self.norm2(x + self._both(x, self.linear1, self.linear2))
-

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grounding_dino_jt.bert import Bert
+from grounding_dino_jt.clip import Clip
 from grounding_dino_jt.config import Config
 from grounding_dino_jt.decoder import Decoded, Decoder, Memory
 from grounding_dino_jt.encoder import Encoder
@@ -17,7 +18,7 @@ from grounding_dino_jt.layers import MLP, LayerNorm, Linear, inverse_sigmoid, xa
 from grounding_dino_jt.positions import image_positions, word_positions
 from grounding_dino_jt.selection import Selection, best_places, cells, take
 from grounding_dino_jt.swin import Swin
-from grounding_dino_jt.tokens import TokenBatch, phrase_means, prompt_masks
+from grounding_dino_jt.tokens import BERT_SEPARATORS, CLIP_SEPARATORS, TokenBatch, phrase_means, prompt_masks
 from kernels.bases import Module
 from kernels.linear import linear
 from kernels.matmul import bmm
@@ -56,7 +57,10 @@ class GroundingDino(Module):
         self.input_proj = nn.ModuleList([_projection(width, d, 1) for width in channels])
         for extra in range(config.num_feature_levels - len(channels)):
             self.input_proj.append(_projection(channels[-1] if extra == 0 else d, d, 3))
-        self.bert = Bert(config.text)
+        if config.text.kind == "clip":
+            self.clip = Clip(config.text)
+        else:
+            self.bert = Bert(config.text)
         self.feat_map = Linear(config.text.hidden_size, d)
         self.transformer = Transformer(config)
         heads = 1 if config.shared_box_head else config.dec_layers
@@ -105,13 +109,16 @@ class GroundingDino(Module):
     def encode_tokens(self, tokens: TokenBatch) -> TextFeatures:
         """Everything about captions that no image changes; tokens past ``max_text_len`` are cut, as officially."""
         limit = self.config.max_text_len
-        mask, positions = prompt_masks(tokens, self.config.prompt)
+        clip = self.config.text.kind == "clip"
+        separators = CLIP_SEPARATORS if clip else BERT_SEPARATORS
+        mask, positions = prompt_masks(tokens, self.config.prompt, separators)
         tokens = TokenBatch(tokens.ids[:, :limit], tokens.real[:, :limit])
         mask, positions = mask[:, :limit, :limit], positions[:, :limit]
         bias = jt.array(np.where(mask, np.float32(0), np.float32(-np.inf))[:, None])
-        encoded = self.bert(jt.array(tokens.ids), bias, jt.array(positions))
+        encoder = self.clip if clip else self.bert
+        encoded = encoder(jt.array(tokens.ids), bias, jt.array(positions))
         if self.config.prompt == "sentence":
-            encoded = bmm(jt.array(phrase_means(tokens, mask)), encoded)
+            encoded = bmm(jt.array(phrase_means(tokens, mask, separators)), encoded)
         return TextFeatures(
             ids=tokens.ids,
             real=tokens.real,
@@ -141,7 +148,9 @@ class GroundingDino(Module):
         if text.padding is not None:
             bias = jt.array(np.where(text.real, np.float32(0), np.float32(-np.inf))[:, None, None])
         heads = [self.box_head(layer) for layer in range(self.config.dec_layers)]
-        return self.transformer.decoder(queries, selection.boxes.detach(), Memory(seen, words, bias, image), heads)
+        memory = Memory(seen, words, bias, image)
+        decoded: Decoded = self.transformer.decoder(queries, selection.boxes.detach(), memory, heads)
+        return decoded
 
     def output(self, decoded: Decoded, layer: int, words: Any, text: TextFeatures) -> Output:
         """Logits and boxes that a decoder layer gives."""
@@ -257,4 +266,5 @@ def _nearest(mask: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArra
 def _valid_ratio(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """Share of the first row and column that shows the image, x and y: (B, 2)."""
     real = ~mask
-    return np.stack([real[:, 0].mean(1), real[:, :, 0].mean(1)], -1).astype(np.float32)
+    ratios: npt.NDArray[np.float32] = np.stack([real[:, 0].mean(1), real[:, :, 0].mean(1)], -1).astype(np.float32)
+    return ratios

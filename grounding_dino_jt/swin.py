@@ -145,4 +145,5 @@ def relative_position_index(window: int) -> npt.NDArray[np.int32]:
     rows, columns = np.divmod(np.arange(window**2), window)
     vertical = rows[:, None] - rows[None] + window - 1
     horizontal = columns[:, None] - columns[None] + window - 1
-    return (vertical * (2 * window - 1) + horizontal).astype(np.int32)
+    index: npt.NDArray[np.int32] = (vertical * (2 * window - 1) + horizontal).astype(np.int32)
+    return index

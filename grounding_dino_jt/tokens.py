@@ -12,6 +12,10 @@ import numpy.typing as npt
 #: [CLS], [SEP], "." and "?" of BERT's uncased vocabulary: what ends a phrase.
 BERT_SEPARATORS = (101, 102, 1012, 1029)
 
+#: End of text in CLIP's vocabulary. A caption for CLIP is this token, then each phrase between start (49406) and end of
+#: text, then this token again: each phrase is read as CLIP was trained to, start and end included.
+CLIP_SEPARATORS = (49407,)
+
 
 @dataclass(frozen=True)
 class TokenBatch:
@@ -86,4 +90,5 @@ def phrase_means(
     word = tokens.real & ~np.isin(tokens.ids, separators)
     shared = mask & word[:, None] & word[:, :, None]
     shared |= np.eye(mask.shape[1], dtype=np.bool_) & ~word[:, :, None]
-    return (shared / shared.sum(-1, keepdims=True)).astype(np.float32)
+    means: npt.NDArray[np.float32] = (shared / shared.sum(-1, keepdims=True)).astype(np.float32)
+    return means

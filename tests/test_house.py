@@ -12,8 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
     "metrics": {"metrics"},
+    "kernels": {"kernels"},
+    "grounding_dino_jt": {"grounding_dino_jt", "kernels"},
     "baselines": {"baselines"},
-    "detectors": {"detectors", "baselines"},
+    "detectors": {"detectors", "baselines", "grounding_dino_jt"},
     "benchmarks": {"benchmarks", "detectors", "metrics"},
 }
 ROOMS = {"bench", "benchmarks", "detectors", "grounding_dino_jt", "kernels", "baselines", "metrics", "tests"}
@@ -29,6 +31,10 @@ def _imports(path: Path) -> set[str]:
 
 #: What reads files hands batches to the trainers, which are baselines' business and no detector's.
 TRAINING = ROOT / "benchmarks" / "training"
+#: Races of single operators, and of a network without its adapter.
+RACES = ROOT / "benchmarks" / "perf"
+#: Set-up and doctor look after the runtime itself.
+RUNTIME = {ROOT / "benchmarks" / name for name in ("warm.py", "doctor.py")}
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
@@ -37,6 +43,8 @@ def test_rooms_import_only_what_lies_below(room: str) -> None:
     assert files
     for path in files:
         allowed = MAY_IMPORT[room] | ({"baselines"} if path.is_relative_to(TRAINING) else set())
+        allowed |= {"kernels", "grounding_dino_jt"} if path.is_relative_to(RACES) else set()
+        allowed |= {"kernels"} if path in RUNTIME else set()
         assert not (_imports(path) & ROOMS) - allowed, path
 
 

@@ -97,6 +97,10 @@ def detect(
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=10_000, help="Boxes per image at most.")] = 50,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The picture.", show_default="none")] = None,
+    raw: Annotated[
+        Path | None,
+        typer.Option(help="npz file of the network's own output; needs --caption, one image.", show_default="none"),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -109,6 +113,7 @@ def detect(
         found_table,
         prompt_vocabulary,
         read_images,
+        save_raw,
     )
     from benchmarks.runner.loading import choose_device
     from detectors.interface import DetectorSettings
@@ -123,6 +128,10 @@ def detect(
     pictures = read_images(images)
     settings = DetectorSettings(weights=weights, device=choose_device(device, find_card(detector).framework))
     loaded = load_detector(detector, settings)
+    if raw is not None:
+        if caption is None or len(pictures) != 1:
+            raise DataError("--raw needs --caption and one image")
+        save_raw(loaded, pictures[0], caption, raw)
     if vocabulary is not None:
         results = detect_classes(loaded, pictures, vocabulary, threshold, count)
     else:
@@ -137,6 +146,8 @@ def detect(
         print_json(about | {"threshold": threshold, "images": [found.as_json() for found in results]})
         return
     terminal = console(False)
+    if raw is not None:
+        terminal.print(f"wrote {raw}", highlight=False, markup=False)
     for found in results:
         terminal.print(found_table(found, threshold))
     if output is not None:
@@ -165,5 +176,6 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog="Examples:\n\n"
         "  bench.py detect photo.jpg -d owlv2-b16 --prompt 'a cat. a remote control.' -o out.png\n\n"
+        "  bench.py detect photo.jpg -d grounding-dino-tiny --caption 'a cat on a couch.' --raw out.npz\n\n"
         "  bench.py detect a.jpg b.jpg -d mine.py:Mine --classes names.txt --threshold 0.1 --json"
     )(detect)

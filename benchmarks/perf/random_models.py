@@ -11,7 +11,7 @@ from torch import nn
 from transformers import BertTokenizer, CLIPTokenizer
 
 
-def draw_weights(model: nn.Module, spread: float) -> None:
+def draw_weights(model: nn.Module, spread: float, seed: int = 0) -> None:
     """Add noise to all weights and statistics, in place.
 
     The usual initialisation leaves whole paths silent (zero box heads, fusion scaled by 1e-4); a comparison of outputs
@@ -20,8 +20,9 @@ def draw_weights(model: nn.Module, spread: float) -> None:
     Args:
         model: put into evaluation mode.
         spread: standard deviation of the noise.
+        seed: of the noise.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += torch.randn(parameter.shape, generator=generator) * spread

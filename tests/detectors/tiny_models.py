@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 from transformers import (
     GroundingDinoConfig,
@@ -89,7 +90,7 @@ def write_owl(folder: Path, version: int, *, full_size: bool = False) -> Path:
 
 
 def write_grounding_dino(
-    folder: Path, family: str = "grounding-dino", *, levels: int = 4, full_size: bool = False
+    folder: Path, family: str = "grounding-dino", *, levels: int = 4, full_size: bool = False, seed: int = 0
 ) -> Path:
     """Grounding DINO or MM-Grounding-DINO with 12 queries and images of 64 to 96 pixels, or at its real size.
 
@@ -98,6 +99,7 @@ def write_grounding_dino(
         family: ``grounding-dino`` or ``mm-grounding-dino``.
         levels: of features; the backbone gives one less.
         full_size: Grounding DINO with Swin-T instead.
+        seed: of the weights.
     """
     stages = [f"stage{stage}" for stage in range(6 - levels, 5)]
     small: dict[str, Any] = {
@@ -114,6 +116,7 @@ def write_grounding_dino(
         "decoder_ffn_dim": 48,
     }
     model: nn.Module
+    torch.manual_seed(seed)
     if family == "grounding-dino":
         model = GroundingDinoForObjectDetection(GroundingDinoConfig(**({} if full_size else small)))
     else:
@@ -128,7 +131,7 @@ def write_grounding_dino(
         "rescale_factor": 1 / 255,
         "do_rescale": True,
     }
-    _write(model, folder, preprocessor, full_size)
+    _write(model, folder, preprocessor, full_size, seed)
     bert_tokenizer().save_pretrained(folder)
     return folder
 
@@ -172,7 +175,7 @@ def write_omdet_turbo(folder: Path, *, full_size: bool = False) -> Path:
     return folder
 
 
-def _write(model: nn.Module, folder: Path, preprocessor: dict[str, Any], full_size: bool) -> None:
-    draw_weights(model, 0.02 if full_size else 0.1)
+def _write(model: nn.Module, folder: Path, preprocessor: dict[str, Any], full_size: bool, seed: int = 0) -> None:
+    draw_weights(model, 0.02 if full_size else 0.1, seed)
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))

@@ -21,6 +21,8 @@ ADAPTERS: dict[str, Callable[[Path], Path]] = {
     "owlv2-base-patch16-ensemble": lambda folder: write_owl(folder, 2),
     "grounding-dino-tiny-hf": write_grounding_dino,
     "mm-grounding-dino-tiny-o365v1-goldg": lambda folder: write_grounding_dino(folder, "mm-grounding-dino"),
+    "grounding-dino-tiny": write_grounding_dino,
+    "mm-grounding-dino-tiny-o365v1-goldg-jt": lambda folder: write_grounding_dino(folder, "mm-grounding-dino"),
     "omdet-turbo-tiny": write_omdet_turbo,
 }
 
