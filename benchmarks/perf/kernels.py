@@ -27,6 +27,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.io.files import atomic_write
+from benchmarks.perf.kernel_attention import ATTENTION_CASES
 from benchmarks.perf.machine import describe_machine
 from benchmarks.perf.tables import Table
 from kernels.feed_forward import feed_forward
@@ -127,6 +128,7 @@ CASES: tuple[Case, ...] = (
     _bmm(8, 900, 900, 32, False, False),
     _bmm(4, 17821, 256, 195, False, True),
     _bmm(4, 195, 17821, 256, True, False),
+    *(Case(case.name, partial(normal, *case.shapes), case.ours, case.theirs) for case in ATTENTION_CASES),
 )
 
 

@@ -7,8 +7,8 @@
 namespace ovd {
 
 // exp of non-positive numbers: fast_exp (vector_math.h, same polynomial) in whole registers, which the compiler does
-// not make of it where it prefers half ones. Largest relative error 3e-7 (at -87); below -87.3
-// the result is 0, -inf included; NaN stays NaN.
+// not make of it where it prefers half ones. Largest relative error 3e-7 (at -87); below -87.3 the result is 0, -inf
+// included; NaN stays NaN.
 inline Vector<float>::type exp_of_negative(Vector<float>::type x) {
     typedef Vector<float>::type V;
     typedef int32_t I __attribute__((vector_size(kVectorBytes)));
