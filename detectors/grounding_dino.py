@@ -47,8 +47,11 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GroundingDinoDetecto
     try:
         use_device(settings.device)
         from grounding_dino_jt.load import load as load_model
+        from grounding_dino_jt.precision import set_precision
 
         model = load_model(path)
+        if settings.dtype != "float32":
+            set_precision(model.network, settings.dtype)
     except (ValueError, RuntimeError) as error:
         raise DetectorError(str(error)) from error
     parameters = sum(int(np.prod(variable.shape)) for variable in model.network.parameters())

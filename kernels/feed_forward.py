@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from kernels.bases import Function
 from kernels.binding import cpu_op
+from kernels.linear import product
 from kernels.runtime import jittor
 
 jt = jittor()
@@ -31,15 +32,15 @@ def feed_forward(x: Any, w1: Any, b1: Any, w2: Any, b2: Any, activation: Activat
     Returns:
         (..., O).
     """
-    if jt.flags.use_cuda:
+    if jt.flags.use_cuda or w1.dtype != x.dtype:
         return _composed(x, w1, b1, w2, b2, activation)
     rows = x.reshape(prod(x.shape[:-1]), x.shape[-1])
     return _FeedForward.apply(rows, w1, b1, w2, b2, activation).reshape(*x.shape[:-1], w2.shape[0])
 
 
 def _composed(x: Any, w1: Any, b1: Any, w2: Any, b2: Any, activation: Activation) -> Any:
-    hidden = jt.nn.linear(x, w1, b1)
-    return jt.nn.linear(jt.nn.relu(hidden) if activation == "relu" else jt.nn.gelu(hidden), w2, b2)
+    hidden = product(x, w1) + b1
+    return product(jt.nn.relu(hidden) if activation == "relu" else jt.nn.gelu(hidden), w2) + b2
 
 
 class _FeedForward(Function):

@@ -22,7 +22,7 @@ def linear(x: Any, weight: Any, bias: Any, activation: Activation = "none") -> A
 
     Args:
         x: (..., I).
-        weight: (O, I).
+        weight: (O, I); in half precision the product is made in it, and the result is of the type of ``x``.
         bias: (O,) or None.
         activation: ``gelu`` is the exact one (erf).
 
@@ -30,16 +30,23 @@ def linear(x: Any, weight: Any, bias: Any, activation: Activation = "none") -> A
         (..., O).
     """
     if bias is None:
-        bias = jt.zeros(weight.shape[0], weight.dtype)
-    if jt.flags.use_cuda:
+        bias = jt.zeros(weight.shape[0], x.dtype)
+    if jt.flags.use_cuda or weight.dtype != x.dtype:
         return _composed(x, weight, bias, activation)
     rows = x.reshape(prod(x.shape[:-1]), x.shape[-1])
     return _Linear.apply(rows, weight, bias, activation).reshape(*x.shape[:-1], weight.shape[0])
 
 
 def _composed(x: Any, weight: Any, bias: Any, activation: Activation) -> Any:
-    y = jt.nn.linear(x, weight, bias)
+    y = product(x, weight) + bias
     return {"none": lambda v: v, "relu": jt.nn.relu, "gelu": jt.nn.gelu}[activation](y)
+
+
+def product(x: Any, weight: Any) -> Any:
+    """``x @ weight.T`` in the precision of the weight, (..., I) and (O, I) to float32 (..., O)."""
+    if weight.dtype == x.dtype:
+        return jt.nn.linear(x, weight)
+    return jt.nn.linear(x.cast(weight.dtype), weight).cast(x.dtype)
 
 
 class _Linear(Function):

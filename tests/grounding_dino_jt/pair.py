@@ -50,8 +50,8 @@ def make_pair(folder: Path, seed: int = 0, *, full_size: bool = False) -> Pair:
 def tokens_of(captions: Sequence[str]) -> TokenBatch:
     """Captions as BERT's tokenizer reads them, just as they are: no dot is added.
 
-    They are cut at 256 tokens, as our network would; transformers 5.23 fails on longer ones, since it forgets to cut one
-    of its masks.
+    They are cut at 256 tokens, as our network would do; transformers 5.23 fails on longer ones, because it cuts all of
+    its masks but one.
     """
     return TokenBatch.of([list(packaged_tokenizer().inner.encode(text).ids)[:256] for text in captions])
 

@@ -1,0 +1,41 @@
+"""Half precision changes a little, and only what it should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from grounding_dino_jt.load import build
+from grounding_dino_jt.precision import set_precision
+from grounding_dino_jt.weights import read_weights
+from kernels.runtime import jittor
+from tests.detectors.tiny_models import write_grounding_dino
+from tests.grounding_dino_jt.draws import Draw
+from tests.grounding_dino_jt.pair import tokens_of
+
+jt = jittor()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_near(dtype: str, tmp_path: Path) -> None:
+    draw = Draw("half", ((64, 96),), ("a cat. two old dogs.",), seed=1)
+    pixels, padding = draw.pixels()
+    memories = []
+    for half in (False, True):
+        tensors, config, _ = read_weights(write_grounding_dino(tmp_path / str(half)))
+        network = build(config, tensors)
+        if half:
+            set_precision(network, dtype)  # type: ignore[arg-type]
+            kinds = {name: str(variable.dtype) for name, variable in network.state_dict().items()}
+            halved = {name for name, kind in kinds.items() if kind == dtype}
+            assert len(halved) > 50
+            assert not {name for name in halved if "fusion" in name or "bbox" in name or "sampling" in name}
+            assert {kinds[name] for name in set(kinds) - halved} == {"float32"}
+        with jt.no_grad():
+            image, text = network.encode_image(pixels, padding), network.encode_tokens(tokens_of(draw.captions))
+            memories.append([part.numpy() for part in network.transformer.encoder(image, text)])
+    for exact, near in zip(*memories, strict=True):
+        assert np.abs(near - exact).max() < 0.05 * np.abs(exact).max()
+        assert np.abs(near - exact).max() > 0
