@@ -56,42 +56,41 @@ inline void attention_block(const T* q, const T* kt, const AttentionBias<T>& bia
     }
 }
 
-// All arrays are (batch, tokens, heads, depth). A head is packed once for all its queries; threads then share them.
+// All arrays are (batch, tokens, heads, depth). A head is packed by the thread that works on it; where there are few
+// heads for the threads, several share its queries, each with a copy of its own. No result depends on how.
 template <class T>
 void attention_forward(const T* q, const T* k, const T* v, AttentionBias<T> bias, T* out, T scale, AttentionSizes z) {
     const int64_t columns = z.columns<T>(), width = z.width<T>(), stride = z.heads * z.depth;
     const int64_t heads = z.batch * z.heads, blocks = (z.queries + kQueries - 1) / kQueries;
-    const int64_t size = 2 * width * columns;  // of a packed head: kt (width, columns), v (columns, width)
     if (z.keys == 0) {
         std::memset(out, 0, z.batch * z.queries * stride * sizeof(T));
         return;
     }
-    Scratch<T> packed(heads * size);
+    const int64_t wanted = heads ? (4 * omp_get_max_threads() + heads - 1) / heads : 1;
+    const int64_t shares = std::max(int64_t(1), std::min(wanted, blocks)), share = (blocks + shares - 1) / shares;
 #pragma omp parallel
     {
-        Scratch<T> memory(2 * kQueries * width + kQueries * columns);
-        T *queries = memory.get(), *o = queries + kQueries * width, *p = o + kQueries * width;
-        std::memset(queries, 0, kQueries * width * sizeof(T));
-#pragma omp for
-        for (int64_t head = 0; head < heads; ++head) {
-            const int64_t from = head / z.heads * z.keys * stride + head % z.heads * z.depth;
-            T* kt = packed.get() + head * size;
-            std::memset(kt, 0, size * sizeof(T));
-            pack_transposed(k + from, stride, z.keys, z.depth, columns, kt);
-            pack(v + from, stride, z.keys, z.depth, width, T(1), kt + width * columns);
-        }
+        const int64_t packed = 2 * width * columns;  // kt (width, columns), v (columns, width)
+        Scratch<T> memory(packed + 2 * kQueries * width + kQueries * columns);
+        T *kt = memory.get(), *values = kt + width * columns, *queries = kt + packed;
+        T *o = queries + kQueries * width, *p = o + kQueries * width;
+        std::memset(memory.get(), 0, (packed + kQueries * width) * sizeof(T));
 #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t head = 0; head < heads; ++head)
-            for (int64_t block = 0; block < blocks; ++block) {
-                const int64_t first = block * kQueries, rows = std::min(kQueries, z.queries - first);
-                const int64_t b = head / z.heads, h = head % z.heads;
-                const int64_t from = (b * z.queries + first) * stride + h * z.depth;
-                const T *kt = packed.get() + head * size, *values = kt + width * columns;
-                pack(q + from, stride, rows, z.depth, width, scale, queries);
-                attention_block(queries, kt, bias, b, h, first, rows, p, z);
-                tile_product(round_up(rows, kTileRows), width, z.keys, p, columns, int64_t(1), values, width, o, width);
-                for (int64_t r = 0; r < rows; ++r)
-                    std::memcpy(out + from + r * stride, o + r * width, z.depth * sizeof(T));
+            for (int64_t part = 0; part < shares; ++part) {
+                const int64_t b = head / z.heads, h = head % z.heads, keys_at = b * z.keys * stride + h * z.depth;
+                pack_transposed(k + keys_at, stride, z.keys, z.depth, columns, kt);
+                pack(v + keys_at, stride, z.keys, z.depth, width, T(1), values);
+                const int64_t last = std::min(z.queries, (part + 1) * share * kQueries);
+                for (int64_t first = part * share * kQueries; first < last; first += kQueries) {
+                    const int64_t rows = std::min(kQueries, last - first), padded = round_up(rows, kTileRows);
+                    const int64_t at = (b * z.queries + first) * stride + h * z.depth;
+                    pack(q + at, stride, rows, z.depth, width, scale, queries);
+                    attention_block(queries, kt, bias, b, h, first, rows, p, z);
+                    tile_product(padded, width, z.keys, p, columns, int64_t(1), values, width, o, width);
+                    for (int64_t r = 0; r < rows; ++r)
+                        std::memcpy(out + at + r * stride, o + r * width, z.depth * sizeof(T));
+                }
             }
     }
 }
