@@ -5,8 +5,8 @@
 Same inputs, same number of threads, one process, in turns after two untimed rounds. The backward pass starts on both
 sides from the sum of the result times fixed weights. A ratio is the median over the turns, below 1 if Jittor is faster;
 a difference is the largest one between the two results, relative to the largest value of torch's. Of millions of
-hidden values of a relu a few lie within rounding of 0; each that falls on the other side there shows as 1e-3 to 1e-2. So
-does a sample of deformable attention within rounding of a pixel's centre, where the slope jumps: one in millions.
+hidden values of a relu a few lie within rounding of 0; each that falls on the other side there shows as 1e-3 to 1e-2.
+So does, of millions of samples, one within rounding of a pixel's centre, where the slope along it jumps.
 """
 
 from __future__ import annotations

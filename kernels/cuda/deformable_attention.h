@@ -14,6 +14,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 #define OVD_LAUNCH(kernel, grid, block, bytes, stream, ...) kernel<<<grid, block, bytes, stream>>>(__VA_ARGS__)
 #endif
 
@@ -78,14 +79,11 @@ __device__ inline void add_atomically(R* to, const R (&x)[N]) {
 }
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-template <>
-__device__ inline void add_atomically<float, 4>(float* to, const float (&x)[4]) {
-    atomicAdd(reinterpret_cast<float4*>(to), make_float4(x[0], x[1], x[2], x[3]));
-}
-template <>
-__device__ inline void add_atomically<float, 8>(float* to, const float (&x)[8]) {
-    atomicAdd(reinterpret_cast<float4*>(to), make_float4(x[0], x[1], x[2], x[3]));
-    atomicAdd(reinterpret_cast<float4*>(to) + 1, make_float4(x[4], x[5], x[6], x[7]));
+template <int N>
+__device__ inline typename std::enable_if<N % 4 == 0>::type add_atomically(float* to, const float (&x)[N]) {
+#pragma unroll
+    for (int n = 0; n < N; n += 4)
+        atomicAdd(reinterpret_cast<float4*>(to + n), make_float4(x[n], x[n + 1], x[n + 2], x[n + 3]));
 }
 #endif
 
@@ -239,7 +237,7 @@ __global__ void __launch_bounds__(kThreads)
                         R share[N];
 #pragma unroll
                         for (int n = 0; n < N; ++n) share[n] = c.weight[k] * g[n];
-                        add_atomically<R, N>(dvalue + base + c.offset[k] + d, share);
+                        add_atomically(dvalue + base + c.offset[k] + d, share);
                     }
                 }
             }
