@@ -26,6 +26,7 @@ from detectors.selection import ChunkedChoice, detections
 from detectors.token_scores import class_scores, grounded
 from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 from grounding_dino_jt.device import use_device
+from grounding_dino_jt.flops import image_flops, pair_flops
 
 if TYPE_CHECKING:  # Jittor's device is chosen before anything imports Jittor
     from grounding_dino_jt.features import ImageFeatures, TextFeatures
@@ -137,6 +138,12 @@ class GroundingDinoDetector:
             "pred_boxes": output.pred_boxes.numpy()[0],
             "input_ids": text.ids[0].astype(np.int64),
         }
+
+    def flops(self, image: Image) -> int:
+        """Operations of ``detect`` on one image; see ``detectors.interface.CountsFlops``."""
+        config, size = self._model.config, self.network_size(image)
+        captions = [chunks.text.ids.shape[1] for chunks in self._chunks for _ in chunks.captions]
+        return image_flops(config, *size) + sum(pair_flops(config, *size, tokens) for tokens in captions)
 
     def network_size(self, image: Image) -> tuple[int, int]:
         """Height and width that the network sees."""
