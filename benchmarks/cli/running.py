@@ -52,6 +52,14 @@ ImagesFolder = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DtypeName = Annotated[Literal["float32", "float16", "bfloat16"], typer.Option(help="Type of the network.")]
 Batch = Annotated[int, typer.Option(min=1, help="Images per call; halved by itself when memory runs out.")]
+ChunkBatch = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Chunks of classes that a model which reads them together takes at once; memory grows with it.",
+        show_default="the detector's choice",
+    ),
+]
 RunSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
 Shards = Annotated[
     int | None,
@@ -89,6 +97,7 @@ def run(
     device: Device = "auto",
     dtype: DtypeName = "float32",
     batch: Batch = 1,
+    chunk_batch: ChunkBatch = None,
     seed: RunSeed = 0,
     shards: Shards = None,
     limit: Limit = None,
@@ -140,6 +149,7 @@ def run(
         device=device,
         dtype=dtype,
         batch=batch,
+        chunk_batch=chunk_batch,
         seed=seed,
         shards=shards,
         limit=limit,
@@ -173,6 +183,7 @@ def predict(
     device: Device = "auto",
     dtype: DtypeName = "float32",
     batch: Batch = 1,
+    chunk_batch: ChunkBatch = None,
     seed: RunSeed = 0,
     shard: Annotated[
         str | None, typer.Option(metavar="K/N", help="Only shard K of N, counted from 0.", show_default="all")
@@ -208,6 +219,7 @@ def predict(
         device=device,
         dtype=dtype,
         batch=batch,
+        chunk_batch=chunk_batch,
         seed=seed,
         shards=count,
         limit=limit,

@@ -53,6 +53,7 @@ class LoadedDetector:
             image_size=protocol.image_size,
             top_k=protocol.top_k,
             chunk_top_k=protocol.chunk_top_k,
+            chunk_batch=request.chunk_batch,
         )
         detector = load_detector(request.detector, settings)
         return LoadedDetector(detector, detector_info(detector.card, request.detector), device)

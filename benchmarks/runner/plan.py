@@ -75,6 +75,7 @@ class RunPlan:
             device=device.partition(":")[0],
             dtype=request.dtype,
             batch=request.batch,
+            chunk_batch=request.chunk_batch,
             seed=request.seed,
         )
 

@@ -39,6 +39,7 @@ class RunRequest(Part):
         device: ``auto`` is a graphics processor if the framework sees one.
         dtype: of the network.
         batch: images per call of the detector.
+        chunk_batch: see ``DetectorSettings``; None = the detector's own choice.
         seed: of everything random in the worker.
         shards: into how many parts the images are cut; None = as the run that is already there, else by size.
         limit: only the first so many images, by id.
@@ -60,6 +61,7 @@ class RunRequest(Part):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     dtype: DType = "float32"
     batch: int = Field(default=1, ge=1)
+    chunk_batch: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
     shards: int | None = Field(default=None, ge=1)
     limit: int | None = Field(default=None, ge=1)

@@ -56,11 +56,14 @@ class Recipe(Part):
     dtype: str
     batch: Count
     seed: int
+    chunk_batch: Count | None = Field(default=None, description="chunks of classes read at once, where asked for")
 
     @property
     def sha256(self) -> str:
-        """Hash of all of it."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """Hash of all of it; what was not asked for is left out, so that manifests from before keep theirs."""
+        left_out = {"chunk_batch"} if self.chunk_batch is None else set()
+        document = self.model_dump(mode="json", exclude=left_out)
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def differences(self, wanted: Recipe) -> list[str]:
         """What is not as wanted, in words."""

@@ -73,6 +73,7 @@ def test_what_is_there_stays_and_what_is_damaged_is_made_again(gt: Path, tmp_pat
 OTHERWISE: dict[str, tuple[dict[str, Any], str]] = {
     "batch": ({"batch": 3}, "batch 2, not 3"),
     "seed": ({"seed": 1}, "seed 0, not 1"),
+    "chunk_batch": ({"chunk_batch": 4}, "chunk_batch None, not 4"),
     "dtype": ({"dtype": "float16"}, "dtype float32, not float16"),
     "shards": ({"shards": 4}, "shards 3, not 4"),
     "device": ({"device": "cuda"}, "device cpu, not cuda"),
