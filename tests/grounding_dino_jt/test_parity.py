@@ -15,7 +15,8 @@ from tests.grounding_dino_jt.draws import Draw, draws
 from tests.grounding_dino_jt.pair import Floats, Pair, decode_from, make_pair, run_ours, run_reference, tokens_of
 
 SMALL = draws({"wide": (64, 150), "high": (131, 70), "tiny": (33, 40), "square": (96, 96)})
-FULL = draws({"wide": (224, 480), "high": (400, 160), "tiny": (48, 64), "large": (800, 1066)})
+#: transformers cannot select 900 places of an image that has fewer.
+FULL = draws({"wide": (224, 480), "high": (400, 208), "tiny": (200, 240), "large": (800, 1066)})
 
 
 def _compare(pair: Pair, draw: Draw, logits_within: float, boxes_within: float) -> None:
