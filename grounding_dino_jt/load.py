@@ -96,10 +96,12 @@ def load(source: str | Path) -> Predictor:
     The tokeniser is the one in the folder, else the packaged one.
 
     Raises:
-        ValueError: the weights or the tokeniser do not load; one line.
+        ValueError: the weights or the tokeniser do not load, or the text encoder is CLIP's; one line.
     """
     path = Path(source)
     tensors, config, sha256 = read_weights(path)
+    if config.text.kind == "clip":  # BERT's tokens would give numbers, and they would mean nothing
+        raise ValueError(f"{path}: reads text with CLIP, whose tokeniser is not here: use build() and encode_tokens()")
     network = build(config, tensors)
     folder = path if path.is_dir() else path.parent
     beside = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from grounding_dino_jt.config import Config, SwinConfig, TextConfig
+from grounding_dino_jt.load import load
 from grounding_dino_jt.model import GroundingDino, Output
 from grounding_dino_jt.tokens import TokenBatch, phrase_masks, phrase_means, prompt_masks
+from grounding_dino_jt.weights import write_canonical
 from kernels.runtime import jittor
 
 jt = jittor()
@@ -108,3 +111,11 @@ def test_prompts_differ_in_who_sees_whom() -> None:
     np.testing.assert_allclose(means.sum(-1), 1, atol=1e-6)
     assert means[0, 1].tolist() == [0, 0.5, 0.5, 0, 0, 0, 0]
     assert means[0, 3, 3] == 1
+
+
+def test_a_model_with_clip_is_not_fed_with_the_tokens_of_bert(tmp_path: Path) -> None:
+    config = dataclasses.replace(PLAIN, text=dataclasses.replace(PLAIN.text, kind="clip", layer_norm_eps=1e-5))
+    tensors = {name: value.numpy() for name, value in GroundingDino(config).state_dict().items()}
+    write_canonical(tensors, config, tmp_path / "clip.safetensors", source="test", source_sha256="0" * 64)
+    with pytest.raises(ValueError, match="tokeniser is not here"):
+        load(tmp_path / "clip.safetensors")
