@@ -9,6 +9,7 @@ decides by what lies on the machine: a compiler on the path, the branch of the g
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import json
 import os
@@ -111,12 +112,27 @@ def import_jittor(build: Build, progress: bool = False) -> Any:
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise RuntimeUnavailable(f"Jittor cannot be imported: {reason[0]}") from error
+        finally:
+            _end_compilers()
     jittor.flags.cc_flags = _kernel_flags(jittor.flags.cc_flags)
     jittor.flags.python_path = f'/bin/sh "{Path(__file__).parent / "compile_kernel.sh"}"'
     if build.device == "cuda":
         # Approximate division, exp and square root: fast, and not what float32 is asked for.
         jittor.flags.nvcc_flags = jittor.flags.nvcc_flags.replace("--use_fast_math", "")
     return jittor
+
+
+def _end_compilers() -> None:
+    """End the processes that Jittor forked to compile with; it makes new ones when it needs some.
+
+    It would keep them until the interpreter exits. If one of them has died by then, its lock is never given back and
+    the exit waits for ever.
+    """
+    utils = sys.modules.get("jittor_utils")
+    if utils is not None and utils.pool_size:
+        atexit.unregister(utils.pool_cleanup)
+        utils.pool_cleanup()
+        utils.pool_size = 0
 
 
 def _environment(build: Build, progress: bool) -> dict[str, str]:

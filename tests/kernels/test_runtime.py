@@ -128,6 +128,18 @@ for path in made:
     assert done.returncode == 0, done.stderr
 
 
+def test_no_compiler_process_stays_behind() -> None:
+    """One that is killed later, by whatever kills children, would keep the process from ever exiting."""
+    code = """
+import multiprocessing
+from kernels.runtime import jittor
+jittor()
+assert not multiprocessing.active_children()
+"""
+    done = _child(code)
+    assert done.returncode == 0, done.stderr
+
+
 SPECIAL = np.array([1, -2, np.nan, np.inf, -np.inf, 0], np.float32)
 
 
