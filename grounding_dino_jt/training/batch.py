@@ -1,0 +1,61 @@
+"""What one step learns from: plain numpy, so that any reader of files can feed the trainer. No framework."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from grounding_dino_jt.tokens import TokenBatch
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is to be found in one image with its caption (n boxes, T token columns of the batch).
+
+    Attributes:
+        boxes: float32 (n, 4) cxcywh, relative to the image (not to the padded batch), inside 0 … 1, sides > 0.
+        phrases: int64 (n,), number of the box's phrase within its caption, 0, 1, 2 … in the order of the caption. It is
+            what the label embedding of the denoising queries is asked for, so it says nothing of the class itself.
+        token_map: bool (n, T), true at the tokens of the caption that stand for the box; never at [CLS], [SEP], a
+            separator or padding, and true somewhere in every row.
+    """
+
+    boxes: npt.NDArray[np.float32]
+    phrases: npt.NDArray[np.int64]
+    token_map: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """B images, each with a caption of its own.
+
+    Attributes:
+        images: uint8 (B, H, W, 3) RGB; smaller images lie in the upper left corner.
+        sizes: int64 (B, 2), height and width of each image.
+        tokens: of the captions, with [CLS] and [SEP], padded to the longest; at most ``max_text_len`` columns.
+        targets: of each image.
+    """
+
+    images: npt.NDArray[np.uint8]
+    sizes: npt.NDArray[np.int64]
+    tokens: TokenBatch
+    targets: Sequence[Targets]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def padding(self) -> npt.NDArray[np.bool_] | None:
+        """Bool (B, H, W), true where there is no image; None = every image fills the batch."""
+        height, width = self.images.shape[1:3]
+        if (self.sizes == (height, width)).all():
+            return None
+        rows = np.arange(height)[None, :, None] >= self.sizes[:, 0, None, None]
+        columns = np.arange(width)[None, None] >= self.sizes[:, 1, None, None]
+        padding: npt.NDArray[np.bool_] = rows | columns
+        return padding
