@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.io.files import atomic_write, file_sha256
-from benchmarks.odvg import Detection, Grounding, Instance, OdvgRecord, Region, write_label_map, write_odvg
+from benchmarks.odvg.records import Detection, Grounding, Instance, OdvgRecord, Region, write_label_map, write_odvg
 from benchmarks.shapes.captions import caption
 from benchmarks.shapes.document import Annotated, annotate, document, file_name, vocabulary_tables
 from benchmarks.shapes.layout import ScenePlan, scene_plan

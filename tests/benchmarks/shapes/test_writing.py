@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.image_paths import image_paths
 from benchmarks.io.annotations import read_ground_truth
-from benchmarks.odvg import read_label_map, read_odvg
+from benchmarks.odvg.records import read_label_map, read_odvg
 from benchmarks.shapes import render, scene_plan, write_split
 from benchmarks.vocabulary_tables import VocabularyTables
 from metrics.types import DataError

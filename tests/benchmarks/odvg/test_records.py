@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import odvg
-from benchmarks.odvg import OdvgRecord, read_label_map, read_odvg, write_label_map, write_odvg
+from benchmarks.odvg import records as records_module
+from benchmarks.odvg.records import OdvgRecord, read_label_map, read_odvg, write_label_map, write_odvg
 from metrics.types import DataError
 
 HEAD: dict[str, Any] = {"filename": "k/7.jpg", "height": 480, "width": 640}
@@ -158,7 +158,7 @@ def test_any_bytes_are_read_or_reported_in_one_line(tmp_path_factory: pytest.Tem
 
 
 def test_endless_line_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(odvg, "MAX_LINE_BYTES", 100)
+    monkeypatch.setattr(records_module, "MAX_LINE_BYTES", 100)
     with pytest.raises(DataError, match="line 1: is longer than 100 bytes"):
         _read(tmp_path, " " * 200)
 
