@@ -53,6 +53,21 @@ class Memory:
     query_bias: Any = None
 
 
+@dataclass(frozen=True)
+class ExtraQueries:
+    """Queries beside the model's own, for training.
+
+    Attributes:
+        content: (B, R, d).
+        boxes: (B, R, 4) cxcywh shares to start from.
+        bias: (1, 1, R + Q, R + Q), added to the logits among queries, these before the Q of the model.
+    """
+
+    content: Any
+    boxes: Any
+    bias: Any
+
+
 class Decoder(Module):
     """Queries ask each other, the text and the image, and move their boxes after every layer."""
 

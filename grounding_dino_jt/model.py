@@ -11,7 +11,7 @@ import numpy.typing as npt
 from grounding_dino_jt.bert import Bert
 from grounding_dino_jt.clip import Clip
 from grounding_dino_jt.config import Config
-from grounding_dino_jt.decoder import Decoded, Decoder, Memory
+from grounding_dino_jt.decoder import Decoded, Decoder, ExtraQueries, Memory
 from grounding_dino_jt.encoder import Encoder
 from grounding_dino_jt.features import ImageFeatures, TextFeatures
 from grounding_dino_jt.layers import MLP, LayerNorm, Linear, inverse_sigmoid, xavier_uniform
@@ -108,25 +108,47 @@ class GroundingDino(Module):
 
     def encode_tokens(self, tokens: TokenBatch) -> TextFeatures:
         """Everything about captions that no image changes; tokens past ``max_text_len`` are cut, as officially."""
-        limit = self.config.max_text_len
-        clip = self.config.text.kind == "clip"
-        separators = CLIP_SEPARATORS if clip else BERT_SEPARATORS
-        mask, positions = prompt_masks(tokens, self.config.prompt, separators)
-        tokens = TokenBatch(tokens.ids[:, :limit], tokens.real[:, :limit])
-        mask, positions = mask[:, :limit, :limit], positions[:, :limit]
-        bias = jt.array(np.where(mask, np.float32(0), np.float32(-np.inf))[:, None])
-        encoder = self.clip if clip else self.bert
-        encoded = encoder(jt.array(tokens.ids), bias, jt.array(positions))
+        return self.text_features(tokens, self.read_tokens(tokens))
+
+    def read_tokens(self, tokens: TokenBatch) -> Any:
+        """Output of the text encoder, (B, n, hidden_size); tokens past ``max_text_len`` are cut."""
+        mask, positions = self._prompt_masks(tokens)
+        kept = self._kept(tokens)
+        encoder = self.clip if self.config.text.kind == "clip" else self.bert
+        return encoder(jt.array(kept.ids), _bias(mask), jt.array(positions))
+
+    def text_features(self, tokens: TokenBatch, encoded: Any) -> TextFeatures:
+        """What ``read_tokens`` gave, made ready for ``execute``.
+
+        Args:
+            tokens: of B captions.
+            encoded: (B, n, hidden_size).
+        """
+        mask, positions = self._prompt_masks(tokens)
+        kept = self._kept(tokens)
         if self.config.prompt == "sentence":
-            encoded = bmm(jt.array(phrase_means(tokens, mask, separators)), encoded)
+            encoded = bmm(jt.array(phrase_means(kept, mask, self._separators)), encoded)
         return TextFeatures(
-            ids=tokens.ids,
-            real=tokens.real,
+            ids=kept.ids,
+            real=kept.real,
             features=self.feat_map(encoded),
             positions=jt.array(word_positions(positions, self.config.hidden_dim)),
-            bias=bias,
-            padding=None if tokens.real.all() else jt.array(~tokens.real),
+            bias=_bias(mask),
+            padding=None if kept.real.all() else jt.array(~kept.real),
         )
+
+    @property
+    def _separators(self) -> tuple[int, ...]:
+        return CLIP_SEPARATORS if self.config.text.kind == "clip" else BERT_SEPARATORS
+
+    def _prompt_masks(self, tokens: TokenBatch) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
+        limit = self.config.max_text_len
+        mask, positions = prompt_masks(tokens, self.config.prompt, self._separators)
+        return mask[:, :limit, :limit], positions[:, :limit]
+
+    def _kept(self, tokens: TokenBatch) -> TokenBatch:
+        limit = self.config.max_text_len
+        return TokenBatch(tokens.ids[:, :limit], tokens.real[:, :limit])
 
     def execute(self, image: ImageFeatures, text: TextFeatures) -> Output:
         """Boxes and logits of B captions, each with its own image, or all with the same.
@@ -140,22 +162,37 @@ class GroundingDino(Module):
         decoded = self.decode(seen, words, selection, image, text)
         return self.output(decoded, len(decoded.hidden) - 1, words, text)
 
-    def decode(self, seen: Any, words: Any, selection: Selection, image: ImageFeatures, text: TextFeatures) -> Decoded:
-        """Run the decoder from the selected boxes; see ``Encoder.execute`` for ``seen`` and ``words``."""
+    def decode(
+        self,
+        seen: Any,
+        words: Any,
+        selection: Selection,
+        image: ImageFeatures,
+        text: TextFeatures,
+        extra: ExtraQueries | None = None,
+    ) -> Decoded:
+        """Run the decoder from the selected boxes, and from those of ``extra``, which come first in the results.
+
+        See ``Encoder.execute`` for ``seen`` and ``words``.
+        """
         queries = self.transformer.tgt_embed.weight[: selection.boxes.shape[1]]
         queries = queries.unsqueeze(0).expand(len(text), *queries.shape)
+        # learned boxes learn from the decoder, selected ones only from the encoder's own loss
+        boxes = selection.boxes if selection.hidden is None else selection.boxes.detach()
+        if extra is not None:
+            queries, boxes = jt.concat([extra.content, queries], dim=1), jt.concat([extra.boxes, boxes], dim=1)
         bias = None
         if text.padding is not None:
             bias = jt.array(np.where(text.real, np.float32(0), np.float32(-np.inf))[:, None, None])
         heads = [self.box_head(layer) for layer in range(self.config.dec_layers)]
-        memory = Memory(seen, words, bias, image)
-        decoded: Decoded = self.transformer.decoder(queries, selection.boxes.detach(), memory, heads)
+        memory = Memory(seen, words, bias, image, None if extra is None else extra.bias)
+        decoded: Decoded = self.transformer.decoder(queries, boxes, memory, heads)
         return decoded
 
-    def output(self, decoded: Decoded, layer: int, words: Any, text: TextFeatures) -> Output:
-        """Logits and boxes that a decoder layer gives."""
+    def output(self, decoded: Decoded, layer: int, words: Any, text: TextFeatures, *, pad: bool = True) -> Output:
+        """Logits and boxes that a decoder layer gives; see ``token_logits`` for ``pad``."""
         hidden = decoded.hidden[layer]
-        logits = token_logits(hidden, words, text, self.config)
+        logits = token_logits(hidden, words, text, self.config, pad=pad)
         if self.config.class_bias:
             logits = logits + self.class_embed[layer].bias
         before = inverse_sigmoid(decoded.references[layer], self.config.box_epsilon)
@@ -207,6 +244,11 @@ class Transformer(Module):
         logits = self.enc_out_bbox_embed(chosen) + take(image.proposals, places)
         return Selection(jt.sigmoid(logits), chosen)
 
+    def selected_logits(self, selection: Selection, words: Any, text: TextFeatures) -> Any:
+        """Logits (B, Q, n) of the selected places, for the encoder's own loss in training."""
+        logits = token_logits(selection.hidden, words, text, self._config, pad=False)
+        return logits + self.enc_out_class_embed.bias if self._config.class_bias else logits
+
 
 def token_logits(hidden: Any, words: Any, text: TextFeatures, config: Config, *, pad: bool = True) -> Any:
     """Product of each row with each token (ContrastiveEmbed): no norm, -inf at padding.
@@ -230,6 +272,11 @@ def token_logits(hidden: Any, words: Any, text: TextFeatures, config: Config, *,
     if pad and missing:
         logits = jt.concat([logits, jt.full((*logits.shape[:2], missing), float("-inf"))], dim=-1)
     return logits
+
+
+def _bias(mask: npt.NDArray[np.bool_]) -> Any:
+    """A mask (B, n, n), true where a token sees another, as what is added to logits (B, 1, n, n)."""
+    return jt.array(np.where(mask, np.float32(0), np.float32(-np.inf))[:, None])
 
 
 class _ClassBias(Module):

@@ -128,7 +128,7 @@ def _end_compilers() -> None:
     It would keep them until the interpreter exits. If one of them has died by then, its lock is never given back and
     the exit waits for ever.
     """
-    utils = sys.modules.get("jittor_utils")
+    utils: Any = sys.modules.get("jittor_utils")
     if utils is not None and utils.pool_size:
         atexit.unregister(utils.pool_cleanup)
         utils.pool_cleanup()
