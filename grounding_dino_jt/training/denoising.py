@@ -72,10 +72,22 @@ class DenoisingQueries:
     found: Sequence[npt.NDArray[np.int64]]
 
 
-def groups_of(targets: Sequence[Targets], config: DenoisingConfig) -> int:
-    """Groups of a batch; 0 if nothing is to be denoised."""
-    most = max(map(len, targets), default=0)
-    return max(1, config.queries // most) if most and config.queries else 0
+@dataclass(frozen=True)
+class Slots:
+    """Room for the denoising queries of a batch.
+
+    Attributes:
+        groups: G.
+        most: N, boxes of the image that has most; each group has 2 N slots.
+    """
+
+    groups: int
+    most: int
+
+    @staticmethod
+    def of(most: int, config: DenoisingConfig) -> Slots | None:
+        """Slots for a batch in which an image has at most so many boxes; None if nothing is to be denoised."""
+        return Slots(max(1, config.queries // most), most) if most and config.queries else None
 
 
 def draw_noise(boxes: int, groups: int, config: DenoisingConfig, rng: np.random.Generator) -> Noise:
@@ -92,7 +104,7 @@ def draw_noise(boxes: int, groups: int, config: DenoisingConfig, rng: np.random.
 def denoising_queries(
     targets: Sequence[Targets],
     noise: Sequence[Noise],
-    groups: int,
+    slots: Slots,
     queries: int,
     config: DenoisingConfig,
     box_epsilon: float,
@@ -102,12 +114,12 @@ def denoising_queries(
     Args:
         targets: of the B images.
         noise: of the B images.
-        groups: see ``groups_of``, at least 1.
+        slots: room for at least the boxes of these images.
         queries: Q, number of matching queries.
         config: strength of the noise.
         box_epsilon: guard of the model's inverse sigmoid, which the boxes pass through.
     """
-    most = max(map(len, targets))
+    groups, most = slots.groups, slots.most
     width, total = 2 * most, 2 * most * groups
     phrases = np.full((len(targets), total), -1, np.int64)
     boxes = np.full((len(targets), total, 4), 0.5, np.float32)

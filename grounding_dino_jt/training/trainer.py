@@ -1,0 +1,245 @@
+"""Training of Grounding DINO, one optimisation step at a time, on plain numpy batches. Reads and writes no file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from grounding_dino_jt.load import MEAN, STD
+from grounding_dino_jt.model import GroundingDino
+from grounding_dino_jt.training.batch import TrainingBatch
+from grounding_dino_jt.training.denoising import (
+    DenoisingConfig,
+    DenoisingQueries,
+    Slots,
+    denoising_queries,
+    draw_noise,
+)
+from grounding_dino_jt.training.forward import LabelEmbedding, all_predictions
+from grounding_dino_jt.training.frozen_text import FrozenText
+from grounding_dino_jt.training.losses import Counts, Divisors, Loss, LossConfig, divisors, total_loss
+from grounding_dino_jt.training.optimizer import AdamW
+from grounding_dino_jt.training.recipe import Recipe
+from kernels.runtime import jittor
+
+jt = jittor()
+
+_Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that train together; each has a part of every batch.
+
+    Attributes:
+        count, rank: how many, and which this is.
+        add, most: sums and maxima of arrays over all processes, the same in each.
+    """
+
+    count: int = 1
+    rank: int = 0
+    add: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = lambda array: array
+    most: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = lambda array: array
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a trainer does.
+
+    Attributes:
+        recipe: of the optimisation.
+        losses: weights and divisors.
+        denoising: noise; ``queries=0`` for none.
+    """
+
+    recipe: Recipe
+    losses: LossConfig = field(default_factory=LossConfig)
+    denoising: DenoisingConfig = field(default_factory=DenoisingConfig)
+
+
+class Trainer:
+    """A network in training.
+
+    Args:
+        network: with its first weights; it is changed in place.
+        settings: what to do.
+        processes: that train together.
+
+    Attributes:
+        average: the network with averaged weights, in evaluation mode; the network itself if nothing is averaged.
+    """
+
+    def __init__(self, network: GroundingDino, settings: Settings, processes: Processes | None = None) -> None:
+        self.network, self.settings = network, settings
+        self._processes = processes or Processes()
+        recipe = settings.recipe
+        self._labels = LabelEmbedding(settings.denoising.labels, network.config.hidden_dim)
+        named = network.state_dict()
+        frozen = {name for name in named if recipe.factor(name) == 0}
+        self._text = FrozenText(network) if _is_frozen_text(network, frozen) else None
+        network.train()
+        for name in frozen:
+            named[name].stop_grad()
+        self.trained = {name: value for name, value in named.items() if name not in frozen}
+        if settings.denoising.queries:
+            self.trained |= {f"label_enc.{name}": value for name, value in self._labels.label_enc.state_dict().items()}
+        self.average, averages = network, None
+        if recipe.average:
+            self.average = GroundingDino(network.config)
+            copies = self.average.state_dict()
+            for name, value in copies.items():
+                value.assign(named[name] if name in frozen else named[name].copy().stop_grad())
+            self.average.eval()
+            averages = {name: copies.get(name, value.copy().stop_grad()) for name, value in self.trained.items()}
+        self._averages = averages
+        self.optimizer = AdamW(self.trained, recipe, averages)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.optimizer.step
+
+    def train_step(self, parts: Sequence[TrainingBatch]) -> dict[str, float]:
+        """One step of optimisation.
+
+        Args:
+            parts: the batch of this process, in as many parts as memory asks for: the gradients are those of the whole.
+
+        Returns:
+            The terms of the loss, their sum ``loss``, the norm of the gradient and the learning rate; over all
+            processes.
+
+        Raises:
+            FloatingPointError: the loss is not finite; the weights are as they were.
+        """
+        slots, divided = self._slots_and_divisors(parts)
+        values: dict[str, _Floats] = {}
+        gradients: list[Any] = []
+        first = self._processes.rank * sum(map(len, parts))
+        for part in parts:
+            loss = self.loss(part, slots, divided, first)
+            got = jt.grad(loss.total, list(self.trained.values()))
+            gradients = [a + b for a, b in zip(gradients, got, strict=True)] if gradients else got
+            terms = loss.terms.numpy()
+            values = {name: values.get(name, 0) + row for name, row in zip(loss.names, terms, strict=True)}
+            jt.sync(gradients)  # and the activations of this part are gone
+            first += len(part)
+        values, gradients = self._over_processes(values, gradients)
+        if not all(np.isfinite(terms).all() for terms in values.values()):
+            raise FloatingPointError(f"the loss is not a finite number at step {self.step + 1}")
+        rate = self.settings.recipe.rate(self.step)
+        norm = self.optimizer.apply(gradients)
+        jt.sync([*self.trained.values(), *(self._averages or {}).values(), norm])
+        return {**_log(values), "gradient": float(norm.numpy()[0]), "lr": rate}
+
+    def loss(self, batch: TrainingBatch, slots: Slots | None, divided: Divisors, first: int = 0) -> Loss:
+        """Loss of a part of a batch, not yet differentiated.
+
+        Args:
+            batch: the part.
+            slots: for denoising queries; None = none.
+            divided: what sums are divided by.
+            first: number of its first image in the batch of all processes: what is drawn for an image depends on its
+                number and the step, not on who has it.
+
+        Raises:
+            FloatingPointError: logits or boxes are not finite.
+        """
+        config, denoising, key = self.network.config, self.settings.denoising, [self.settings.recipe.seed, self.step]
+        jt.set_seed(int(np.random.Generator(np.random.PCG64([*key, first])).integers(0, 2**31)))
+        image = self.network.encode_image(normalised(batch), batch.padding())
+        encoded = self._text(batch.tokens) if self._text else self.network.read_tokens(batch.tokens)
+        text = self.network.text_features(batch.tokens, encoded)
+        queries: DenoisingQueries | None = None
+        if slots:
+            noise = [
+                draw_noise(len(target), slots.groups, denoising, np.random.Generator(np.random.PCG64([*key, n, 1])))
+                for n, target in enumerate(batch.targets, first)
+            ]
+            places = min(config.num_queries, image.features.shape[1])
+            queries = denoising_queries(batch.targets, noise, slots, places, denoising, config.box_epsilon)
+        extra = self._labels(queries) if queries else None
+        matching, others = all_predictions(self.network, image, text, extra, self.settings.losses)
+        real = batch.tokens.real[:, : config.max_text_len]
+        return total_loss(matching, others, queries, batch.targets, real, divided, self.settings.losses)
+
+    def _slots_and_divisors(self, parts: Sequence[TrainingBatch]) -> tuple[Slots | None, Divisors]:
+        """What all parts of a step in all processes have in common, so that they add up to one batch."""
+        targets = [target for part in parts for target in part.targets]
+        most = self._processes.most(np.array([max(map(len, targets), default=0)]))
+        slots = Slots.of(int(most[0]), self.settings.denoising)
+        own = Counts.of(targets, self.network.config.num_queries, slots.groups if slots else 0)
+        sums = self._processes.add(np.array([own.pairs, own.boxes, own.denoising]))
+        everywhere = Counts(*map(int, sums))
+        return slots, divisors(own, everywhere, self._processes.count, self.settings.losses.style)
+
+    def _over_processes(self, values: dict[str, _Floats], gradients: list[Any]) -> tuple[dict[str, _Floats], list[Any]]:
+        """Means over the processes."""
+        count = self._processes.count
+        if count == 1:
+            return values, gradients
+        arrays = [gradient.numpy() for gradient in gradients]
+        flat = np.concatenate([*(array.reshape(-1) for array in arrays), *(terms for terms in values.values())])
+        flat = self._processes.add(flat) / np.float32(count)
+        means, begin = [], 0
+        for array in arrays:
+            means.append(jt.array(flat[begin : begin + array.size].reshape(array.shape)))
+            begin += array.size
+        return {name: flat[begin + 3 * n : begin + 3 * n + 3] for n, name in enumerate(values)}, means
+
+    def state(self) -> dict[str, _Floats]:
+        """All that is needed to go on as if never stopped, beside the weights that do not learn."""
+        averages = self._averages or {}
+        return {
+            **{f"weight.{name}": value.numpy() for name, value in self.trained.items()},
+            **{f"average.{name}": value.numpy() for name, value in averages.items()},
+            **self.optimizer.state(),
+        }
+
+    def restore(self, step: int, state: Mapping[str, _Floats]) -> None:
+        """Go on from ``state`` after ``step`` steps.
+
+        Raises:
+            ValueError: something is missing, left over or of another shape.
+        """
+        mine = self.state()
+        for name in sorted(mine.keys() | state.keys()):
+            if name not in mine or name not in state:
+                raise ValueError(f"{name} is {'unknown' if name in state else 'missing'}")
+            if mine[name].shape != state[name].shape:
+                raise ValueError(f"{name} has the shape {state[name].shape}, {mine[name].shape} is needed")
+        for name, value in self.trained.items():
+            value.update(jt.array(state[f"weight.{name}"]))
+        for name, value in (self._averages or {}).items():
+            value.update(jt.array(state[f"average.{name}"]))
+        self.optimizer.restore(step, state)
+
+
+def normalised(batch: TrainingBatch) -> _Floats:
+    """Pixels for the network, (B, 3, H, W); zeros at padding, as officially."""
+    pixels = (batch.images.astype(np.float32) / np.float32(255) - MEAN) / STD
+    padding = batch.padding()
+    if padding is not None:
+        pixels[padding] = 0
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def _is_frozen_text(network: GroundingDino, frozen: set[str]) -> bool:
+    text = {name for name in network.state_dict() if name.startswith("bert.")}
+    return bool(text) and text <= frozen and network.config.prompt != "word"
+
+
+def _log(values: Mapping[str, _Floats]) -> dict[str, float]:
+    """Numbers for the log: the whole loss, the terms of the last decoder layer, and the sums of the other places."""
+    last = max((name for name in values if name.startswith("decoder.")), key=lambda name: int(name.split(".")[1]))
+    log = {"loss": float(sum(terms.sum() for terms in values.values()))}
+    log |= dict(zip(("class", "l1", "giou"), map(float, values[last]), strict=True))
+    for name, terms in values.items():
+        if name != last:
+            key = {"decoder": "auxiliary"}.get(name.split(".")[0], name.split(".")[0])
+            log[key] = log.get(key, 0.0) + float(terms.sum())
+    return log
