@@ -1,0 +1,1 @@
+"""From ODVG records to the batches that Grounding DINO is trained on."""

@@ -1,0 +1,109 @@
+"""The part of a training's YAML file that says what is learned from and how it is varied."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_Side = Annotated[int, Field(ge=16, le=8192)]
+_Sides = Annotated[tuple[_Side, ...], Field(strict=False)]
+_Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SourceSettings(_Settings):
+    """A file of records and its images.
+
+    Attributes:
+        annotations: ODVG JSONL.
+        images: folder that the file names are relative to.
+        label_map: names of the classes; needed where the file holds detection records.
+        weight: how often per epoch each record is seen, on average; 1 for all sources = plain concatenation.
+    """
+
+    annotations: Annotated[str, Field(min_length=1)]
+    images: Annotated[str, Field(min_length=1)]
+    label_map: Annotated[str, Field(min_length=1)] | None = None
+    weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
+
+
+class CropSettings(_Settings):
+    """A random part of the image, as in DETR (``datasets/coco.py``, make_coco_transforms).
+
+    Attributes:
+        probability: with which an image is cropped at all.
+        sizes: the shorter side is brought to one of these before the crop.
+        smallest, largest: sides of the crop, each drawn between the two.
+    """
+
+    probability: _Probability = 0.5
+    sizes: Annotated[_Sides, Field(min_length=1)] = (400, 500, 600)
+    smallest: _Side = 384
+    largest: _Side = 600
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CropSettings:
+        if self.smallest > self.largest:
+            raise ValueError(f"smallest is {self.smallest}, that is more than largest, {self.largest}")
+        return self
+
+
+class TransformSettings(_Settings):
+    """How images are varied; the values given are DETR's, which Grounding DINO has as well.
+
+    Attributes:
+        flip: probability of mirroring left to right.
+        sizes: the shorter side is brought to one of these, drawn anew each time; empty = images stay as they are.
+        longest: what the longer side is limited to.
+        crop: None = whole images only.
+    """
+
+    flip: _Probability = 0.5
+    sizes: _Sides = tuple(range(480, 801, 32))
+    longest: _Side = 1333
+    crop: CropSettings | None = CropSettings()
+
+    @model_validator(mode="after")
+    def _fitting(self) -> TransformSettings:
+        if self.sizes and max(self.sizes) > self.longest:
+            raise ValueError(f"sizes go up to {max(self.sizes)}, that is more than longest, {self.longest}")
+        return self
+
+
+class CaptionSettings(_Settings):
+    """How captions are written; the values given are mmdetection's.
+
+    Attributes:
+        max_tokens: of a caption, [CLS], [SEP] and dots counted.
+        num_negatives: classes at most that are asked for though they are not in the image; detection records only.
+        full_sampling_probability: with which all of ``num_negatives`` are asked for; otherwise 1 to that many.
+    """
+
+    max_tokens: Annotated[int, Field(ge=8, le=256)] = 256
+    num_negatives: Annotated[int, Field(ge=0, le=256)] = 85
+    full_sampling_probability: _Probability = 0.5
+
+
+class GroundingSettings(TransformSettings, CaptionSettings):
+    """What is learned from, and how.
+
+    Attributes:
+        sources: files that are mixed.
+        batch: images per step, all processes of a parallel training together.
+        repeat_threshold: images with a class that fewer than this share of images have are seen more often (Gupta et
+            al. 2019, LVIS, section 5.1; 0.001 there); 0 = all images equally often.
+        aspect_buckets: whether images wider than high and others are put into separate batches.
+        workers: processes that prepare batches; 0 = the training's own.
+        cache_images: whether decoded images are kept in memory, in each process that prepares batches.
+    """
+
+    sources: Annotated[tuple[SourceSettings, ...], Field(strict=False, min_length=1)]
+    batch: Annotated[int, Field(ge=1, le=4096)] = 4
+    repeat_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    aspect_buckets: bool = True
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    cache_images: bool = False
