@@ -13,13 +13,19 @@ import numpy.typing as npt
 import torch
 from transformers import GroundingDinoForObjectDetection
 
-from benchmarks.perf.torch_training import TorchTraining
+from benchmarks.perf.torch_training import Layer, Predictions, TorchTraining
 from grounding_dino_jt.load import build
 from grounding_dino_jt.model import GroundingDino
+from grounding_dino_jt.training.forward import LabelEmbedding
 from grounding_dino_jt.weights import read_weights
+from kernels.runtime import jittor
 from tests.detectors.tiny_models import write_grounding_dino
 
+jt = jittor()
+
 Floats = npt.NDArray[np.float32]
+
+_LABELS = "label_enc.weight"
 
 
 @dataclass(frozen=True)
@@ -27,21 +33,32 @@ class Twins:
     """Ours in training mode, nothing dropped, and torch's in float64."""
 
     ours: GroundingDino
+    labels: LabelEmbedding
     torch: TorchTraining
     folder: Path
 
-    def torch_gradients(self) -> dict[str, Floats]:
-        """Gradients of torch's network by official names, zeros where there is none.
+    def our_gradients(self, loss: Any) -> dict[str, Floats]:
+        """Gradients of all parameters by name."""
+        named = {**self.ours.state_dict(), _LABELS: self.labels.label_enc.weight}
+        gradients = jt.grad(loss, list(named.values()))
+        return {name: gradient.numpy() for name, gradient in zip(named, gradients, strict=True)}
+
+    def torch_gradients(self, loss: torch.Tensor) -> dict[str, Floats]:
+        """Gradients of torch's network by official names, zeros where there is none; the graph is kept.
 
         They are written and read as if they were weights: the way from one layout to the other only splits, joins and
         renames, which is right for gradients as well.
         """
+        self.torch.zero_grad()
+        loss.backward(retain_graph=True)
         shadow = copy.deepcopy(self.torch.model)
         with torch.no_grad():
             for there, here in zip(shadow.parameters(), self.torch.model.parameters(), strict=True):
                 there.copy_(torch.zeros_like(here) if here.grad is None else here.grad)
         shadow.float().save_pretrained(self.folder / "gradients")
         found: dict[str, Floats] = read_weights(self.folder / "gradients")[0]
+        labels = self.torch.label_embedding.weight
+        found[_LABELS] = (torch.zeros_like(labels) if labels.grad is None else labels.grad).float().numpy()
         return found
 
 
@@ -54,16 +71,18 @@ def make_twins(folder: Path, seed: int = 0, *, full_size: bool = False) -> Twins
     ours.train()
     torch.manual_seed(seed)
     double = TorchTraining(GroundingDinoForObjectDetection.from_pretrained(folder), epsilon=config.box_epsilon)
-    return Twins(ours, double.double(), folder)
+    labels = LabelEmbedding(len(double.label_embedding.weight), config.hidden_dim)
+    labels.label_enc.weight.assign(jt.array(double.label_embedding.weight.detach().numpy()))
+    return Twins(ours, labels, double.double(), folder)
 
 
-def our_gradients(loss: Any, network: GroundingDino) -> dict[str, Floats]:
-    """Gradients of all parameters by name."""
-    from kernels.runtime import jittor
-
-    named = network.state_dict()
-    gradients = jittor().grad(loss, list(named.values()))
-    return {name: gradient.numpy() for name, gradient in zip(named, gradients, strict=True)}
+def by_name(predictions: Predictions) -> dict[str, Layer]:
+    """Predictions of torch under the names that ours have."""
+    return {
+        **{f"decoder.{number}": layer for number, layer in enumerate(predictions.decoder)},
+        **{f"denoising.{number}": layer for number, layer in enumerate(predictions.denoising)},
+        "encoder": predictions.encoder,
+    }
 
 
 def apart(found: Floats, expected: Floats) -> float:
