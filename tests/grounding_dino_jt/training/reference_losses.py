@@ -123,7 +123,7 @@ def matched_losses(
     real: npt.NDArray[np.bool_],
     style: Style,
     pairs: Sequence[Sequence[tuple[int, int]]],
-    count: int,
+    boxes_in_all: int,
 ) -> dict[str, Tensor]:
     """Weighted ``class``, ``l1`` and ``giou`` of a layer whose pairs are known.
 
@@ -134,7 +134,8 @@ def matched_losses(
         real: (B, T).
         style: whose weights.
         pairs: of query and box, per image.
-        count: what the sums are divided by; both projects count boxes, at least 1.
+        boxes_in_all: what Open-GroundingDino divides the box losses by. Everything else is divided by the number of
+            pairs; they differ where an image has more boxes than queries. Either is at least 1.
     """
     sums = {name: torch.zeros((), dtype=logits.dtype) for name in ("class", "l1", "giou")}
     for image, target in enumerate(targets):
@@ -148,7 +149,11 @@ def matched_losses(
             sums["l1"] = sums["l1"] + (boxes[image, query] - wanted[box]).abs().sum()
             sums["giou"] = sums["giou"] + 1 - giou(boxes[image, query], wanted[box])
     weights = {"class": _CLASS_LOSS[style], "l1": _L1, "giou": _GIOU}
-    return {name: weights[name] * value / max(count, 1) for name, value in sums.items()}
+    number = sum(map(len, pairs))
+    counts = {"class": number, "l1": number, "giou": number}
+    if style == "open":
+        counts |= {"l1": boxes_in_all, "giou": boxes_in_all}
+    return {name: weights[name] * value / max(counts[name], 1) for name, value in sums.items()}
 
 
 def layer_losses(
@@ -159,7 +164,7 @@ def layer_losses(
         match(logits[image].detach(), boxes[image].detach(), target, real[image], style)
         for image, target in enumerate(targets)
     ]
-    return matched_losses(logits, boxes, targets, real, style, pairs, sum(map(len, pairs)))
+    return matched_losses(logits, boxes, targets, real, style, pairs, sum(map(len, targets)))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Twins:
 
     ours: GroundingDino
     labels: LabelEmbedding
-    torch: TorchTraining
+    double: TorchTraining
     folder: Path
 
     def our_gradients(self, loss: Any) -> dict[str, Floats]:
@@ -49,15 +49,15 @@ class Twins:
         They are written and read as if they were weights: the way from one layout to the other only splits, joins and
         renames, which is right for gradients as well.
         """
-        self.torch.zero_grad()
+        self.double.zero_grad()
         loss.backward(retain_graph=True)
-        shadow = copy.deepcopy(self.torch.model)
+        shadow = copy.deepcopy(self.double.model)
         with torch.no_grad():
-            for there, here in zip(shadow.parameters(), self.torch.model.parameters(), strict=True):
+            for there, here in zip(shadow.parameters(), self.double.model.parameters(), strict=True):
                 there.copy_(torch.zeros_like(here) if here.grad is None else here.grad)
         shadow.float().save_pretrained(self.folder / "gradients")
         found: dict[str, Floats] = read_weights(self.folder / "gradients")[0]
-        labels = self.torch.label_embedding.weight
+        labels = self.double.label_embedding.weight
         found[_LABELS] = (torch.zeros_like(labels) if labels.grad is None else labels.grad).float().numpy()
         return found
 

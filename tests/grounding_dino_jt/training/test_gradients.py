@@ -66,14 +66,14 @@ def _targets() -> list[Targets]:
 
 @dataclass(frozen=True)
 class Both:
-    """What both networks say of the batch: ours of the model's queries and of the denoising ones, torch's by name."""
+    """What both networks say of the batch: ours of the model's queries and of the denoising ones, theirs by name."""
 
     ours: tuple[list[Predictions], list[Predictions]]
-    torch: dict[str, Layer]
+    theirs: dict[str, Layer]
     denoising: reference.Denoising | None
 
     def pairs(self) -> list[tuple[Predictions, Layer]]:
-        return [(part, self.torch[part.name]) for group in self.ours for part in group]
+        return [(part, self.theirs[part.name]) for group in self.ours for part in group]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def _queries(denoising: reference.Denoising) -> DenoisingQueries:
 def _predict(twins: Twins, denoising: reference.Denoising | None, patch: pytest.MonkeyPatch) -> Both:
     pixels, padding = DRAW.pixels()
     extra = None if denoising is None else Extra(denoising.labels, denoising.boxes, denoising.hidden)
-    predictions = twins.torch(torch.from_numpy(pixels).double(), padding, TOKENS, extra)
+    predictions = twins.double(torch.from_numpy(pixels).double(), padding, TOKENS, extra)
     places = predictions.places.numpy().astype(np.int32)
 
     def best(scores: Any, number: int) -> Any:
@@ -129,7 +129,7 @@ def _compare(found: Mapping[str, Floats], expected: Mapping[str, Floats], zero: 
 def test_linear_functional(twins: Twins, denoising: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """All logits and boxes times random numbers, summed: no loss hides a part of the network behind a small weight."""
     both = _predict(twins, _denoising(twins) if denoising else None, monkeypatch)
-    assert set(both.torch) == {"decoder.0", "decoder.1", "encoder"} | (
+    assert set(both.theirs) == {"decoder.0", "decoder.1", "encoder"} | (
         {"denoising.0", "denoising.1"} if denoising else set()
     )
     rng = np.random.default_rng(0)
@@ -151,7 +151,7 @@ def _reference_terms(both: Both, style: reference.Style) -> dict[str, dict[str, 
     """Weighted terms by prediction and part."""
     targets, real = _targets(), TOKENS.real
     terms = {}
-    for name, layer in both.torch.items():
+    for name, layer in both.theirs.items():
         if name.startswith("denoising"):
             assert both.denoising is not None
             found = reference.denoising_losses(layer.logits, layer.boxes, both.denoising, targets, real, style)
