@@ -26,6 +26,10 @@ class ClassCaptions:
     Classes whose names read alike, or that share an alternative, are one phrase: no text tells them apart, so one of
     them is never asked for as absent while another is there. Classes without a box in the source are asked for in no
     caption: what is learned from it has never read their names.
+
+    Attributes:
+        phrases: per phrase, the tokens of each of its alternatives.
+        phrase_of: int64, number of the phrase of each label, -1 of those without a box.
     """
 
     def __init__(
@@ -56,10 +60,9 @@ class ClassCaptions:
             ]
         except DetectorError as error:
             raise DataError(str(error)) from error
-        #: Per phrase, the tokens of each of its alternatives.
         self.phrases, numbers = _merged([[tuple(ids) for ids in alternatives] for alternatives in tokens])
-        self._phrase_of = np.full(len(names), -1, np.int64)
-        self._phrase_of[labels] = numbers
+        self.phrase_of = np.full(len(names), -1, np.int64)
+        self.phrase_of[labels] = numbers
         self._settings = settings
 
     def draw(self, labels: npt.NDArray[np.int64], rng: np.random.Generator) -> Captioned:
@@ -73,7 +76,7 @@ class ClassCaptions:
             labels: (n,) of the boxes.
             rng: all that the caption depends on beside the labels.
         """
-        wanted = self._phrase_of[labels]
+        wanted = self.phrase_of[labels]
         left = self._settings.max_tokens - 2
         chosen: list[tuple[int, tuple[int, ...]]] = []
         positives = np.unique(wanted)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from types import TracebackType
 
 import numpy as np
 
-from benchmarks.training.grounding.making import SampleMaker
-from benchmarks.training.grounding.samples import collate
+from benchmarks.training.grounding.captioned import Dropped
+from benchmarks.training.grounding.making import BatchMaker, Made, Task
 from benchmarks.training.grounding.sampling import Sampler, repeat_factors
 from benchmarks.training.grounding.settings import GroundingSettings
 from benchmarks.training.grounding.sources import Source
+from benchmarks.training.grounding.workers import Workers
 from grounding_dino_jt.tokenizer import Tokenizer
 from grounding_dino_jt.training.batch import TrainingBatch
 from metrics.types import DataError
 
 
 class GroundingData:
-    """Endless batches of several sources.
+    """Batches of several sources.
 
     Batch number n depends on sources, settings, seed and n alone: not on where a training was resumed, how many worker
     processes prepare it, or how it is shared out among the processes of a parallel training.
@@ -27,19 +29,14 @@ class GroundingData:
     """
 
     def __init__(
-        self,
-        sources: Sequence[Source],
-        settings: GroundingSettings,
-        tokenizer: Callable[[], Tokenizer],
-        *,
-        seed: int,
+        self, sources: Sequence[Source], settings: GroundingSettings, tokenizer: Tokenizer, *, seed: int
     ) -> None:
         """Plan the epochs.
 
         Args:
             sources: opened.
             settings: all of them.
-            tokenizer: makes the model's tokeniser, here and in worker processes.
+            tokenizer: the model's.
             seed: of order and augmentation.
 
         Raises:
@@ -52,12 +49,13 @@ class GroundingData:
         wide = np.concatenate([source.wide for source in sources]) if settings.aspect_buckets else None
         self._sampler = Sampler(np.concatenate(repeats), wide, batch=settings.batch, seed=seed)
         self._settings = settings
-        self._seed = seed
-        self._make = SampleMaker(sources, settings, tokenizer())
+        self._make = BatchMaker(sources, settings, tokenizer, seed)
         self.batches_per_epoch = self._sampler.batches
 
-    def batches(self, first: int = 0, *, rank: int = 0, world: int = 1) -> Iterator[TrainingBatch]:
-        """Batches without an end.
+    def batches(self, first: int = 0, *, rank: int = 0, world: int = 1) -> Batches:
+        """Batches without an end; close them, or use them in a ``with`` statement, so that their workers end.
+
+        A script that calls this with workers needs the usual ``if __name__ == "__main__"``.
 
         Args:
             first: number of the first one.
@@ -65,17 +63,53 @@ class GroundingData:
             world: into how many equal parts it is cut; together they are what one process alone would get.
 
         Raises:
-            DataError: a batch that cannot be cut into so many parts, or a bad record or image.
+            DataError: a batch that cannot be cut into so many parts.
         """
-        size = self._settings.batch
-        if size % world:
+        if (size := self._settings.batch) % world:
             raise DataError(f"batch is {size}, which {world} processes cannot share equally")
         part = range(rank * size // world, (rank + 1) * size // world)
-        number = first
+        return Batches(self._make, self._tasks(first, part), self._settings.workers)
+
+    def _tasks(self, number: int, part: range) -> Iterator[Task]:
+        size = self._settings.batch
         while True:
-            records = self._sampler.records_of(number)
-            yield collate([self._make(int(records[i]), self._random(number * size + i)) for i in part])
+            records = self._sampler.records_of(number).tolist()
+            yield [(records[i], number * size + i) for i in part]
             number += 1
 
-    def _random(self, sample: int) -> np.random.Generator:
-        return np.random.Generator(np.random.PCG64([self._seed, 1, sample]))
+
+class Batches(Iterator[TrainingBatch]):
+    """Batches without an end.
+
+    Attributes:
+        dropped: boxes so far that had no place in a caption.
+    """
+
+    def __init__(self, make: BatchMaker, tasks: Iterator[Task], workers: int) -> None:
+        """Begin, with so many processes beside this one."""
+        self._workers = Workers(make, tasks, workers) if workers else None
+        self._made: Iterator[Made] = self._workers or map(make, tasks)
+        self.dropped = Dropped()
+
+    def __next__(self) -> TrainingBatch:
+        """The next batch.
+
+        Raises:
+            DataError: a bad record or image, or a worker that died.
+        """
+        made = next(self._made)
+        self.dropped += made.dropped
+        return made.batch
+
+    def close(self) -> None:
+        """End the workers, if there are any."""
+        if self._workers:
+            self._workers.close()
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,8 +1,9 @@
-"""How a record becomes a sample."""
+"""How records become samples, and samples batches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,32 +11,65 @@ import numpy.typing as npt
 
 from benchmarks.images import image_file, read_image
 from benchmarks.odvg.records import OdvgRecord
-from benchmarks.training.grounding.captioned import Captioned
+from benchmarks.odvg.spans import with_spans
+from benchmarks.training.grounding.captioned import Captioned, Dropped
 from benchmarks.training.grounding.class_captions import ClassCaptions
 from benchmarks.training.grounding.free_captions import Spans, read_caption, swap_sides
-from benchmarks.training.grounding.samples import Sample, relative_boxes
+from benchmarks.training.grounding.samples import Sample, collate, relative_boxes
 from benchmarks.training.grounding.settings import GroundingSettings
 from benchmarks.training.grounding.sources import Source
 from benchmarks.training.grounding.transforms import Transformed, transform
 from grounding_dino_jt.tokenizer import Tokenizer
-from grounding_dino_jt.training.batch import Targets
+from grounding_dino_jt.training.batch import Targets, TrainingBatch
 from metrics.types import DataError
 
+#: Numbers of a batch's records, and numbers of the samples, of which each has randomness of its own.
+Task = Sequence[tuple[int, int]]
 
-class SampleMaker:
-    """Makes samples of the records of several sources, which are numbered one source after the other."""
 
-    def __init__(self, sources: Sequence[Source], settings: GroundingSettings, tokenizer: Tokenizer) -> None:
+@dataclass(frozen=True)
+class Made:
+    """A batch, and what had no place in it.
+
+    Attributes:
+        batch: what is learned from.
+        dropped: boxes without a phrase.
+    """
+
+    batch: TrainingBatch
+    dropped: Dropped
+
+
+@dataclass(frozen=True)
+class _Open:
+    """What of a source is needed to make samples; it travels to the workers."""
+
+    file: Path
+    folder: Path
+    records: Sequence[OdvgRecord]
+    captions: ClassCaptions
+
+
+class BatchMaker:
+    """Makes batches from the records of several sources, which are numbered one source after the other."""
+
+    def __init__(self, sources: Sequence[Source], settings: GroundingSettings, tokenizer: Tokenizer, seed: int) -> None:
         """Tokenise all class names.
+
+        Args:
+            sources: opened.
+            settings: of images and captions.
+            tokenizer: the model's.
+            seed: of everything that is drawn.
 
         Raises:
             DataError: a class name without a word.
         """
-        self._sources = sources
         self._settings = settings
         self._tokenize = tokenizer.words
+        self._seed = seed
         self._begins = np.cumsum([0, *(len(source.records) for source in sources)])
-        self._captions = [self._class_captions(source) for source in sources]
+        self._sources = [_Open(s.file, s.folder, s.records, self._class_captions(s)) for s in sources]
         self._images: dict[Path, npt.NDArray[np.uint8]] = {}
 
     def _class_captions(self, source: Source) -> ClassCaptions:
@@ -44,19 +78,32 @@ class SampleMaker:
         except DataError as error:
             raise DataError(f"{source.file}: {error}") from error
 
-    def __call__(self, number: int, rng: np.random.Generator) -> Sample:
-        """A sample of record ``number``.
+    def __call__(self, task: Task) -> Made:
+        """A batch.
 
         Raises:
             DataError: a bad record or image; the message names file, record and image.
         """
-        which = int(np.searchsorted(self._begins, number, side="right")) - 1
-        source, position = self._sources[which], int(number - self._begins[which])
+        samples = [self._sample(record, number) for record, number in task]
+        return Made(collate(samples), sum((sample.dropped for sample in samples), Dropped()))
+
+    def where(self, task: Task) -> str:
+        """Where the records of a batch are, for people."""
+        return ", ".join(f"{source.file}: record {i + 1}" for source, i in (self._find(record) for record, _ in task))
+
+    def _find(self, record: int) -> tuple[_Open, int]:
+        """Source and position in it."""
+        which = int(np.searchsorted(self._begins, record, side="right")) - 1
+        return self._sources[which], record - int(self._begins[which])
+
+    def _sample(self, number: int, sample: int) -> Sample:
+        source, position = self._find(number)
+        rng = np.random.Generator(np.random.PCG64([self._seed, 1, sample]))
         try:
-            record = source.records[position]
+            record = with_spans(source.records[position])
             boxes, belongs = _boxes(record)
             image = transform(self._image(source, record), boxes, rng, self._settings)
-            captioned = self._captioned(which, record, belongs[image.kept], image, rng)
+            captioned = self._captioned(source, record, belongs[image.kept], image, rng)
         except DataError as error:
             raise DataError(f"{source.file}: record {position + 1}: {error}") from error
         height, width = image.image.shape[:2]
@@ -67,7 +114,7 @@ class SampleMaker:
 
     def _captioned(
         self,
-        which: int,
+        source: _Open,
         record: OdvgRecord,
         belongs: npt.NDArray[np.int64],
         image: Transformed,
@@ -75,14 +122,14 @@ class SampleMaker:
     ) -> Captioned:
         """The caption, drawn after the image was varied, so that a class that was cropped away counts as absent."""
         if record.grounding is None:
-            return self._captions[which].draw(belongs, rng)
+            return source.captions.draw(belongs, rng)
         caption = record.grounding.caption
         spans: list[Spans] = [region.tokens_positive or () for region in record.grounding.regions]
         if image.mirrored:
             caption, spans = swap_sides(caption, spans)
         return read_caption(self._tokenize, caption, spans, belongs, self._settings.max_tokens)
 
-    def _image(self, source: Source, record: OdvgRecord) -> npt.NDArray[np.uint8]:
+    def _image(self, source: _Open, record: OdvgRecord) -> npt.NDArray[np.uint8]:
         path = image_file(source.folder, record.filename)
         pixels = self._images.get(path)
         if pixels is None:
