@@ -155,14 +155,22 @@ def read_odvg(path: Path) -> Iterator[OdvgRecord]:
             if len(line) > MAX_LINE_BYTES:
                 raise DataError(f"{path}: line {number}: is longer than {MAX_LINE_BYTES} bytes, that is no ODVG record")
             if line.strip():
-                yield _parse(path, number, line)
+                try:
+                    yield parse_record(line)
+                except DataError as error:
+                    raise DataError(f"{path}: line {number}: {error}") from None
 
 
-def _parse(path: Path, number: int, line: bytes) -> OdvgRecord:
+def parse_record(line: bytes) -> OdvgRecord:
+    """The record of one line.
+
+    Raises:
+        DataError: it is none; field and problem, without file and line number.
+    """
     try:
         return OdvgRecord.model_validate_json(line)
     except ValidationError as error:
-        raise DataError(f"{path}: line {number}: {first_problem(error)}") from None
+        raise DataError(first_problem(error)) from None
 
 
 def write_odvg(path: Path, records: Iterable[OdvgRecord]) -> int:
