@@ -21,7 +21,6 @@ than its own size.
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Iterator
 from itertools import chain
@@ -32,6 +31,7 @@ import numpy as np
 from pydantic import ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from benchmarks.io.json_elements import array_elements
 from metrics.grounding import GroundingPredictions, GroundingTruth
 from metrics.types import MAX_COORDINATE, DataError, Ragged
 
@@ -100,10 +100,6 @@ class _CaptionBox:
     bbox: TrueBox
     tokens_positive: Annotated[list[Span], FailFast()]
 
-
-# A whole string, a bracket, or the quote of a string that never ends; possessive, so that no file makes it backtrack.
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
-_ARRAY_FOLLOWS = re.compile(rb"\s*:\s*(?=\[)")
 
 _Model = TypeVar("_Model")
 _LineModel = TypeVar("_LineModel", bound=_Line)
@@ -264,11 +260,11 @@ def _mdetr_document(
     box_adapter = TypeAdapter(_CaptionBox)
     captions: list[_CaptionModel] = []
     boxes: list[_CaptionBox] = []
-    for key, record in _array_elements(path, data, ("images", "annotations")):
+    for key, begin, end in array_elements(path, data, ("images", "annotations"), MAX_RECORD_BYTES):
         if key == "images":
-            captions.append(_validate(f"{path}: images[{len(captions)}]", record, caption_adapter))
+            captions.append(_validate(f"{path}: images[{len(captions)}]", data[begin:end], caption_adapter))
         else:
-            boxes.append(_validate(f"{path}: annotations[{len(boxes)}]", record, box_adapter))
+            boxes.append(_validate(f"{path}: annotations[{len(boxes)}]", data[begin:end], box_adapter))
     boxes_of: dict[int, list[_CaptionBox]] = {}
     for index, caption in enumerate(captions):
         if caption.id in boxes_of:
@@ -281,56 +277,6 @@ def _mdetr_document(
     if not captions:
         raise DataError(f"{path}: images: the list is empty")
     return captions, boxes_of
-
-
-def _array_elements(path: Path, data: bytes, keys: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """Text of every element of the arrays under ``keys`` of a JSON object; each key must be there once.
-
-    Only brackets and strings are looked at: what an element holds is for its parser, other keys are skipped.
-    """
-    seen: list[str] = []
-    key = ""  # the wanted array that we are in
-    depth = index = start = end = 0
-    for token in _TOKEN.finditer(data):
-        text = token[0]
-        if text == b'"':
-            break  # a string without end
-        if text in (b"{", b"["):
-            if depth == 0 and (text == b"[" or data[: token.start()].strip()):
-                raise DataError(f"{path}: expected one JSON object with {' and '.join(keys)}")
-            if depth == 2 and key:
-                start = token.start()
-                if data[end:start].strip() != (b"," if index else b""):
-                    raise DataError(f"{path}: {key}[{index}]: expected an object")
-            elif depth == 1 and key:
-                end = token.end()
-            depth += 1
-        elif text in (b"}", b"]"):
-            depth -= 1
-            if depth == 2 and key:
-                end = token.end()
-                if end - start > MAX_RECORD_BYTES:
-                    raise DataError(f"{path}: {key}[{index}]: longer than {MAX_RECORD_BYTES} bytes")
-                yield key, data[start:end]
-                index += 1
-            elif depth == 1 and key:
-                if text == b"}" or data[end : token.start()].strip():
-                    raise DataError(f"{path}: {key}[{index}]: expected an object")
-                key = ""
-            elif depth == 0:
-                if text == b"]" or data[token.end() :].strip():
-                    raise DataError(f"{path}: one JSON object is needed and nothing after it")
-                break
-        elif depth == 1 and text[1:-1].decode("latin-1") in keys and _ARRAY_FOLLOWS.match(data, token.end()):
-            key, index = text[1:-1].decode(), 0
-            if key in seen:
-                raise DataError(f"{path}: {key}: appears twice")
-            seen.append(key)
-    if depth != 0 or not data:
-        raise DataError(f"{path}: the JSON ends too early, is the file complete?")
-    for name in keys:
-        if name not in seen:
-            raise DataError(f"{path}: {name}: a list is required")
 
 
 def _validate(where: str, data: bytes, adapter: TypeAdapter[_Model]) -> _Model:
