@@ -43,11 +43,14 @@ class GroundingData:
             DataError: fewer records than a batch has, or a class name without a word.
         """
         repeats = [
-            source.weight * repeat_factors(source.labels, len(source.names), settings.repeat_threshold)
+            source.weight * repeat_factors(source.records.labels, len(source.names), settings.repeat_threshold)
             for source in sources
         ]
-        wide = np.concatenate([source.wide for source in sources]) if settings.aspect_buckets else None
-        self._sampler = Sampler(np.concatenate(repeats), wide, batch=settings.batch, seed=seed)
+        sizes = np.concatenate([source.records.sizes for source in sources])
+        wide = sizes[:, 0] > sizes[:, 1]
+        self._sampler = Sampler(
+            np.concatenate(repeats), wide if settings.aspect_buckets else None, batch=settings.batch, seed=seed
+        )
         self._settings = settings
         self._make = BatchMaker(sources, settings, tokenizer, seed)
         self.batches_per_epoch = self._sampler.batches

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.images import image_file, read_image
+from benchmarks.odvg.index import OdvgFile
 from benchmarks.odvg.records import OdvgRecord
 from benchmarks.odvg.spans import with_spans
 from benchmarks.training.grounding.captioned import Captioned, Dropped
@@ -44,9 +45,8 @@ class Made:
 class _Open:
     """What of a source is needed to make samples; it travels to the workers."""
 
-    file: Path
+    records: OdvgFile
     folder: Path
-    records: Sequence[OdvgRecord]
     captions: ClassCaptions
 
 
@@ -69,14 +69,14 @@ class BatchMaker:
         self._tokenize = tokenizer.words
         self._seed = seed
         self._begins = np.cumsum([0, *(len(source.records) for source in sources)])
-        self._sources = [_Open(s.file, s.folder, s.records, self._class_captions(s)) for s in sources]
+        self._sources = [_Open(s.records, s.folder, self._class_captions(s)) for s in sources]
         self._images: dict[Path, npt.NDArray[np.uint8]] = {}
 
     def _class_captions(self, source: Source) -> ClassCaptions:
         try:
-            return ClassCaptions(source.names, source.labels.values, self._tokenize, self._settings)
+            return ClassCaptions(source.names, source.records.labels.values, self._tokenize, self._settings)
         except DataError as error:
-            raise DataError(f"{source.file}: {error}") from error
+            raise DataError(f"{source.records.path}: {error}") from error
 
     def __call__(self, task: Task) -> Made:
         """A batch.
@@ -89,7 +89,8 @@ class BatchMaker:
 
     def where(self, task: Task) -> str:
         """Where the records of a batch are, for people."""
-        return ", ".join(f"{source.file}: record {i + 1}" for source, i in (self._find(record) for record, _ in task))
+        found = [self._find(record) for record, _ in task]
+        return ", ".join(f"{source.records.path}: record {position + 1}" for source, position in found)
 
     def _find(self, record: int) -> tuple[_Open, int]:
         """Source and position in it."""
@@ -99,13 +100,14 @@ class BatchMaker:
     def _sample(self, number: int, sample: int) -> Sample:
         source, position = self._find(number)
         rng = np.random.Generator(np.random.PCG64([self._seed, 1, sample]))
+        record = source.records[position]
         try:
-            record = with_spans(source.records[position])
+            record = with_spans(record)
             boxes, belongs = _boxes(record)
             image = transform(self._image(source, record), boxes, rng, self._settings)
             captioned = self._captioned(source, record, belongs[image.kept], image, rng)
         except DataError as error:
-            raise DataError(f"{source.file}: record {position + 1}: {error}") from error
+            raise DataError(f"{source.records.path}: record {position + 1}: {error}") from error
         height, width = image.image.shape[:2]
         targets = Targets(
             relative_boxes(image.boxes_xyxy[captioned.kept], width, height), captioned.phrases, captioned.token_map

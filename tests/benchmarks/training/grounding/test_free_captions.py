@@ -37,7 +37,9 @@ def _spans(caption: str, *phrases: str) -> list[Spans]:
 
 
 def _named(read: Captioned) -> list[str]:
-    return [TOKENIZER.inner.decode(np.array(read.ids)[row].tolist(), skip_special_tokens=False) for row in read.token_map]
+    return [
+        TOKENIZER.inner.decode(np.array(read.ids)[row].tolist(), skip_special_tokens=False) for row in read.token_map
+    ]
 
 
 def test_tokens_of_a_phrase_come_from_its_characters() -> None:
