@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -11,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from benchmarks.cli import odvg
 from benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
-from benchmarks.text import printable
+from benchmarks.cli.printing import counter, pairs, say
 
 if TYPE_CHECKING:
     from benchmarks.datasets.card import DatasetCard
@@ -74,7 +72,7 @@ def list_datasets(data_root: DataRoot = Path("data"), as_json: Json = False, ver
         table.add_row(str(row["name"]), str(row["title"]), here, *numbers)
     out = console(as_json)
     out.print(table)
-    _say(out, f"'bench.py data get NAME' says how a data set comes here ({data_root}).")
+    say(out, f"'bench.py data get NAME' says how a data set comes here ({data_root}).")
 
 
 def get(name: Name, data_root: DataRoot = Path("data"), as_json: Json = False, verbose: Verbose = False) -> None:
@@ -90,7 +88,7 @@ def get(name: Name, data_root: DataRoot = Path("data"), as_json: Json = False, v
     card, out = find_dataset(name), console(as_json)
     made: Facts | None = None
     if card.world:
-        with _progress("images rendered") as advance:
+        with counter("images rendered") as advance:
             render(card, data_root, advance)
     found = locate(card, data_root)
     if card.derived_from:
@@ -119,28 +117,28 @@ def get(name: Name, data_root: DataRoot = Path("data"), as_json: Json = False, v
             }
         )
         return
-    _say(out, f"{card.name}: {card.title}")
-    _say(out, f"licence: {card.licence}")
+    say(out, f"{card.name}: {card.title}")
+    say(out, f"licence: {card.licence}")
     for step in steps:
-        _say(out)
-        _say(out, f"{step['state']}: {', '.join(step['gives'])}")
+        say(out)
+        say(out, f"{step['state']}: {', '.join(step['gives'])}")
         if step["state"] in ("missing", "optional"):
             archive = step["url"].endswith((".zip", ".gz"))
-            _say(out, f"from {step['url']} ({step['size']})", indent=2)
+            say(out, f"from {step['url']} ({step['size']})", indent=2)
             if step["md5"]:
-                _say(out, f"md5 {step['md5']}", indent=2)
-            _say(out, f"{'unpack in' if archive else 'put into'} {step['into']}", indent=2)
-    _say(out)
+                say(out, f"md5 {step['md5']}", indent=2)
+            say(out, f"{'unpack in' if archive else 'put into'} {step['into']}", indent=2)
+    say(out)
     if made:
-        _pairs(out, _facts(made))
+        pairs(out, _facts(made))
     for note in card.notes:
-        _say(out, f"note: {note}")
+        say(out, f"note: {note}")
     if ready:
-        _say(out, f"ready: 'bench.py data verify {card.name}' checks it, 'bench.py run -b {card.name}' uses it")
+        say(out, f"ready: 'bench.py data verify {card.name}' checks it, 'bench.py run -b {card.name}' uses it")
     elif card.derived_from and found.annotations is None:
-        _say(out, f"then run 'bench.py data get {card.name}' again: it cuts {card.annotations[0]} out of the file")
+        say(out, f"then run 'bench.py data get {card.name}' again: it cuts {card.annotations[0]} out of the file")
     else:
-        _say(out, f"not complete: run 'bench.py data get {card.name}' again when it is")
+        say(out, f"not complete: run 'bench.py data get {card.name}' again when it is")
 
 
 def verify(
@@ -150,30 +148,43 @@ def verify(
     decode: Annotated[bool, typer.Option("--decode", help="Read every image, not only look whether it is there.")] = (
         False
     ),
+    label_map: Annotated[
+        Path | None, typer.Option("--label-map", help="Label map of a .jsonl file where it is not beside it.")
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Check counts, checksums, boxes and images of a data set; exit code 1 if something is wrong."""
+    """Check counts, checksums, boxes and images of a data set; exit code 1 if something is wrong.
+
+    Of a file of training records (.jsonl) the images are looked for only where --images says where they are.
+    """
     from benchmarks.datasets.card import Counts
     from benchmarks.datasets.cards import CARDS
     from benchmarks.datasets.registry import expected_counts, open_benchmark
     from benchmarks.datasets.verify import verify as check
+    from benchmarks.odvg.verify import verify_odvg
 
-    benchmark = open_benchmark(spec, data_root, images=images)
-    card = CARDS.get(spec)
-    with _progress("images read") as advance:
-        report = check(benchmark, card, expected_counts(card) if card else Counts(), decode=decode, progress=advance)
+    if spec.endswith(".jsonl"):
+        name, file = Path(spec).stem, Path(spec)
+        with counter("records and images read") as advance:
+            report = verify_odvg(file, label_map=label_map, images=images, decode=decode, progress=advance)
+    else:
+        benchmark = open_benchmark(spec, data_root, images=images)
+        name, card = benchmark.name, CARDS.get(spec)
+        counts = expected_counts(card) if card else Counts()
+        with counter("images read") as advance:
+            report = check(benchmark, card, counts, decode=decode, progress=advance)
     if as_json:
-        print_json({"name": benchmark.name, "ok": not report.wrong, **asdict(report)})
+        print_json({"name": name, "ok": not report.wrong, **asdict(report)})
     else:
         out = console(as_json)
-        _pairs(out, dict(report.facts))
+        pairs(out, dict(report.facts))
         for remark in report.remarks:
-            _say(out, f"note: {remark}")
+            say(out, f"note: {remark}")
         for wrong in report.wrong:
-            _say(out, f"wrong: {wrong}", "bold red")
+            say(out, f"wrong: {wrong}", "bold red")
         if not report.wrong:
-            _say(out, "all is right")
+            say(out, "all is right")
     if report.wrong:
         raise typer.Exit(1)
 
@@ -197,16 +208,16 @@ def show(
     from benchmarks.datasets.registry import open_benchmark
     from benchmarks.datasets.sheet import write_sheet
 
-    with _progress("images rendered") as advance:
+    with counter("images rendered") as advance:
         benchmark = open_benchmark(spec, data_root, images=images, progress=advance)
     shown, passed_over = write_sheet(benchmark, output, count, class_name=class_name, seed=seed)
     out = console(as_json)
     for line in passed_over:
-        _say(out, f"passed over: {line}")
+        say(out, f"passed over: {line}")
     if as_json:
         print_json({"picture": str(output), "image_ids": shown, "passed_over": passed_over})
     else:
-        _say(out, f"{len(shown)} images in {output}")
+        say(out, f"{len(shown)} images in {output}")
 
 
 def minival(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
@@ -252,7 +263,7 @@ def mdetr(
     if as_json:
         print_json({"path": str(output), "phrases": count})
     else:
-        _say(console(as_json), f"{count:,} phrases in {output}")
+        say(console(as_json), f"{count:,} phrases in {output}")
 
 
 def register(app: typer.Typer) -> None:
@@ -262,7 +273,8 @@ def register(app: typer.Typer) -> None:
     data.command(epilog="Examples:\n\n  bench.py data get lvis-minival\n\n  bench.py data get shapes")(get)
     data.command(
         epilog="Examples:\n\n  bench.py data verify lvis-minival --decode\n\n"
-        "  bench.py data verify my_data/annotations/instances_val.json --images my_data/val"
+        "  bench.py data verify my_data/annotations/instances_val.json --images my_data/val\n\n"
+        "  bench.py data verify coco_train.jsonl --images data/coco/train2017"
     )(verify)
     data.command(
         epilog="Examples:\n\n  bench.py data show shapes -n 12 -o sheet.png\n\n"
@@ -273,6 +285,7 @@ def register(app: typer.Typer) -> None:
     convert.command("file-names")(file_names)
     convert.command("subset")(subset)
     convert.command("mdetr")(mdetr)
+    odvg.register(convert)
     data.add_typer(convert, name="convert")
     app.add_typer(data, name="data")
 
@@ -303,35 +316,4 @@ def _print_facts(facts: Facts, as_json: bool) -> None:
     if as_json:
         print_json(_facts(facts))
     else:
-        _pairs(console(as_json), _facts(facts))
-
-
-def _pairs(out: Console, pairs: dict[str, Any]) -> None:
-    for key, value in pairs.items():
-        text = f"{value:,}" if isinstance(value, int) else printable(str(value))
-        out.print(f"{key.replace('_', ' '):18} {text}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _say(out: Console, line: str = "", style: str | None = None, indent: int = 0) -> None:
-    out.print(" " * indent + printable(line), style=style, highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int], None]]:
-    """A counter on stderr that shows itself only once there is something to count."""
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    screen = Console(stderr=True)
-    progress = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
-    task = progress.add_task(what, total=None)
-
-    def advance(count: int) -> None:
-        progress.start()
-        progress.update(task, advance=count)
-
-    try:
-        yield advance
-    finally:
-        if progress.live.is_started:
-            progress.stop()
+        pairs(console(as_json), _facts(facts))

@@ -1,0 +1,107 @@
+"""``data convert …-odvg``: training files made from annotation files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmarks.cli.common import Json, Verbose, console, print_json
+from benchmarks.cli.printing import counter, pairs, say
+
+if TYPE_CHECKING:
+    from benchmarks.odvg.conversion import Conversion
+
+Source = Annotated[Path, typer.Argument(help="The file to read.", show_default=False)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The ODVG file to write (.jsonl).", show_default=False)]
+Progress = Callable[[int], None]
+
+
+def coco(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
+    """COCO instances, or any file in that format, to ODVG with a label map."""
+    from benchmarks.odvg.detection import convert_coco
+
+    _run(lambda progress: convert_coco(source, output, progress), as_json)
+
+
+def lvis(
+    source: Source,
+    output: Output,
+    rare: Annotated[bool, typer.Option(help="Keep rare classes, or leave out their boxes and their names.")] = True,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """LVIS v1 or v0.5 to ODVG with a label map; images are named by their coco_url."""
+    from benchmarks.odvg.detection import convert_lvis
+
+    _run(lambda progress: convert_lvis(source, output, rare=rare, progress=progress), as_json)
+
+
+def objects365(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
+    """Objects365 v1 or v2 to ODVG with a label map; class names are mended."""
+    from benchmarks.odvg.detection import convert_objects365
+
+    _run(lambda progress: convert_objects365(source, output, progress), as_json)
+
+
+def flickr30k(
+    source: Annotated[Path, typer.Argument(help="Folder with Sentences and Annotations.", show_default=False)],
+    output: Output,
+    split: Annotated[Path | None, typer.Option(help="Text file with the numbers of the images wanted.")] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Flickr30k Entities, as its authors give it, to ODVG; one record per caption."""
+    from benchmarks.odvg.flickr30k import convert_flickr30k
+
+    _run(lambda progress: convert_flickr30k(source, output, split=split, progress=progress), as_json)
+
+
+def goldg(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
+    """A training file of MDETR (GoldG: GQA, Flickr30k) to ODVG; one record per caption."""
+    from benchmarks.odvg.mdetr import convert_goldg
+
+    _run(lambda progress: convert_goldg(source, output, progress), as_json)
+
+
+def ogd(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
+    """ODVG of Open-GroundingDino, which has no spans, to ODVG of mmdetection, which has."""
+    from benchmarks.odvg.dialect import convert_dialect
+
+    _run(lambda progress: convert_dialect(source, output, progress), as_json)
+
+
+def register(convert: typer.Typer) -> None:
+    """Add the verbs to ``data convert``."""
+    example = "Example:\n\n  bench.py data convert"
+    convert.command("coco-odvg", epilog=f"{example} coco-odvg instances_train2017.json -o coco_train.jsonl")(coco)
+    convert.command("lvis-odvg", epilog=f"{example} lvis-odvg lvis_v1_train.json -o lvis_norare.jsonl --no-rare")(lvis)
+    convert.command("objects365-odvg", epilog=f"{example} objects365-odvg zhiyuan_objv2_train.json -o o365.jsonl")(
+        objects365
+    )
+    convert.command("flickr30k-odvg", epilog=f"{example} flickr30k-odvg entities -o flickr.jsonl --split train.txt")(
+        flickr30k
+    )
+    convert.command("goldg-odvg", epilog=f"{example} goldg-odvg final_mixed_train_no_coco.json -o gqa.jsonl")(goldg)
+    convert.command("ogd-odvg", epilog=f"{example} ogd-odvg train_vg.jsonl -o train_spans.jsonl")(ogd)
+
+
+def _run(work: Callable[[Progress], Conversion], as_json: bool) -> None:
+    with counter("images or captions") as advance:
+        report = work(advance)
+    if as_json:
+        print_json(asdict(report) | {"path": str(report.path), "label_map": report.label_map and str(report.label_map)})
+        return
+    out = console(as_json)
+    facts = {key: value for key, value in asdict(report).items() if isinstance(value, str | int | Path)}
+    pairs(out, facts)
+    for name, counts in (("dropped", report.dropped), ("left out", report.left_out)):
+        say(out, f"{name}:" if any(counts.values()) else f"{name}: nothing")
+        for reason, count in counts.most_common():
+            if count:
+                say(out, f"{count:>12,}  {reason}")
+    for note in report.notes:
+        say(out, f"note: {note}")

@@ -1,0 +1,43 @@
+"""How verbs that have no table of their own speak: lines, pairs, and a counter while they work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from benchmarks.text import printable
+
+
+def say(out: Console, line: str = "", style: str | None = None, indent: int = 0) -> None:
+    """One line, made printable."""
+    out.print(" " * indent + printable(line), style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def pairs(out: Console, facts: Mapping[str, object]) -> None:
+    """Names and values, one pair a line."""
+    for key, value in facts.items():
+        text = f"{value:,}" if isinstance(value, int) else printable(str(value))
+        out.print(f"{key.replace('_', ' '):18} {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def counter(what: str) -> Iterator[Callable[[int], None]]:
+    """A counter on stderr that shows itself only once there is something to count."""
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    screen = Console(stderr=True)
+    progress = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
+    task = progress.add_task(what, total=None)
+
+    def advance(count: int) -> None:
+        progress.start()
+        progress.update(task, advance=count)
+
+    try:
+        yield advance
+    finally:
+        if progress.live.is_started:
+            progress.stop()
