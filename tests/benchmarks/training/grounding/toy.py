@@ -47,8 +47,8 @@ def write_toy(folder: Path, images: int = 12) -> Path:
         second = instances[1]["category"]
         caption = f"A RED one on the left and a {second} one"
         regions = [
-            {"bbox": instances[0]["bbox"], "phrase": "red", "tokens_positive": [[0, 9], [17, 25]]},
-            {"bbox": [instances[1]["bbox"]], "phrase": [second], "tokens_positive": [[30, len(caption)]]},
+            {"bbox": instances[0]["bbox"], "phrase": "red", "tokens_positive": [[0, 9], [13, 21]]},
+            {"bbox": [instances[1]["bbox"]], "phrase": [second], "tokens_positive": [[26, len(caption)]]},
         ]
         grounding.append(head | {"grounding": {"caption": caption, "regions": regions}})
     for name, rows in (("od", detection), ("vg", grounding)):
