@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,16 +91,20 @@ def register(convert: typer.Typer) -> None:
 def _run(work: Callable[[Progress], Conversion], as_json: bool) -> None:
     with counter("images or captions") as advance:
         report = work(advance)
+    lists = {
+        name: {reason: count for reason, count in counts.most_common() if count}
+        for name, counts in (("dropped", report.dropped), ("left_out", report.left_out))
+    }
+    facts = {key: value for key, value in vars(report).items() if key not in (*lists, "notes")}
+    facts |= {key: str(value) for key, value in facts.items() if isinstance(value, Path)}
     if as_json:
-        print_json(asdict(report) | {"path": str(report.path), "label_map": report.label_map and str(report.label_map)})
+        print_json(facts | lists | {"notes": report.notes})
         return
     out = console(as_json)
-    facts = {key: value for key, value in asdict(report).items() if isinstance(value, str | int | Path)}
-    pairs(out, facts)
-    for name, counts in (("dropped", report.dropped), ("left out", report.left_out)):
-        say(out, f"{name}:" if any(counts.values()) else f"{name}: nothing")
-        for reason, count in counts.most_common():
-            if count:
-                say(out, f"{count:>12,}  {reason}")
+    pairs(out, {key: value for key, value in facts.items() if value is not None})
+    for key, counts in lists.items():
+        say(out, f"{key.replace('_', ' ')}: {'' if counts else 'nothing'}")
+        for reason, count in counts.items():
+            say(out, f"{count:,} {reason}", indent=2)
     for note in report.notes:
         say(out, f"note: {note}")

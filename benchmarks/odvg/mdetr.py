@@ -1,8 +1,8 @@
 """The caption files of MDETR as ODVG.
 
 GoldG is two of them, ``final_mixed_train_no_coco.json`` (GQA) and ``final_flickr_separateGT_train.json``. Each is one
-JSON object of up to several GB, so it is mapped into memory and gone through twice: once for where the records lie, once
-caption by caption.
+JSON object of up to several GB, so it is mapped into memory and gone through twice: once for where the records lie,
+once caption by caption.
 """
 
 from __future__ import annotations
