@@ -87,7 +87,8 @@ class Conversion:
             self.dropped[THIN] += 1
             return None
         kept = _rounded(inside)
-        self.clipped += kept != _rounded(box)
+        if inside != box and kept != _rounded(box):  # otherwise it was the rounding of x + w that reached over
+            self.clipped += 1
         return kept
 
 
