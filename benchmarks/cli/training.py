@@ -28,8 +28,9 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train a detector; writes weights, log, configuration and checkpoints into one folder."""
-    from benchmarks.training.config import find_config, read_config
+    from benchmarks.training.config import find_config
     from benchmarks.training.run import run_training
+    from benchmarks.training.trainers import find_trainer, read_config
 
     path = find_config(config)
     settings = read_config(path)
@@ -44,7 +45,8 @@ def train(
         return
     terminal.print(f"{result['steps']} steps, {result['core_seconds'] / 60:.1f} core-minutes", highlight=False)
     terminal.print(f"weights: {result['weights']}", highlight=False, markup=False, soft_wrap=True)
-    command = f"bench.py run -d {settings.trainer} -b {settings.data} --weights {shlex.quote(result['weights'])}"
+    name = find_trainer(settings.trainer).detector
+    command = f"bench.py run -d {name} -b shapes --weights {shlex.quote(result['weights'])}"
     terminal.print(f"try them: {command}", highlight=False, markup=False, soft_wrap=True)
 
 

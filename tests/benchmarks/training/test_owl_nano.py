@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,11 +20,12 @@ from typer.testing import CliRunner
 from baselines.owl_nano.train import Trainer
 from benchmarks.cli.training import register
 from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.training import run
-from benchmarks.training.config import CONFIGS, TrainingConfig, find_config, read_config
+from benchmarks.training import owl_nano
+from benchmarks.training.config import CONFIGS, find_config
 from benchmarks.training.data import TrainingData
 from benchmarks.training.loop import train
-from benchmarks.training.trainers import make_trainer
+from benchmarks.training.owl_nano import OwlNanoTrainer, OwlNanoTraining, make_training
+from benchmarks.training.trainers import read_config
 from benchmarks.training.watch import Watch
 from detectors.card import DetectorCard
 from detectors.interface import DetectorSettings
@@ -75,8 +76,14 @@ def data(tmp_path: Path) -> TrainingData:
     return TrainingData.read(_toy(tmp_path / "toy"), tmp_path / "toy")
 
 
-def _config(**changes: Any) -> TrainingConfig:
-    return TrainingConfig.model_validate(CONFIG | changes)
+def _config(**changes: Any) -> OwlNanoTraining:
+    return OwlNanoTraining.model_validate(CONFIG | changes)
+
+
+def _train(
+    config: OwlNanoTraining, data: TrainingData, watch: Watch | None, out: Path, **options: Any
+) -> dict[str, Any]:
+    return train(config, make_training(config, data, watch, FACTS), out, **options)
 
 
 def test_classes_without_a_box_do_not_enter_training_even_by_name(data: TrainingData) -> None:
@@ -111,10 +118,11 @@ def test_batches_hold_each_image_once_per_epoch_and_mirror_boxes_with_pixels(dat
 
 def test_a_training_leaves_all_its_files_and_the_weights_load(tmp_path: Path, data: TrainingData) -> None:
     watch = Watch(tmp_path / "toy/toy.json", tmp_path / "toy")
-    result = train(_config(evaluate_every=4), data, watch, tmp_path / "out", facts=FACTS)
+    result = _train(_config(evaluate_every=4), data, watch, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "config.yaml",
         "log.jsonl",
+        "tensorboard",
         "checkpoint.bin",
         "weights.safetensors",
     }
@@ -129,7 +137,9 @@ def test_a_training_leaves_all_its_files_and_the_weights_load(tmp_path: Path, da
     assert result["minival"] == records[-1]
     detector = load(CARD, DetectorSettings(weights=result["weights"]))
     assert watch.score(detector)["AP"] == pytest.approx(records[-1]["AP"], abs=0.1)  # float16
-    assert yaml.safe_load((tmp_path / "out/config.yaml").read_text()) == _config(evaluate_every=4).model_dump()
+    assert yaml.safe_load((tmp_path / "out/config.yaml").read_text()) == _config(evaluate_every=4).model_dump(
+        mode="json"
+    )
 
 
 def test_a_training_that_was_killed_goes_on_bit_for_bit(
@@ -139,7 +149,7 @@ def test_a_training_that_was_killed_goes_on_bit_for_bit(
         records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         return [{key: value for key, value in record.items() if key != "core_seconds"} for record in records]
 
-    train(_config(), data, None, tmp_path / "whole", facts=FACTS)
+    _train(_config(), data, None, tmp_path / "whole")
     step = Trainer.train_step
 
     def killed(self: Trainer, batch: Any) -> dict[str, float]:
@@ -149,28 +159,30 @@ def test_a_training_that_was_killed_goes_on_bit_for_bit(
 
     monkeypatch.setattr(Trainer, "train_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        train(_config(), data, None, tmp_path / "parts", facts=FACTS)
+        _train(_config(), data, None, tmp_path / "parts")
     monkeypatch.setattr(Trainer, "train_step", step)
     assert curve(tmp_path / "parts")[-1]["step"] == 3
     with pytest.raises(DataError, match="--resume"):
-        train(_config(), data, None, tmp_path / "parts", facts=FACTS)
-    train(_config(), data, None, tmp_path / "parts", facts=FACTS, resume=True)
+        _train(_config(), data, None, tmp_path / "parts")
+    _train(_config(), data, None, tmp_path / "parts", resume=True)
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
-    checkpoints = []
+    assert (tmp_path / "parts/weights.safetensors").exists()
+    states = []
     for name in ("parts", "whole"):
-        trainer = make_trainer(_config(), data.names)
+        trainer = make_training(_config(), data, None, FACTS).trainer
         trainer.restore((tmp_path / name / "checkpoint.bin").read_bytes().split(b"\n", 2)[2])
-        checkpoints.append(trainer.weights({}))
-    assert checkpoints[0] == checkpoints[1]
+        trainer.write_weights(tmp_path / name / "again.safetensors", {})
+        states.append((tmp_path / name / "again.safetensors").read_bytes())
+    assert states[0] == states[1]
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path, data: TrainingData) -> None:
-    train(_config(), data, None, tmp_path / "out", facts=FACTS)
+    _train(_config(), data, None, tmp_path / "out")
     with pytest.raises(DataError, match="another configuration"):
-        train(_config(lr=0.5), data, None, tmp_path / "out", facts=FACTS, resume=True)
+        _train(_config(lr=0.5), data, None, tmp_path / "out", resume=True)
     (tmp_path / "out/checkpoint.bin").write_bytes(b"not\na\ncheckpoint")
     with pytest.raises(DataError, match=r"checkpoint\.bin"):
-        train(_config(), data, None, tmp_path / "out", facts=FACTS, resume=True)
+        _train(_config(), data, None, tmp_path / "out", resume=True)
 
 
 def test_a_diverging_training_stops_with_one_line(
@@ -180,30 +192,39 @@ def test_a_diverging_training_stops_with_one_line(
     monkeypatch.setattr(
         Trainer, "losses", lambda self, batch: {n: v * float("nan") for n, v in losses(self, batch).items()}
     )
-    with pytest.raises(DataError, match="stopped: the loss is nan at step 1: lower the learning rate"):
-        train(_config(), data, None, tmp_path / "out", facts=FACTS)
+    with pytest.raises(DataError, match=r"stopped: the loss is nan at step 1.*bad_batch\.npz.*lower the learning rate"):
+        _train(_config(), data, None, tmp_path / "out")
+
+    with np.load(tmp_path / "out/bad_batch.npz") as saved:
+        assert saved["images"].shape == (2, SIDE, SIDE, 3)
+        assert saved["boxes_xyxy.1"].shape == (1, 4)
 
 
 def test_progress_is_drawn_on_the_console_only(tmp_path: Path, data: TrainingData, capsys: Any) -> None:
     stream = io.StringIO()
-    train(_config(), data, None, tmp_path / "out", facts=FACTS, console=Console(file=stream))
+    _train(_config(), data, None, tmp_path / "out", console=Console(file=stream))
     assert "7/7" in stream.getvalue()
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", ["owl-nano", "owl-nano-hungarian", "closed-nano", "owl-nano-short"])
 def test_shipped_configurations_are_valid(name: str) -> None:
-    assert make_trainer(read_config(find_config(name)), ("red star", "ring")).step == 0
+    config = read_config(find_config(name))
+    assert isinstance(config, OwlNanoTraining)
+    assert OwlNanoTrainer(config, ("red star", "ring")).step == 0
 
 
 def test_arms_differ_in_one_thing_only() -> None:
     short, *others = (
         read_config(CONFIGS / f"{n}.yaml") for n in ("owl-nano-short", "owl-nano-hungarian", "closed-nano")
     )
+    assert isinstance(short, OwlNanoTraining)
     for other in others:
+        assert isinstance(other, OwlNanoTraining)
         different = {key for key in short.model_fields_set if getattr(short, key) != getattr(other, key)}
         assert different == {"model"}
-        assert len(set(other.model.items()) ^ set(short.model.items())) == 1
+        mine, theirs = short.model.model_dump(), other.model.model_dump()
+        assert len([key for key in mine if mine[key] != theirs[key]]) == 1
 
 
 @pytest.mark.parametrize(
@@ -233,15 +254,19 @@ def test_bad_configurations_give_one_line(tmp_path: Path, text: str, message: st
     ("changes", "message"),
     [
         ({"trainer": "yolo"}, "unknown trainer 'yolo'"),
-        ({"model": {"neck": "wide"}}, "model: neck"),
-        ({"model": {"heads": 3}}, "model: heads"),
+        ({"model": {"neck": "wide"}}, r"model\.neck"),
+        ({"model": {"heads": 3}}, r"model\.heads.*the keys are widths"),
         ({"model": {"window": 0}}, "model: .*sizes"),
         ({"model": {"widths": [1, 2]}}, "model: .*three widths"),
     ],
 )
-def test_bad_model_options_give_one_line(changes: dict[str, Any], message: str) -> None:
+def test_bad_model_options_give_one_line(
+    tmp_path: Path, data: TrainingData, changes: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(CONFIG | changes))
     with pytest.raises(DataError, match=message):
-        make_trainer(_config(**changes), ("a",))
+        make_training(cast(OwlNanoTraining, read_config(path)), data, None, FACTS)
 
 
 def test_bad_data_gives_one_line(tmp_path: Path) -> None:
@@ -264,7 +289,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
         folder = data_root / name
         return Benchmark(name, "toy", "", _toy(folder), folder, "lvis")
 
-    monkeypatch.setattr(run, "open_benchmark", toy_benchmark)
+    monkeypatch.setattr(owl_nano, "open_benchmark", toy_benchmark)
     app = typer.Typer()
     register(app)
     app.command()(lambda: None)
