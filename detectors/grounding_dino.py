@@ -32,6 +32,9 @@ if TYPE_CHECKING:  # Jittor's device is chosen before anything imports Jittor
     from grounding_dino_jt.features import ImageFeatures, TextFeatures
     from grounding_dino_jt.load import Predictor
 
+#: Shorter side of an image up to which chunks go through the network together, pixels.
+_SMALL = 320
+
 
 def load(card: DetectorCard, settings: DetectorSettings) -> GroundingDinoDetector:
     """Load weights of any layout that ``grounding_dino_jt.weights`` reads.
@@ -82,7 +85,9 @@ class GroundingDinoDetector:
         config = model.config
         self._shorter = settings.image_size or config.image_size
         self._longest = max(round(config.image_longest * self._shorter / config.image_size), self._shorter)
-        self._at_once = settings.chunk_batch or (1 if settings.device == "cpu" else 8)
+        # On a processor a large image fills it alone, and memory is short; a small one is mostly overhead.
+        large = self._shorter > _SMALL
+        self._at_once = settings.chunk_batch or (1 if settings.device == "cpu" and large else 8)
         self._chunks: list[_Chunks] = []
         self._category_ids: tuple[int, ...] = ()
 

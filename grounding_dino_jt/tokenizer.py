@@ -66,6 +66,18 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer(inner)
 
 
+def packaged_folder() -> Path:
+    """Folder of the packaged all-MiniLM-L6-v2: weights and tokeniser.
+
+    Raises:
+        ValueError: the package is not installed.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"the package {PACKAGE}, which has a text encoder and its vocabulary, is not installed")
+    return Path(spec.origin).parent / "model"
+
+
 @cache
 def packaged_tokenizer() -> Tokenizer:
     """The vocabulary of bert-base-uncased as an installed package brings it.
@@ -73,7 +85,4 @@ def packaged_tokenizer() -> Tokenizer:
     Raises:
         ValueError: the package is not installed.
     """
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise ValueError(f"the package {PACKAGE}, which has BERT's vocabulary, is not installed")
-    return read_tokenizer(Path(spec.origin).parent / "model")
+    return read_tokenizer(packaged_folder())

@@ -40,6 +40,8 @@ def train(
     result = run_training(
         settings, data_root, out or Path("runs") / path.stem, resume=resume, threads=threads, console=terminal
     )
+    if result is None:
+        return
     if as_json:
         print_json(result)
         return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,42 +12,35 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from benchmarks.text import printable
 from metrics.types import DataError
 
+Config = TypeVar("Config", bound=BaseModel)
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-_Positive = Annotated[int, Field(ge=1, le=10_000_000)]
+#: A count of steps or images.
+Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class TrainingConfig(BaseModel):
-    """What to train, on what, and how long.
+    """What every training has; each trainer adds keys of its own.
 
     Attributes:
         trainer: name in ``benchmarks.training.trainers.TRAINERS``.
-        data: data set whose split ``train`` is learned and whose ``minival`` watches.
-        seed: of weights, order and mirroring.
-        steps: optimisation steps.
+        seed: of weights, order and whatever else is drawn.
         batch: images per step.
-        lr: peak learning rate.
-        precision: of the matrix products in training.
         log_every, evaluate_every, checkpoint_every: steps between these; 0 for ``evaluate_every`` = only at the end.
-        model: options of the model, checked by the trainer.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     trainer: str
-    data: str = "shapes"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    steps: _Positive
     batch: Annotated[int, Field(ge=1, le=4096)] = 4
-    lr: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 2e-3
-    precision: Literal["float32", "bfloat16"] = "float32"
-    log_every: _Positive = 100
+    log_every: Positive = 100
     evaluate_every: Annotated[int, Field(ge=0)] = 0
-    checkpoint_every: _Positive = 1000
-    model: dict[str, Any] = {}
+    checkpoint_every: Positive = 1000
 
     def as_yaml(self) -> bytes:
         """The file, all keys written out."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False).encode()
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False).encode()
 
 
 def find_config(name: str) -> Path:
@@ -63,11 +57,11 @@ def find_config(name: str) -> Path:
     return shipped[name]
 
 
-def read_config(path: Path) -> TrainingConfig:
-    """Read a training's YAML file.
+def read_document(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
 
     Raises:
-        DataError: no such file, no YAML, an unknown key, or a value of another kind than is needed.
+        DataError: no such file, no YAML, or something else than a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -80,13 +74,31 @@ def read_config(path: Path) -> TrainingConfig:
         raise DataError(f"{path}: is no YAML: {printable(str(error))[:200]}") from error
     if not isinstance(document, dict):
         raise DataError(f"{path}: a training is a mapping of keys to values, such as 'trainer: owl-nano'")
+    return document
+
+
+def validated(kind: type[Config], document: dict[str, Any], path: Path) -> Config:
+    """A document as a configuration.
+
+    Raises:
+        DataError: an unknown key, or a value of another kind than is needed.
+    """
     try:
-        return TrainingConfig.model_validate(document)
+        return kind.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"]) or "the training"
         hint = {
-            "extra_forbidden": f": the keys are {', '.join(TrainingConfig.model_fields)}",
+            "extra_forbidden": f": the keys are {', '.join(_keys(kind, first['loc'][:-1]))}",
             "float_type": ": YAML reads 2e-3 as text, write 0.002 or 2.0e-3",
         }.get(first["type"], "")
         raise DataError(printable(f"{path}: {where}: {first['msg']}{hint}")) from None
+
+
+def _keys(kind: type[BaseModel], place: Sequence[Any]) -> list[str]:
+    """Keys of the part of a configuration that a place leads to."""
+    for step in place:
+        field = kind.model_fields.get(step) if isinstance(step, str) else None
+        kinds = [field.annotation, *get_args(field.annotation)] if field else []
+        kind = next((one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)), kind)
+    return list(kind.model_fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class TrainingData:
             sure=_exhaustive(gt)[:, seen],
         )
 
-    def batches(self, size: int, seed: int, first: int = 0) -> Iterator[Batch]:
+    def batches(self, size: int, seed: int, first: int = 0) -> Generator[Batch, None, None]:
         """Endless batches; every image once per epoch, mirrored left to right every second time, by chance.
 
         Batch number n depends on ``size``, ``seed`` and n alone, so a training can go on from anywhere.

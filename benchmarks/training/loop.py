@@ -1,7 +1,8 @@
 """The training itself: steps, log, periodic evaluation, checkpoints, and the weights file at the end.
 
 The folder of a training holds ``config.yaml`` (what was asked for), ``log.jsonl`` (one record per ``log_every`` steps
-and per evaluation), ``checkpoint.bin`` (to go on from) and, when it is done, ``weights.safetensors``.
+and per evaluation), curves for TensorBoard, ``checkpoint.bin`` (to go on from) and, when it is done,
+``weights.safetensors``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,17 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from baselines.batch import Batch
 from benchmarks.io.files import atomic_write
+from benchmarks.training.bad_batch import write_batch
 from benchmarks.training.config import TrainingConfig
-from benchmarks.training.data import TrainingData
-from benchmarks.training.trainers import Trainer, make_trainer
+from benchmarks.training.curves import Curves
+from benchmarks.training.trainers import Prepared, Trainer
 from benchmarks.training.watch import Watch
 from metrics.types import DataError
 
 CONFIG, LOG, CHECKPOINT, WEIGHTS = "config.yaml", "log.jsonl", "checkpoint.bin", "weights.safetensors"
+#: The batch whose loss was not finite.
+BAD_BATCH = "bad_batch.npz"
 _HEADER = b"ovd-bench training 1\n"
 
 
@@ -70,22 +74,18 @@ class Log:
 
 def train(
     config: TrainingConfig,
-    data: TrainingData,
-    watch: Watch | None,
+    prepared: Prepared,
     out: Path,
     *,
-    facts: dict[str, Any],
     resume: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Train to the end.
 
     Args:
-        config: what to do.
-        data: what to learn.
-        watch: evaluates now and then, and at the end; None = never.
+        config: what is trained, for the files.
+        prepared: model and data.
         out: folder, made if it does not exist.
-        facts: about data and machine, for the weights file.
         resume: go on from the folder's checkpoint, if there is one.
         console: where the progress is drawn; None = nowhere.
 
@@ -93,32 +93,41 @@ def train(
         Steps, core seconds, the last evaluation and the paths of what was written.
 
     Raises:
-        DataError: the folder holds another training, the loss is not finite, or a bad configuration.
+        DataError: the folder holds another training, the loss is not finite, or the weights cannot be stored.
     """
-    trainer = make_trainer(config, data.names)
-    log = _begin(config, trainer, out, resume)
-    batches = data.batches(config.batch, config.seed, trainer.step)
-    with _progress(console) as progress:
-        task = progress.add_task("train", total=config.steps, completed=trainer.step, note="")
-        while trainer.step < config.steps:
-            _step(trainer, batches, log, out)
-            step, last = trainer.step, trainer.step == config.steps
+    trainer, steps = prepared.trainer, prepared.steps
+    log = _begin(config, prepared, out, resume)
+    with (
+        closing(prepared.batches(trainer.step)) as batches,
+        _progress(console) as progress,
+        Curves(out if prepared.leader else None, trainer.step) as curves,
+    ):
+        task = progress.add_task("train", total=steps, completed=trainer.step, note="")
+        while trainer.step < steps:
+            _step(prepared, batches, log, out)
+            step, last = trainer.step, trainer.step == steps
             if step % config.log_every == 0 or last:
                 record = log.close_interval(step)
+                curves.add(record)
                 progress.update(task, note=f"loss {record['loss']:.3f}")
-            if watch and (last or (config.evaluate_every and step % config.evaluate_every == 0)):
-                log.records.append({"step": step, "core_seconds": round(log.core_seconds, 2), **watch(trainer)})
+            if prepared.watch and (last or (config.evaluate_every and step % config.evaluate_every == 0)):
+                scores = prepared.watch.score(trainer.detector())
+                log.records.append({"step": step, "core_seconds": round(log.core_seconds, 2), **scores})
+                curves.add(log.records[-1])
                 progress.console.print(_evaluation_line(log.records[-1]), highlight=False, markup=False)
-            if step % config.checkpoint_every == 0 or last:
+            if prepared.leader and (step % config.checkpoint_every == 0 or last):
                 _save(config, trainer, log, out)
             progress.update(task, completed=step)
-    facts = {**facts, "recipe": config.model_dump(), "core_seconds": round(log.core_seconds, 1)}
-    try:
-        content = trainer.weights(facts)
-    except ValueError as error:
-        raise DataError(f"{out / WEIGHTS}: {error}") from error
-    with atomic_write(out / WEIGHTS) as file:
-        file.write(content)
+    if prepared.leader:
+        facts = {
+            **prepared.facts,
+            "recipe": config.model_dump(mode="json"),
+            "core_seconds": round(log.core_seconds, 1),
+        }
+        try:
+            trainer.write_weights(out / WEIGHTS, facts)
+        except ValueError as error:
+            raise DataError(f"{out / WEIGHTS}: {error}") from error
     evaluations = [record for record in log.records if "AP" in record]
     return {
         "steps": trainer.step,
@@ -129,7 +138,7 @@ def train(
     }
 
 
-def _begin(config: TrainingConfig, trainer: Trainer, out: Path, resume: bool) -> Log:
+def _begin(config: TrainingConfig, prepared: Prepared, out: Path, resume: bool) -> Log:
     """Prepare the folder; with ``resume``, put trainer and log where the checkpoint left them."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -137,8 +146,9 @@ def _begin(config: TrainingConfig, trainer: Trainer, out: Path, resume: bool) ->
         raise DataError(f"{out}: cannot be made: {error.strerror}") from error
     checkpoint = out / CHECKPOINT
     if not checkpoint.exists():
-        with atomic_write(out / CONFIG) as file:
-            file.write(config.as_yaml())
+        if prepared.leader:
+            with atomic_write(out / CONFIG) as file:
+                file.write(config.as_yaml())
         return Log()
     if not resume:
         raise DataError(f"{out}: holds a training already: go on with --resume, or choose another --out")
@@ -149,18 +159,25 @@ def _begin(config: TrainingConfig, trainer: Trainer, out: Path, resume: bool) ->
         document = json.loads(state)
         if document["config"] != config.model_dump(mode="json"):
             raise ValueError("is of a training with another configuration")
-        trainer.restore(data)
+        prepared.trainer.restore(data)
         return Log.resumed(document["log"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{checkpoint}: {error}: choose another --out") from error
 
 
-def _step(trainer: Trainer, batches: Iterator[Batch], log: Log, out: Path) -> None:
+def _step(prepared: Prepared, batches: Iterator[Any], log: Log, out: Path) -> None:
     start = time.process_time()
+    batch = next(batches)
     try:
-        values = trainer.train_step(next(batches))
+        values = prepared.trainer.train_step(batch)
     except FloatingPointError as error:
-        raise DataError(f"{out}: stopped: {error}; what was saved last is still there") from error
+        path = out / BAD_BATCH
+        with atomic_write(path) as file:
+            write_batch(file, batch)
+        raise DataError(
+            f"{out}: stopped: {error}; the batch is in {path}, the last checkpoint is still there: "
+            "lower the learning rate"
+        ) from error
     log.core_seconds += time.process_time() - start
     log.add(values)
 
@@ -168,7 +185,8 @@ def _step(trainer: Trainer, batches: Iterator[Batch], log: Log, out: Path) -> No
 def _save(config: TrainingConfig, trainer: Trainer, log: Log, out: Path) -> None:
     state = {"config": config.model_dump(mode="json"), "log": log.state()}
     with atomic_write(out / CHECKPOINT) as file:
-        file.write(_HEADER + json.dumps(state).encode() + b"\n" + trainer.checkpoint())
+        file.write(_HEADER + json.dumps(state).encode() + b"\n")
+        trainer.save(file)
     with atomic_write(out / LOG) as file:
         file.write(log.as_jsonl())
 

@@ -1,26 +1,37 @@
-"""``owl-nano`` as a trainer of the suite."""
+"""``owl-nano`` as a trainer of the suite, on a data set that fits into memory."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
 
 from baselines.owl_nano.config import OwlNanoConfig
 from baselines.owl_nano.train import Recipe
 from baselines.owl_nano.train import Trainer as Optimisation
 from baselines.owl_nano.weights import save_weights
 from baselines.text import packaged_encoder
-from benchmarks.training.config import TrainingConfig
+from benchmarks.datasets.cards import CARDS
+from benchmarks.datasets.registry import open_benchmark
+from benchmarks.io.files import atomic_write, file_sha256
+from benchmarks.text import printable
+from benchmarks.training.config import Positive, TrainingConfig
+from benchmarks.training.data import TrainingData
+from benchmarks.training.trainers import Prepared
+from benchmarks.training.watch import Watch
 from detectors.card import DetectorCard
 from detectors.interface import DetectorSettings
 from detectors.owl_nano import OwlNanoDetector
+from metrics.types import DataError
 
 
 class ModelOptions(BaseModel):
     """The key ``model`` of the YAML file; see ``baselines.owl_nano.config.OwlNanoConfig``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     widths: list[int] = list(OwlNanoConfig.widths)
     depths: list[int] = list(OwlNanoConfig.depths)
@@ -31,6 +42,24 @@ class ModelOptions(BaseModel):
     classifier: Literal["text", "learned"] = OwlNanoConfig.classifier
 
 
+class OwlNanoTraining(TrainingConfig):
+    """The YAML file of a training of ``owl-nano``.
+
+    Attributes:
+        data: data set whose split ``train`` is learned and whose ``minival`` watches.
+        steps: optimisation steps.
+        lr: peak learning rate.
+        precision: of the matrix products in training.
+        model: options of the model.
+    """
+
+    data: str = "shapes"
+    steps: Positive
+    lr: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 2e-3
+    precision: Literal["float32", "bfloat16"] = "float32"
+    model: ModelOptions = ModelOptions()
+
+
 class OwlNanoTrainer:
     """See ``benchmarks.training.trainers.Trainer``.
 
@@ -39,22 +68,17 @@ class OwlNanoTrainer:
         names: cleaned names of the classes to learn.
 
     Raises:
-        ValueError: model options that do not exist or do not fit.
+        ValueError: model options that do not fit.
     """
 
-    def __init__(self, config: TrainingConfig, names: tuple[str, ...]) -> None:
-        try:
-            options = ModelOptions.model_validate(config.model).model_dump()
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    def __init__(self, config: OwlNanoTraining, names: tuple[str, ...]) -> None:
+        options = config.model.model_dump()
         self._names = names if options["classifier"] == "learned" else ()
         options |= {"widths": tuple(options["widths"]), "depths": tuple(options["depths"])}
         recipe = Recipe(config.steps, config.lr, precision=config.precision, seed=config.seed)
         model = OwlNanoConfig(**options, classes=len(self._names))
         self._optimisation = Optimisation(model, recipe, packaged_encoder().encode(names))
         self.train_step = self._optimisation.train_step
-        self.checkpoint = self._optimisation.checkpoint
         self.restore = self._optimisation.restore
 
     @property
@@ -67,6 +91,51 @@ class OwlNanoTrainer:
         card = DetectorCard("owl-nano in training", family="owl-nano", framework="torch", loader="")
         return OwlNanoDetector(card, self._optimisation.average, self._names, DetectorSettings())
 
-    def weights(self, training: dict[str, Any]) -> bytes:
-        """Weights file of the averaged weights."""
-        return save_weights(self._optimisation.average, self._names, training)
+    def save(self, file: BinaryIO) -> None:
+        """Write all that is needed to go on."""
+        file.write(self._optimisation.checkpoint())
+
+    def write_weights(self, path: Path, training: dict[str, Any]) -> None:
+        """Write the averaged weights."""
+        content = save_weights(self._optimisation.average, self._names, training)
+        with atomic_write(path) as file:
+            file.write(content)
+
+
+def prepare(config: OwlNanoTraining, data_root: Path, threads: int, console: Console | None) -> Prepared:
+    """Read the data, which is rendered first where it is missing, and make the model.
+
+    Raises:
+        DataError: no such data set, or whatever the training cannot work with.
+    """
+    names = [f"{config.data}-{split}" for split in ("train", "minival")]
+    if missing := [name for name in names if name not in CARDS]:
+        raise DataError(f"data '{printable(config.data)}': no data set '{printable(missing[0])}' to train with")
+    torch.set_num_threads(threads)
+    if console:
+        console.print(f"reading {' and '.join(names)} from {data_root}", highlight=False, markup=False)
+    train_set, minival = (open_benchmark(name, data_root) for name in names)
+    data = TrainingData.read(train_set.annotations, train_set.images)
+    facts = {
+        "data": train_set.name,
+        "annotations_sha256": file_sha256(train_set.annotations),
+        "images": len(data.images),
+        "boxes": len(data.rows),
+        "classes": len(data.names),
+        "threads": threads,
+        "torch": torch.__version__,
+    }
+    return make_training(config, data, Watch(minival.annotations, minival.images), facts)
+
+
+def make_training(config: OwlNanoTraining, data: TrainingData, watch: Watch | None, facts: dict[str, Any]) -> Prepared:
+    """A training on data in memory.
+
+    Raises:
+        DataError: model options that do not fit.
+    """
+    try:
+        trainer = OwlNanoTrainer(config, data.names)
+    except ValueError as error:
+        raise DataError(f"trainer '{config.trainer}': model: {printable(str(error))}") from error
+    return Prepared(trainer, config.steps, lambda first: data.batches(config.batch, config.seed, first), watch, facts)

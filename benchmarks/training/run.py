@@ -1,4 +1,4 @@
-"""From a configuration to a finished training: data on disk, in memory, then the loop."""
+"""From a configuration to a finished training."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.datasets.cards import CARDS
-from benchmarks.datasets.registry import open_benchmark
-from benchmarks.io.files import file_sha256
-from benchmarks.text import printable
 from benchmarks.training.config import TrainingConfig
-from benchmarks.training.data import TrainingData
 from benchmarks.training.loop import train
 from benchmarks.training.trainers import find_trainer
-from benchmarks.training.watch import Watch
-from metrics.types import DataError
 
 
 def run_training(
@@ -27,8 +20,8 @@ def run_training(
     resume: bool = False,
     threads: int = 1,
     console: Console | None = None,
-) -> dict[str, Any]:
-    """Train on a data set of the suite, which is rendered first where it is missing.
+) -> dict[str, Any] | None:
+    """Train, on data that is rendered first where it is missing and can be.
 
     Args:
         config: what to do.
@@ -39,30 +32,13 @@ def run_training(
         console: for progress.
 
     Returns:
-        See ``benchmarks.training.loop.train``.
+        See ``benchmarks.training.loop.train``; None in all but the first of several processes.
 
     Raises:
-        DataError: no such trainer or data set, or whatever the training cannot work with.
+        DataError: whatever the training cannot work with.
     """
-    import torch
-
-    find_trainer(config.trainer)  # before minutes go into data
-    names = [f"{config.data}-{split}" for split in ("train", "minival")]
-    if missing := [name for name in names if name not in CARDS]:
-        raise DataError(f"data '{printable(config.data)}': no data set '{printable(missing[0])}' to train with")
-    torch.set_num_threads(threads)
-    if console:
-        console.print(f"reading {' and '.join(names)} from {data_root}", highlight=False, markup=False)
-    train_set, minival = (open_benchmark(name, data_root) for name in names)
-    data = TrainingData.read(train_set.annotations, train_set.images)
-    watch = Watch(minival.annotations, minival.images)
-    facts = {
-        "data": train_set.name,
-        "annotations_sha256": file_sha256(train_set.annotations),
-        "images": len(data.images),
-        "boxes": len(data.rows),
-        "classes": len(data.names),
-        "threads": threads,
-        "torch": torch.__version__,
-    }
-    return train(config, data, watch, out, facts=facts, resume=resume, console=console)
+    prepared = find_trainer(config.trainer).prepare(config, data_root, threads, console)
+    leader = prepared.leader
+    result = train(config, prepared, out, resume=resume, console=console if leader else None)
+    prepared.processes.end()
+    return result if leader else None

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
-from baselines.batch import Batch
+from rich.console import Console
+
 from benchmarks.text import printable
-from benchmarks.training.config import TrainingConfig
+from benchmarks.training.config import TrainingConfig, read_document, validated
+from benchmarks.training.processes import Group
+from benchmarks.training.watch import Watch
 from detectors.interface import Detector
 from metrics.types import DataError
 
 
 class Trainer(Protocol):
-    """A model in training. Which classes there are, and their names, is fixed when it is made."""
+    """A model in training."""
 
     @property
     def step(self) -> int:
         """Steps done."""
         ...
 
-    def train_step(self, batch: Batch) -> dict[str, float]:
+    def train_step(self, batch: Any) -> dict[str, float]:
         """One step of optimisation; numbers for the log, among them ``loss``.
 
         Raises:
@@ -28,12 +33,12 @@ class Trainer(Protocol):
         """
         ...
 
-    def checkpoint(self) -> bytes:
-        """All that is needed to go on as if never stopped."""
+    def save(self, file: BinaryIO) -> None:
+        """Write all that is needed to go on as if never stopped."""
         ...
 
     def restore(self, data: bytes) -> None:
-        """Go on from a checkpoint.
+        """Go on from what ``save`` wrote.
 
         Raises:
             ValueError: it is none, or of another model or recipe.
@@ -44,10 +49,11 @@ class Trainer(Protocol):
         """What has been learned so far."""
         ...
 
-    def weights(self, training: dict[str, Any]) -> bytes:
-        """Content of the weights file (safetensors).
+    def write_weights(self, path: Path, training: dict[str, Any]) -> None:
+        """Write the weights file (safetensors); it appears whole or not at all.
 
         Args:
+            path: of the file.
             training: what the file says about how it came to be.
 
         Raises:
@@ -56,8 +62,58 @@ class Trainer(Protocol):
         ...
 
 
-def find_trainer(name: str) -> Callable[[TrainingConfig, tuple[str, ...]], Trainer]:
-    """What makes a trainer, by name.
+class Batches(Iterator[Any], Protocol):
+    """Batches, and what prepares them."""
+
+    def close(self) -> None:
+        """Prepare no more."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training that is ready to start.
+
+    Attributes:
+        trainer: the model.
+        steps: optimisation steps.
+        batches: endless batches from a number on; to be closed at the end.
+        watch: evaluates now and then, and at the end; None = never.
+        facts: about data and machine, for the weights file.
+        processes: that train together; the first of them writes the files.
+    """
+
+    trainer: Trainer
+    steps: int
+    batches: Callable[[int], Batches]
+    watch: Watch | None
+    facts: dict[str, Any]
+    processes: Group = field(default_factory=Group)
+
+    @property
+    def leader(self) -> bool:
+        """Whether this process writes files."""
+        return self.processes.rank == 0
+
+
+@dataclass(frozen=True)
+class TrainerKind:
+    """A kind of training.
+
+    Attributes:
+        detector: name of the detector that its weights are for.
+        config: loads the class of its configuration.
+        prepare: from a configuration, the folder of the data sets, threads of the network and a console to a training;
+            raises ``DataError``.
+    """
+
+    detector: str
+    config: Callable[[], type[TrainingConfig]]
+    prepare: Callable[[Any, Path, int, Console | None], Prepared]
+
+
+def find_trainer(name: str) -> TrainerKind:
+    """A kind of training by name.
 
     Raises:
         DataError: no such trainer.
@@ -67,27 +123,48 @@ def find_trainer(name: str) -> Callable[[TrainingConfig, tuple[str, ...]], Train
     return TRAINERS[name]
 
 
-def make_trainer(config: TrainingConfig, names: tuple[str, ...]) -> Trainer:
-    """The trainer that a configuration names.
-
-    Args:
-        config: of the training.
-        names: cleaned names of the classes to learn.
+def read_config(path: Path) -> TrainingConfig:
+    """Read a training's YAML file.
 
     Raises:
-        DataError: no such trainer, or model options it does not take.
+        DataError: no such file, no YAML, no such trainer, an unknown key, or a value of another kind than is needed.
     """
-    make = find_trainer(config.trainer)
+    document = read_document(path)
+    name = document.get("trainer")
+    if not isinstance(name, str):
+        raise DataError(f"{path}: trainer: is missing: one of {', '.join(TRAINERS)}")
     try:
-        return make(config, names)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"trainer '{config.trainer}': model: {printable(str(error))}") from error
+        kind = find_trainer(name)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    return validated(kind.config(), document, path)
 
 
-def _owl_nano(config: TrainingConfig, names: tuple[str, ...]) -> Trainer:
-    from benchmarks.training.owl_nano import OwlNanoTrainer
+def _owl_nano_config() -> type[TrainingConfig]:
+    from benchmarks.training.owl_nano import OwlNanoTraining
 
-    return OwlNanoTrainer(config, names)
+    return OwlNanoTraining
 
 
-TRAINERS: dict[str, Callable[[TrainingConfig, tuple[str, ...]], Trainer]] = {"owl-nano": _owl_nano}
+def _owl_nano(config: Any, data_root: Path, threads: int, console: Console | None) -> Prepared:
+    from benchmarks.training.owl_nano import prepare
+
+    return prepare(config, data_root, threads, console)
+
+
+def _grounding_dino_config() -> type[TrainingConfig]:
+    from benchmarks.training.grounding.config import GroundingDinoTraining
+
+    return GroundingDinoTraining
+
+
+def _grounding_dino(config: Any, data_root: Path, threads: int, console: Console | None) -> Prepared:
+    from benchmarks.training.grounding.prepare import prepare
+
+    return prepare(config, data_root, threads, console)
+
+
+TRAINERS = {
+    "owl-nano": TrainerKind("owl-nano", _owl_nano_config, _owl_nano),
+    "grounding-dino": TrainerKind("grounding-dino-nano", _grounding_dino_config, _grounding_dino),
+}

@@ -10,7 +10,6 @@ import numpy as np
 from benchmarks.datasets.benchmark import vocabulary_of
 from benchmarks.io.annotations import read_ground_truth
 from benchmarks.training.data import decode_images
-from benchmarks.training.trainers import Trainer
 from detectors.interface import Detector
 from detectors.prompts import PromptPlan
 from detectors.types import Image
@@ -36,12 +35,8 @@ class Watch:
         pixels = decode_images(self._gt, folder)
         self._images = [Image(int(i), p) for i, p in zip(self._gt.image_ids, pixels, strict=True)]
 
-    def __call__(self, trainer: Trainer) -> dict[str, float]:
-        """Score what the trainer has learned so far; a statistic without any class is left out."""
-        return self.score(trainer.detector())
-
     def score(self, detector: Detector) -> dict[str, float]:
-        """Score a detector."""
+        """Score a detector; a statistic without any class is left out."""
         detector.set_vocabulary(vocabulary_of(self._gt.categories), PromptPlan())
         found = [detector.detect([image])[0] for image in self._images]
         boxes = np.concatenate([part.boxes_xyxy for part in found])

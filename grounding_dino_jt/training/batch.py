@@ -50,6 +50,19 @@ class TrainingBatch:
     def __len__(self) -> int:
         return len(self.images)
 
+    def split(self, parts: int) -> list[TrainingBatch]:
+        """The batch in so many equal pieces, in order; all are as large as the whole, padding included."""
+        size = len(self) // parts
+        return [
+            TrainingBatch(
+                self.images[begin : begin + size],
+                self.sizes[begin : begin + size],
+                TokenBatch(self.tokens.ids[begin : begin + size], self.tokens.real[begin : begin + size]),
+                self.targets[begin : begin + size],
+            )
+            for begin in range(0, size * parts, size)
+        ]
+
     def padding(self) -> npt.NDArray[np.bool_] | None:
         """Bool (B, H, W), true where there is no image; None = every image fills the batch."""
         height, width = self.images.shape[1:3]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,27 +23,13 @@ from grounding_dino_jt.training.forward import LabelEmbedding, all_predictions
 from grounding_dino_jt.training.frozen_text import FrozenText
 from grounding_dino_jt.training.losses import Counts, Divisors, Loss, LossConfig, divisors, total_loss
 from grounding_dino_jt.training.optimizer import AdamW
+from grounding_dino_jt.training.processes import Processes
 from grounding_dino_jt.training.recipe import Recipe
 from kernels.runtime import jittor
 
 jt = jittor()
 
 _Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Processes:
-    """The processes that train together; each has a part of every batch.
-
-    Attributes:
-        count, rank: how many, and which this is.
-        add, most: sums and maxima of arrays over all processes, the same in each.
-    """
-
-    count: int = 1
-    rank: int = 0
-    add: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = lambda array: array
-    most: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = lambda array: array
 
 
 @dataclass(frozen=True)

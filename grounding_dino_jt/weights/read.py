@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from grounding_dino_jt.config import Config
+from grounding_dino_jt.tokenizer import PACKAGE, packaged_folder
 from grounding_dino_jt.weights.errors import WeightsError
 from grounding_dino_jt.weights.folder import read_json, read_tensors, sha256_of
 from grounding_dino_jt.weights.hf_config import config_from_hf
@@ -27,8 +28,9 @@ from grounding_dino_jt.weights.names_official import OFFICIAL_LEFTOVERS, infer_c
 from grounding_dino_jt.weights.safetensors_file import read_safetensors
 from grounding_dino_jt.weights.shapes import Shapes, expected_shapes
 from grounding_dino_jt.weights.stored import Array, Stored, assemble
+from grounding_dino_jt.weights.text_encoders import read_text_encoder
 from grounding_dino_jt.weights.torch_file import read_torch, torch_tensors
-from grounding_dino_jt.weights.write import CONFIG_ENTRY, FORMAT, VERSION
+from grounding_dino_jt.weights.write import CONFIG_ENTRY, FORMAT, TEXT, VERSION
 
 Kind = Literal["jittor", "official", "hf", "mmdet"]
 _Place = Callable[[str], Part | None]
@@ -99,8 +101,24 @@ def _read_canonical(path: Path) -> Checkpoint:
         raise WeightsError(f"{path}: is of version {metadata.get('version')!r}, this one reads {VERSION!r}")
     config = _parsed(path, metadata.get("config", ""))
     shapes = _model(path, config, stored)
-    tensors = assemble(path, stored, Part, shapes, path.stat().st_size)
+    packaged = metadata.get("packaged_text_sha256", "")
+    held = {name: shape for name, shape in shapes.items() if not (packaged and name.startswith(TEXT))}
+    tensors = assemble(path, stored, Part, held, path.stat().st_size)
+    if packaged:
+        tensors |= _packaged_text(path, config, packaged)
+        tensors = {name: tensors[name] for name in shapes}
     return Checkpoint(path, "jittor", tensors, config, sha256_of([path]), ())
+
+
+def _packaged_text(path: Path, config: Config, sha256: str) -> dict[str, Array]:
+    """The text encoder that a file was written without."""
+    try:
+        tensors, text, found = read_text_encoder(packaged_folder())
+    except ValueError as error:
+        raise WeightsError(f"{path}: its text encoder cannot be had: {error}") from error
+    if found != sha256 or text != config.text:
+        raise WeightsError(f"{path}: was trained with another text encoder than the package {PACKAGE} of this version")
+    return tensors
 
 
 def _read_hf(folder: Path) -> Checkpoint:

@@ -34,8 +34,20 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spe
 _Tensors = Mapping[str, npt.NDArray[Any]]
 
 
+#: Beginning of the names of BERT's parameters.
+TEXT = "bert."
+
+
 def write_canonical(
-    tensors: _Tensors, config: Config, path: Path, *, source: str, source_sha256: str, half: bool = False
+    tensors: _Tensors,
+    config: Config,
+    path: Path,
+    *,
+    source: str,
+    source_sha256: str,
+    half: bool = False,
+    packaged_text_sha256: str = "",
+    about: Mapping[str, str] | None = None,
 ) -> None:
     """The suite's own file: safetensors, canonical names; equal content gives equal bytes.
 
@@ -46,6 +58,9 @@ def write_canonical(
         source: where the numbers are from, for people.
         source_sha256: of the file they were read from, or empty.
         half: float16, for weights that are shipped.
+        packaged_text_sha256: if given, the text encoder is the packaged one with this sum, unchanged, and is left out:
+            the reader takes it from the package.
+        about: further entries of the file's metadata.
 
     Raises:
         WeightsError: the tensors are not the model's, or a number is too large for float16.
@@ -53,7 +68,9 @@ def write_canonical(
     check_tensors(tensors, expected_shapes(config))
     with np.errstate(over="ignore"):
         numbers = {
-            name: tensor.astype(np.float16 if half else np.float32, copy=False) for name, tensor in tensors.items()
+            name: tensor.astype(np.float16 if half else np.float32, copy=False)
+            for name, tensor in tensors.items()
+            if not (packaged_text_sha256 and name.startswith(TEXT))
         }
     if large := [name for name, tensor in numbers.items() if not np.isfinite(tensor).all()]:
         raise WeightsError(f"{large[0]} holds a number that the file's type cannot hold")
@@ -63,6 +80,8 @@ def write_canonical(
         "config": config.to_json(),
         "source": source,
         "source_sha256": source_sha256,
+        **({"packaged_text_sha256": packaged_text_sha256} if packaged_text_sha256 else {}),
+        **(about or {}),
     }
     with _replacing(path) as file:
         write_safetensors(file, numbers, metadata)

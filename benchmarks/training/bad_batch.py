@@ -1,0 +1,34 @@
+"""A batch as a file, to be looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+
+def write_batch(file: BinaryIO, batch: Any) -> None:
+    """Write all arrays of a batch as ``.npz``; names are paths, such as ``targets.0.boxes``.
+
+    Args:
+        file: to write to.
+        batch: dataclasses, named tuples and sequences of arrays, one in another.
+    """
+    np.savez_compressed(file, **dict(_arrays("", batch)))
+
+
+def _arrays(path: str, part: Any) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    if isinstance(part, np.ndarray):
+        yield path, part
+        return
+    if dataclasses.is_dataclass(part):
+        members = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    elif isinstance(part, tuple) and hasattr(part, "_asdict"):
+        members = part._asdict()
+    else:
+        members = {str(number): member for number, member in enumerate(part)}
+    for name, member in members.items():
+        yield from _arrays(f"{path}.{name}" if path else name, member)

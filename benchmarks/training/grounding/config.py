@@ -1,0 +1,150 @@
+"""The YAML file of a training of Grounding DINO."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from benchmarks.training.config import Positive, TrainingConfig
+from benchmarks.training.grounding.settings import GroundingSettings
+from grounding_dino_jt.config import SIZES, Config
+from grounding_dino_jt.training.denoising import DenoisingConfig
+from grounding_dino_jt.training.recipe import ENCODER_RATES, Recipe, Schedule
+
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Number = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+_Rates = dict[str, _Number]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelSettings(_Part):
+    """What is trained.
+
+    Attributes:
+        size: of a model that starts from random numbers.
+        weights: start from these instead: a file or folder of any layout that ``convert-weights`` reads. ``size`` is
+            then the file's.
+        text_encoder: where a model that starts from random numbers has its text encoder from: a folder in the layout
+            of transformers, or ``packaged`` for the all-MiniLM-L6-v2 that is installed with the suite.
+        options: values of ``grounding_dino_jt.config.Config`` other than those of the size, such as
+            ``fusion_drop_path: 0.0`` or ``backbone: {drop_path_rate: 0.0}``.
+    """
+
+    size: Literal["tiny", "base", "nano"] = "tiny"
+    weights: str | None = None
+    text_encoder: str = "packaged"
+    options: dict[str, Any] = {}
+
+    def config(self, base: Config | None = None) -> Config:
+        """The model's configuration: ``base``, or that of the size, with the options.
+
+        Raises:
+            ValueError: an option that does not exist or does not fit.
+        """
+        fields = json.loads((base or SIZES[self.size]).to_json())
+        for key, value in self.options.items():
+            fields[key] = {**fields[key], **value} if isinstance(value, dict) and key in fields else value
+        return Config.from_json(json.dumps(fields))
+
+
+class ScheduleSettings(_Part):
+    """Learning rate over time; see ``grounding_dino_jt.training.recipe.Schedule``.
+
+    Attributes:
+        kind, gamma, final, warm_up_from: as there.
+        milestones: in the unit of the training's length, epochs or steps.
+        warm_up: steps.
+    """
+
+    kind: Literal["steps", "cosine"] = "steps"
+    milestones: Annotated[tuple[_Number, ...], Field(strict=False)] = ()
+    gamma: _Share = 0.1
+    final: _Share = 0.0
+    warm_up: Annotated[int, Field(ge=0)] = 0
+    warm_up_from: _Share = 0.1
+
+
+class OptimizerSettings(_Part):
+    """AdamW; see ``grounding_dino_jt.training.recipe.Recipe``, whose default values are the paper's."""
+
+    lr: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1e-4
+    rates: _Rates = ENCODER_RATES
+    weight_decay: _Number = 1e-4
+    decay_vectors: bool = True
+    betas: Annotated[tuple[_Share, _Share], Field(strict=False)] = (0.9, 0.999)
+    eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    clip: _Number = 0.1
+    average: _Share = 0.0
+    schedule: ScheduleSettings = ScheduleSettings()
+
+
+class DenoisingSettings(_Part):
+    """See ``grounding_dino_jt.training.denoising.DenoisingConfig``."""
+
+    queries: Annotated[int, Field(ge=0, le=10_000)] = 100
+    label_noise: _Share = 0.5
+    box_noise: _Number = 1.0
+    labels: Annotated[int, Field(ge=1, le=100_000)] = 256
+
+    def config(self) -> DenoisingConfig:
+        """As the trainer takes it."""
+        return DenoisingConfig(**self.model_dump())
+
+
+class GroundingDinoTraining(TrainingConfig):
+    """The YAML file of a training of Grounding DINO.
+
+    Attributes:
+        epochs, steps: length; exactly one of the two.
+        parts: how many pieces a batch is gone through in, to save memory; the result is the same.
+        needs: data sets of the suite that ``data`` is made of; they are rendered, or it is said how to get them.
+        watch: data set that is scored while training; None = none.
+        model, data, optimizer, denoising: see there. Paths in ``data`` are relative to the folder of the data sets.
+        losses: divisors of the losses and weights of the matching, as in mmdetection or in Open-GroundingDino.
+        interpolate: share of the start weights that is mixed into the result (Wortsman et al. 2022, "Robust fine-tuning
+            of zero-shot models"): what fine-tuning forgets of other classes comes back in part. 0 = none.
+        half: whether the weights file holds float16.
+    """
+
+    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    steps: Positive | None = None
+    parts: Annotated[int, Field(ge=1, le=4096)] = 1
+    needs: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    watch: str | None = None
+    model: ModelSettings = ModelSettings()
+    data: GroundingSettings
+    optimizer: OptimizerSettings = OptimizerSettings()
+    losses: Literal["mmdetection", "open-groundingdino"] = "mmdetection"
+    denoising: DenoisingSettings = DenoisingSettings()
+    interpolate: _Share = 0.0
+    half: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GroundingDinoTraining:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("either epochs or steps is needed, and not both")
+        if self.batch % self.parts:
+            raise ValueError(f"batch is {self.batch}, which parts, {self.parts}, do not divide")
+        if self.interpolate and not self.model.weights:
+            raise ValueError("interpolate mixes in the weights that the training starts from: model.weights is needed")
+        return self
+
+    def recipe(self, batches_per_epoch: int) -> Recipe:
+        """The optimisation, in steps."""
+        unit = 1 if self.steps else batches_per_epoch
+        given = self.optimizer.schedule
+        milestones = tuple(round(milestone * unit) for milestone in given.milestones)
+        fields = self.optimizer.model_dump()
+        return Recipe(
+            **{
+                **fields,
+                "steps": max(1, round((self.steps or self.epochs or 0) * unit)),
+                "seed": self.seed,
+                "schedule": Schedule(**{**given.model_dump(), "milestones": milestones}),
+            }
+        )

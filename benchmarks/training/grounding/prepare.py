@@ -1,0 +1,118 @@
+"""From the YAML file of a training of Grounding DINO to a model and its data."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+
+from benchmarks.datasets.registry import open_benchmark
+from benchmarks.io.files import file_sha256
+from benchmarks.text import printable
+from benchmarks.training.grounding.config import GroundingDinoTraining
+from benchmarks.training.grounding.loader import GroundingData
+from benchmarks.training.grounding.settings import SourceSettings
+from benchmarks.training.grounding.sources import open_source
+from benchmarks.training.processes import group
+from benchmarks.training.trainers import Batches, Prepared
+from benchmarks.training.watch import Watch
+from grounding_dino_jt.config import Config
+from grounding_dino_jt.tokenizer import Tokenizer, packaged_folder, packaged_tokenizer, read_tokenizer
+from grounding_dino_jt.training.losses import MMDETECTION, OPEN_GROUNDINGDINO
+from grounding_dino_jt.weights import read_text_encoder, read_weights
+from metrics.types import DataError
+
+_Tensors = dict[str, npt.NDArray[np.float32]]
+_LOSSES = {"mmdetection": MMDETECTION, "open-groundingdino": OPEN_GROUNDINGDINO}
+PACKAGED = "packaged"
+
+
+def prepare(config: GroundingDinoTraining, data_root: Path, threads: int, console: Console | None) -> Prepared:
+    """Open the data, which is rendered first where it is missing and can be, and make the model.
+
+    Raises:
+        DataError: data or weights that are missing or bad.
+    """
+    processes = group()
+    if config.batch % (processes.count * config.parts):
+        raise DataError(
+            f"batch is {config.batch}, which {processes.count} processes with {config.parts} parts each do not divide"
+        )
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when Jittor is imported
+    benchmarks = {name: open_benchmark(name, data_root) for name in (*config.needs, *filter(None, [config.watch]))}
+    settings = config.data.model_copy(
+        update={"batch": config.batch, "sources": tuple(_rooted(s, data_root) for s in config.data.sources)}
+    )
+    if console and not processes.rank:
+        console.print(f"reading {len(settings.sources)} sources from {data_root}", highlight=False, markup=False)
+    sources = [open_source(source) for source in settings.sources]
+    tokenizer, tensors, model, packaged = _start(config)
+    data = GroundingData(sources, settings, tokenizer, seed=config.seed)
+
+    from benchmarks.training.grounding.trainer import GroundingDinoTrainer
+    from grounding_dino_jt.model import GroundingDino
+    from grounding_dino_jt.training.trainer import Settings, Trainer
+    from kernels.runtime import jittor
+
+    jt = jittor()
+    jt.set_seed(config.seed)
+    network = GroundingDino(model)
+    for name, value in network.state_dict().items():
+        if name in tensors:
+            value.assign(jt.array(tensors[name]))
+    recipe = config.recipe(data.batches_per_epoch)
+    losses, denoising = _LOSSES[config.losses], config.denoising.config()
+    optimisation = Trainer(network, Settings(recipe, losses, denoising), processes)
+    start = tensors if config.interpolate else {}
+    frozen = all(recipe.factor(name) == 0 for name in tensors if name.startswith("bert."))
+    trainer = GroundingDinoTrainer(config, optimisation, tokenizer, start, packaged if frozen else "")
+    watch = None
+    if config.watch and not processes.rank:
+        watch = Watch(benchmarks[config.watch].annotations, benchmarks[config.watch].images)
+    facts = {
+        "sources": [
+            {"name": Path(s.annotations).name, "sha256": file_sha256(Path(s.annotations))} for s in settings.sources
+        ],
+        "batches_per_epoch": data.batches_per_epoch,
+        "start": config.model.weights or "random",
+        "threads": threads,
+        "processes": processes.count,
+    }
+
+    def batches(first: int) -> Batches:
+        return data.batches(first, rank=processes.rank, world=processes.count)
+
+    return Prepared(trainer, recipe.steps, batches, watch, facts, processes)
+
+
+def _rooted(source: SourceSettings, data_root: Path) -> SourceSettings:
+    """Paths under the folder of the data sets; absolute ones stay."""
+    places = {
+        name: str(data_root / value)
+        for name in ("annotations", "images", "label_map")
+        if (value := getattr(source, name))
+    }
+    return source.model_copy(update=places)
+
+
+def _start(config: GroundingDinoTraining) -> tuple[Tokenizer, _Tensors, Config, str]:
+    """Tokeniser, first weights as far as given, the model's configuration, sum of the packaged text encoder."""
+    settings = config.model
+    try:
+        if settings.weights:
+            path = Path(settings.weights)
+            tensors, base, _ = read_weights(path)
+            folder = path if path.is_dir() else path.parent
+            beside = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+            tokenizer = read_tokenizer(folder) if beside else packaged_tokenizer()
+            return tokenizer, tensors, settings.config(base), ""
+        folder = packaged_folder() if settings.text_encoder == PACKAGED else Path(settings.text_encoder)
+        tensors, text, sha256 = read_text_encoder(folder)
+        model = dataclasses.replace(settings.config(), text=text)
+        return read_tokenizer(folder), tensors, model, sha256 if settings.text_encoder == PACKAGED else ""
+    except ValueError as error:
+        raise DataError(printable(f"trainer 'grounding-dino': model: {error}")) from error

@@ -1,0 +1,63 @@
+"""Several processes that train together, started by ``mpiexec``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from grounding_dino_jt.training.processes import Arrays, Processes
+from metrics.types import DataError
+
+#: What launchers tell their processes: MPICH and Intel MPI, Open MPI, Slurm's PMIx.
+_LAUNCHED = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
+
+
+def _nothing() -> None:
+    """One process alone has no others to take leave of."""
+
+
+@dataclass(frozen=True)
+class Group(Processes):
+    """The processes of a training.
+
+    Attributes:
+        end: to be called when all is well. A process that ends without it takes the others along, so that none waits
+            for one that has failed.
+    """
+
+    end: Callable[[], None] = _nothing
+
+
+def group() -> Group:
+    """The group that this process was started in; alone if it was started as usual.
+
+    Raises:
+        DataError: started by ``mpiexec``, but mpi4py is not installed or does not work.
+    """
+    if not any(name in os.environ for name in _LAUNCHED):
+        return Group()
+    try:
+        import mpi4py
+
+        mpi4py.rc.finalize = False
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise DataError(
+            f"started by mpiexec, but MPI cannot be used ({error}): install the suite with its extra 'mpi'"
+        ) from error
+    everyone = MPI.COMM_WORLD
+
+    def reduced(operation: Any) -> Arrays:
+        def over_processes(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            result = np.ascontiguousarray(array).copy()
+            everyone.Allreduce(MPI.IN_PLACE, result, operation)
+            return result
+
+        return over_processes
+
+    return Group(everyone.Get_size(), everyone.Get_rank(), reduced(MPI.SUM), reduced(MPI.MAX), MPI.Finalize)
