@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
+from benchmarks.cli.running import Device
 
 
 def train(
@@ -24,22 +25,22 @@ def train(
     threads: Annotated[
         int, typer.Option(min=1, max=256, help="Threads of the network; with one, a run can be repeated bit for bit.")
     ] = 1,
+    device: Device = "auto",
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Train a detector; writes weights, log, configuration and checkpoints into one folder."""
     from benchmarks.training.config import find_config
     from benchmarks.training.run import run_training
-    from benchmarks.training.trainers import find_trainer, read_config
+    from benchmarks.training.trainers import Machine, find_trainer, read_config
 
     path = find_config(config)
     settings = read_config(path)
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
     terminal = console(as_json)
-    result = run_training(
-        settings, data_root, out or Path("runs") / path.stem, resume=resume, threads=threads, console=terminal
-    )
+    machine = Machine(data_root, threads, device)
+    result = run_training(settings, machine, out or Path("runs") / path.stem, resume=resume, console=terminal)
     if result is None:
         return
     if as_json:

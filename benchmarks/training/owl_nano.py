@@ -20,7 +20,7 @@ from benchmarks.io.files import atomic_write, file_sha256
 from benchmarks.text import printable
 from benchmarks.training.config import Positive, TrainingConfig
 from benchmarks.training.data import TrainingData
-from benchmarks.training.trainers import Prepared
+from benchmarks.training.trainers import Machine, Prepared
 from benchmarks.training.watch import Watch
 from detectors.card import DetectorCard
 from detectors.interface import DetectorSettings
@@ -102,7 +102,7 @@ class OwlNanoTrainer:
             file.write(content)
 
 
-def prepare(config: OwlNanoTraining, data_root: Path, threads: int, console: Console | None) -> Prepared:
+def prepare(config: OwlNanoTraining, machine: Machine, console: Console | None) -> Prepared:
     """Read the data, which is rendered first where it is missing, and make the model.
 
     Raises:
@@ -111,10 +111,12 @@ def prepare(config: OwlNanoTraining, data_root: Path, threads: int, console: Con
     names = [f"{config.data}-{split}" for split in ("train", "minival")]
     if missing := [name for name in names if name not in CARDS]:
         raise DataError(f"data '{printable(config.data)}': no data set '{printable(missing[0])}' to train with")
-    torch.set_num_threads(threads)
+    if machine.device not in ("auto", "cpu"):
+        raise DataError(f"trainer 'owl-nano': trains on the CPU: leave out --device {printable(machine.device)}")
+    torch.set_num_threads(machine.threads)
     if console:
-        console.print(f"reading {' and '.join(names)} from {data_root}", highlight=False, markup=False)
-    train_set, minival = (open_benchmark(name, data_root) for name in names)
+        console.print(f"reading {' and '.join(names)} from {machine.data_root}", highlight=False, markup=False)
+    train_set, minival = (open_benchmark(name, machine.data_root) for name in names)
     data = TrainingData.read(train_set.annotations, train_set.images)
     facts = {
         "data": train_set.name,
@@ -122,7 +124,7 @@ def prepare(config: OwlNanoTraining, data_root: Path, threads: int, console: Con
         "images": len(data.images),
         "boxes": len(data.rows),
         "classes": len(data.names),
-        "threads": threads,
+        "threads": machine.threads,
         "torch": torch.__version__,
     }
     return make_training(config, data, Watch(minival.annotations, minival.images), facts)

@@ -9,26 +9,24 @@ from rich.console import Console
 
 from benchmarks.training.config import TrainingConfig
 from benchmarks.training.loop import train
-from benchmarks.training.trainers import find_trainer
+from benchmarks.training.trainers import Machine, find_trainer
 
 
 def run_training(
     config: TrainingConfig,
-    data_root: Path,
+    machine: Machine,
     out: Path,
     *,
     resume: bool = False,
-    threads: int = 1,
     console: Console | None = None,
 ) -> dict[str, Any] | None:
     """Train, on data that is rendered first where it is missing and can be.
 
     Args:
         config: what to do.
-        data_root: folder of the data sets.
+        machine: to do it on.
         out: folder of the training.
         resume: go on from its checkpoint.
-        threads: of the network.
         console: for progress.
 
     Returns:
@@ -37,7 +35,7 @@ def run_training(
     Raises:
         DataError: whatever the training cannot work with.
     """
-    prepared = find_trainer(config.trainer).prepare(config, data_root, threads, console)
+    prepared = find_trainer(config.trainer).prepare(config, machine, console)
     leader = prepared.leader
     result = train(config, prepared, out, resume=resume, console=console if leader else None)
     prepared.processes.end()

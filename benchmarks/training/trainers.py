@@ -97,19 +97,33 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """Where a training runs; nothing of it changes the result, but for the order of sums.
+
+    Attributes:
+        data_root: folder of the data sets.
+        threads: of the network.
+        device: ``cpu``, ``cuda``, or ``auto``: CUDA where it is there and the trainer can use it.
+    """
+
+    data_root: Path
+    threads: int = 1
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
 class TrainerKind:
     """A kind of training.
 
     Attributes:
         detector: name of the detector that its weights are for.
         config: loads the class of its configuration.
-        prepare: from a configuration, the folder of the data sets, threads of the network and a console to a training;
-            raises ``DataError``.
+        prepare: from a configuration, a machine and a console to a training; raises ``DataError``.
     """
 
     detector: str
     config: Callable[[], type[TrainingConfig]]
-    prepare: Callable[[Any, Path, int, Console | None], Prepared]
+    prepare: Callable[[Any, Machine, Console | None], Prepared]
 
 
 def find_trainer(name: str) -> TrainerKind:
@@ -146,10 +160,10 @@ def _owl_nano_config() -> type[TrainingConfig]:
     return OwlNanoTraining
 
 
-def _owl_nano(config: Any, data_root: Path, threads: int, console: Console | None) -> Prepared:
+def _owl_nano(config: Any, machine: Machine, console: Console | None) -> Prepared:
     from benchmarks.training.owl_nano import prepare
 
-    return prepare(config, data_root, threads, console)
+    return prepare(config, machine, console)
 
 
 def _grounding_dino_config() -> type[TrainingConfig]:
@@ -158,10 +172,10 @@ def _grounding_dino_config() -> type[TrainingConfig]:
     return GroundingDinoTraining
 
 
-def _grounding_dino(config: Any, data_root: Path, threads: int, console: Console | None) -> Prepared:
+def _grounding_dino(config: Any, machine: Machine, console: Console | None) -> Prepared:
     from benchmarks.training.grounding.prepare import prepare
 
-    return prepare(config, data_root, threads, console)
+    return prepare(config, machine, console)
 
 
 TRAINERS = {

@@ -45,6 +45,7 @@ class LossConfig:
 
 MMDETECTION = LossConfig()
 OPEN_GROUNDINGDINO = LossConfig("open-groundingdino", class_weight=2.0, costs=Costs("mean", class_weight=1.0))
+STYLES = {config.style: config for config in (MMDETECTION, OPEN_GROUNDINGDINO)}
 
 
 @dataclass(frozen=True)

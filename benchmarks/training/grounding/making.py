@@ -26,6 +26,8 @@ from metrics.types import DataError
 
 #: Numbers of a batch's records, and numbers of the samples, of which each has randomness of its own.
 Task = Sequence[tuple[int, int]]
+#: Records of a batch that a message names.
+_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,10 @@ class BatchMaker:
 
     def where(self, task: Task) -> str:
         """Where the records of a batch are, for people."""
-        found = [self._find(record) for record, _ in task]
-        return ", ".join(f"{source.records.path}: record {position + 1}" for source, position in found)
+        found = [self._find(record) for record, _ in task[:_NAMED]]
+        names = [f"{source.records.path}: record {position + 1}" for source, position in found]
+        more = len(task) - len(names)
+        return ", ".join(names) + (f" and {more} more" if more else "")
 
     def _find(self, record: int) -> tuple[_Open, int]:
         """Source and position in it."""
@@ -122,7 +126,10 @@ class BatchMaker:
         image: Transformed,
         rng: np.random.Generator,
     ) -> Captioned:
-        """The caption, drawn after the image was varied, so that a class that was cropped away counts as absent."""
+        """The caption, drawn after the image was varied, so that a class that was cropped away counts as absent.
+
+        Of a mirrored image the sides in a sentence are swapped; class names stay as they are.
+        """
         if record.grounding is None:
             return source.captions.draw(belongs, rng)
         caption = record.grounding.caption

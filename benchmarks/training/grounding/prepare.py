@@ -12,26 +12,26 @@ from rich.console import Console
 
 from benchmarks.datasets.registry import open_benchmark
 from benchmarks.io.files import file_sha256
+from benchmarks.runner.loading import choose_device
 from benchmarks.text import printable
 from benchmarks.training.grounding.config import GroundingDinoTraining
 from benchmarks.training.grounding.loader import GroundingData
 from benchmarks.training.grounding.settings import SourceSettings
 from benchmarks.training.grounding.sources import open_source
 from benchmarks.training.processes import group
-from benchmarks.training.trainers import Batches, Prepared
+from benchmarks.training.trainers import Batches, Machine, Prepared
 from benchmarks.training.watch import Watch
 from grounding_dino_jt.config import Config
+from grounding_dino_jt.device import use_device
 from grounding_dino_jt.tokenizer import Tokenizer, packaged_folder, packaged_tokenizer, read_tokenizer
-from grounding_dino_jt.training.losses import MMDETECTION, OPEN_GROUNDINGDINO
 from grounding_dino_jt.weights import read_text_encoder, read_weights
 from metrics.types import DataError
 
 _Tensors = dict[str, npt.NDArray[np.float32]]
-_LOSSES = {"mmdetection": MMDETECTION, "open-groundingdino": OPEN_GROUNDINGDINO}
 PACKAGED = "packaged"
 
 
-def prepare(config: GroundingDinoTraining, data_root: Path, threads: int, console: Console | None) -> Prepared:
+def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | None) -> Prepared:
     """Open the data, which is rendered first where it is missing and can be, and make the model.
 
     Raises:
@@ -42,7 +42,7 @@ def prepare(config: GroundingDinoTraining, data_root: Path, threads: int, consol
         raise DataError(
             f"batch is {config.batch}, which {processes.count} processes with {config.parts} parts each do not divide"
         )
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when Jittor is imported
+    data_root = machine.data_root
     benchmarks = {name: open_benchmark(name, data_root) for name in (*config.needs, *filter(None, [config.watch]))}
     settings = config.data.model_copy(
         update={"batch": config.batch, "sources": tuple(_rooted(s, data_root) for s in config.data.sources)}
@@ -53,19 +53,22 @@ def prepare(config: GroundingDinoTraining, data_root: Path, threads: int, consol
     tokenizer, tensors, model, packaged = _start(config)
     data = GroundingData(sources, settings, tokenizer, seed=config.seed)
 
+    os.environ["OMP_NUM_THREADS"] = str(machine.threads)  # read when Jittor and torch are imported, which is now
+    try:
+        use_device(choose_device(machine.device, "jittor"))
+    except (ValueError, RuntimeError) as error:
+        raise DataError(str(error)) from error
     from benchmarks.training.grounding.trainer import GroundingDinoTrainer
-    from grounding_dino_jt.model import GroundingDino
+    from grounding_dino_jt.training.losses import STYLES
+    from grounding_dino_jt.training.start import new_network
     from grounding_dino_jt.training.trainer import Settings, Trainer
-    from kernels.runtime import jittor
 
-    jt = jittor()
-    jt.set_seed(config.seed)
-    network = GroundingDino(model)
-    for name, value in network.state_dict().items():
-        if name in tensors:
-            value.assign(jt.array(tensors[name]))
+    try:
+        network = new_network(model, tensors, config.seed)
+    except ValueError as error:  # options that change what the weights are for
+        raise DataError(printable(f"trainer 'grounding-dino': model: {error}")) from error
     recipe = config.recipe(data.batches_per_epoch)
-    losses, denoising = _LOSSES[config.losses], config.denoising.config()
+    losses, denoising = STYLES[config.losses], config.denoising.config()
     optimisation = Trainer(network, Settings(recipe, losses, denoising), processes)
     start = tensors if config.interpolate else {}
     frozen = all(recipe.factor(name) == 0 for name in tensors if name.startswith("bert."))
@@ -79,7 +82,7 @@ def prepare(config: GroundingDinoTraining, data_root: Path, threads: int, consol
         ],
         "batches_per_epoch": data.batches_per_epoch,
         "start": config.model.weights or "random",
-        "threads": threads,
+        "threads": machine.threads,
         "processes": processes.count,
     }
 

@@ -69,8 +69,8 @@ class Sampler:
     def plan(self, epoch: int) -> npt.NDArray[np.int64]:
         """Record numbers (batches, batch) of an epoch.
 
-        What is left over at its end is not used in it: fewer than one batch, other records each time. Where wide and
-        other images are kept apart, those that are left over on both sides still share the last batches that are made.
+        What is left over is not used in it: fewer than one batch, other records each time. Where wide and other images
+        are kept apart, those that fill no batch of their own may still share one.
         """
         if self._planned is None or self._planned[0] != epoch:
             self._planned = epoch, self._drawn(np.random.Generator(np.random.PCG64([self._seed, 0, epoch])))
@@ -94,6 +94,6 @@ class Sampler:
         groups = [records[wide], records[~wide]]
         full = [group[: len(group) // self._batch * self._batch] for group in groups]
         rest = [group[len(group) // self._batch * self._batch :] for group in groups]
-        records = np.concatenate([*full, *rest])
+        records = np.concatenate([*full, rng.permutation(np.concatenate(rest))])
         batches = records[: self.batches * self._batch].reshape(self.batches, self._batch)
         return rng.permutation(batches)

@@ -23,9 +23,6 @@ from grounding_dino_jt.training.batch import TrainingBatch
 from grounding_dino_jt.training.trainer import Trainer as Optimisation
 from grounding_dino_jt.weights import write_canonical
 from grounding_dino_jt.weights.safetensors_file import write_safetensors
-from kernels.runtime import jittor
-
-jt = jittor()
 
 _Floats = npt.NDArray[np.float32]
 _FORMAT = "ovd-bench grounding-dino training 1"

@@ -136,7 +136,7 @@ def _answer(connection: Connection, make: BatchMaker, task: Task) -> None:
     try:
         made = make(task)
     except DataError as error:
-        connection.send(error)
+        connection.send(DataError(str(error)))  # its kind may need more than a text to be made again
         return
     except Exception as error:  # noqa: BLE001 - a fault of this program has to be seen in the parent, not here
         last = traceback.extract_tb(error.__traceback__)[-1]

@@ -1,0 +1,37 @@
+"""The network that a training starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from grounding_dino_jt.config import Config
+from grounding_dino_jt.model import GroundingDino
+from kernels.runtime import jittor
+
+jt = jittor()
+
+
+def new_network(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], seed: int) -> GroundingDino:
+    """A network of random numbers, but for the parameters that are given.
+
+    Args:
+        config: what it is made of.
+        tensors: parameters by their official names; all must be the network's.
+        seed: of the random numbers.
+
+    Raises:
+        ValueError: a tensor is no parameter of the network, or of another shape.
+    """
+    jt.set_seed(seed)
+    network = GroundingDino(config)
+    named = network.state_dict()
+    for name, values in tensors.items():
+        if name not in named:
+            raise ValueError(f"parameter {name} belongs to no part of the model")
+        if tuple(values.shape) != tuple(named[name].shape):
+            raise ValueError(f"parameter {name} has the shape {values.shape}, {tuple(named[name].shape)} is needed")
+        named[name].assign(jt.array(np.ascontiguousarray(values, np.float32)))
+    return network
