@@ -69,11 +69,11 @@ def test_a_bad_image_is_told_by_the_training(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed_is_told_with_its_records(toy: Path) -> None:
-    with toy_data(toy, workers=1).batches() as batches:
+    with toy_data(toy, workers=1, batch=6).batches() as batches:
         next(batches)
         (worker,) = multiprocessing.active_children()
         worker.kill()
-        with pytest.raises(DataError, match=r"was killed by SIGKILL, .*od\.jsonl: record \d+"):
+        with pytest.raises(DataError, match=r"was killed by SIGKILL, .*od\.jsonl: record \d+ and 2 more: if memory"):
             list(itertools.islice(batches, 20))
     assert not multiprocessing.active_children()
 
