@@ -3,6 +3,7 @@
 Importing this imports no framework; torch is imported when a ``.pth`` file is read or written.
 """
 
+from grounding_dino_jt.weights.backbones import read_backbone
 from grounding_dino_jt.weights.errors import WeightsError
 from grounding_dino_jt.weights.read import Checkpoint, read_checkpoint, read_weights
 from grounding_dino_jt.weights.shapes import expected_shapes, parameter_count
@@ -15,6 +16,7 @@ __all__ = [
     "read_checkpoint",
     "read_weights",
     "read_text_encoder",
+    "read_backbone",
     "expected_shapes",
     "parameter_count",
     "write_canonical",

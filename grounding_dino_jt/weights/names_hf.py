@@ -10,24 +10,24 @@ import re
 
 from grounding_dino_jt.weights.names import NameMap, multihead
 
-_SWIN = "model.backbone.conv_encoder.model"
-_BLOCK, _HF_BLOCK = "backbone.0.layers.#.blocks.#", f"{_SWIN}.encoder.layers.#.blocks.#"
+SWIN = "model.backbone.conv_encoder.model"
+_BLOCK, _HF_BLOCK = "backbone.0.layers.#.blocks.#", f"{SWIN}.encoder.layers.#.blocks.#"
 _ENCODER, _HF_ENCODER = "transformer.encoder", "model.encoder.layers.#"
 _DECODER, _HF_DECODER = "transformer.decoder.layers.#", "model.decoder.layers.#"
 _QKV = ("query", "key", "value")
 
 _BACKBONE = {
-    "backbone.0.patch_embed.proj.*": f"{_SWIN}.embeddings.patch_embeddings.projection.*",
-    "backbone.0.patch_embed.norm.*": f"{_SWIN}.embeddings.norm.*",
+    "backbone.0.patch_embed.proj.*": f"{SWIN}.embeddings.patch_embeddings.projection.*",
+    "backbone.0.patch_embed.norm.*": f"{SWIN}.embeddings.norm.*",
     f"{_BLOCK}.norm1.*": f"{_HF_BLOCK}.layernorm_before.*",
     f"{_BLOCK}.norm2.*": f"{_HF_BLOCK}.layernorm_after.*",
     f"{_BLOCK}.attn.relative_position_bias_table": f"{_HF_BLOCK}.attention.self.relative_position_bias_table",
     f"{_BLOCK}.attn.proj.*": f"{_HF_BLOCK}.attention.output.dense.*",
     f"{_BLOCK}.mlp.fc1.*": f"{_HF_BLOCK}.intermediate.dense.*",
     f"{_BLOCK}.mlp.fc2.*": f"{_HF_BLOCK}.output.dense.*",
-    "backbone.0.layers.#.downsample.*": f"{_SWIN}.encoder.layers.#.downsample.*",
+    "backbone.0.layers.#.downsample.*": f"{SWIN}.encoder.layers.#.downsample.*",
     # Stages are counted from 1 there.
-    **{f"backbone.0.norm{stage}.*": f"{_SWIN}.hidden_states_norms.stage{stage + 1}.*" for stage in range(8)},
+    **{f"backbone.0.norm{stage}.*": f"{SWIN}.hidden_states_norms.stage{stage + 1}.*" for stage in range(8)},
 }
 _SINGLE = {
     "input_proj.#.#.*": "model.input_proj_vision.#.#.*",
@@ -102,7 +102,7 @@ HF_NAMES = NameMap(
 
 #: Computed from the configuration, or there and unused: the last LayerNorm of a Swin that is a backbone, BERT's pooler.
 HF_LEFTOVERS = re.compile(
-    rf"{_SWIN}\.(swin\.)?layernorm\..*|.*\.relative_position_index|label_enc\.weight"
+    rf"{SWIN}\.(swin\.)?layernorm\..*|.*\.relative_position_index|label_enc\.weight"
     r"|model\.text_backbone\.(pooler\..*|embeddings\.(position_ids|token_type_ids))"
 )
 
@@ -121,9 +121,9 @@ _COPY = re.compile(r"^model\.decoder\.(bbox_embed|class_embed)\.")
 
 def stored_name(name: str) -> str:
     """Published name of a tensor under the name that transformers 5 has for it in memory, or of a tied copy."""
-    if name.startswith(f"{_SWIN}."):
-        rest = name.removeprefix(f"{_SWIN}.")
+    if name.startswith(f"{SWIN}."):
+        rest = name.removeprefix(f"{SWIN}.")
         for pattern, replacement in _IN_MEMORY:
             rest = pattern.sub(replacement, rest)
-        return f"{_SWIN}.{rest}"
+        return f"{SWIN}.{rest}"
     return _COPY.sub(r"\1.", name)

@@ -29,6 +29,8 @@ class ModelSettings(_Part):
         size: of a model that starts from random numbers.
         weights: start from these instead: a file or folder of any layout that ``convert-weights`` reads. ``size`` is
             then the file's.
+        backbone: where a model that starts from random numbers has its image backbone from: a ``.pth`` of
+            microsoft/Swin-Transformer or a folder in the layout of transformers.
         text_encoder: where a model that starts from random numbers has its text encoder from: a folder in the layout
             of transformers, or ``packaged`` for the all-MiniLM-L6-v2 that is installed with the suite.
         options: values of ``grounding_dino_jt.config.Config`` other than those of the size, such as
@@ -37,6 +39,7 @@ class ModelSettings(_Part):
 
     size: Literal["tiny", "base", "nano"] = "tiny"
     weights: str | None = None
+    backbone: str | None = None
     text_encoder: str = "packaged"
     options: dict[str, Any] = {}
 

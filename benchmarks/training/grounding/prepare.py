@@ -24,7 +24,7 @@ from benchmarks.training.watch import Watch
 from grounding_dino_jt.config import Config
 from grounding_dino_jt.device import use_device
 from grounding_dino_jt.tokenizer import Tokenizer, packaged_folder, packaged_tokenizer, read_tokenizer
-from grounding_dino_jt.weights import read_text_encoder, read_weights
+from grounding_dino_jt.weights import read_backbone, read_text_encoder, read_weights
 from metrics.types import DataError
 
 _Tensors = dict[str, npt.NDArray[np.float32]]
@@ -116,6 +116,8 @@ def _start(config: GroundingDinoTraining) -> tuple[Tokenizer, _Tensors, Config, 
         folder = packaged_folder() if settings.text_encoder == PACKAGED else Path(settings.text_encoder)
         tensors, text, sha256 = read_text_encoder(folder)
         model = dataclasses.replace(settings.config(), text=text)
+        if settings.backbone:
+            tensors |= read_backbone(Path(settings.backbone), model)
         return read_tokenizer(folder), tensors, model, sha256 if settings.text_encoder == PACKAGED else ""
     except ValueError as error:
         raise DataError(printable(f"trainer 'grounding-dino': model: {error}")) from error

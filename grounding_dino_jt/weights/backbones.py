@@ -1,0 +1,66 @@
+"""Pretrained image backbones alone, to start a training from: Swin transformers of ImageNet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from grounding_dino_jt.config import Config
+from grounding_dino_jt.weights.errors import WeightsError
+from grounding_dino_jt.weights.folder import read_tensors
+from grounding_dino_jt.weights.names import Part
+from grounding_dino_jt.weights.names_hf import HF_NAMES, SWIN, stored_name
+from grounding_dino_jt.weights.shapes import expected_shapes
+from grounding_dino_jt.weights.stored import Array, Stored, assemble
+from grounding_dino_jt.weights.torch_file import read_torch, torch_tensors
+
+#: The classifier, the norm before it, and computed integers and masks.
+_LEFTOVERS = re.compile(
+    r"(swin\.)?(layernorm|norm|head)\.(weight|bias)|classifier\..*|.*relative_position_index|.*attn_mask"
+)
+#: What the detector adds to the backbone: norms of the stages that it takes features from.
+_OWN = re.compile(r"backbone\.0\.norm\d+\..*")
+
+
+def read_backbone(path: Path, config: Config) -> dict[str, Array]:
+    """Parameters of a Swin transformer, with canonical names (``backbone.0.*``), without the norms of the outputs.
+
+    Args:
+        path: a ``.pth`` of microsoft/Swin-Transformer, or a folder in the layout of transformers.
+        config: of the detector, whose backbone it has to be.
+
+    Raises:
+        WeightsError: another model, a damaged or unsafe file; see ``read_checkpoint``.
+    """
+    everything, size = _stored(path)
+    stored = {name: tensor for name, tensor in everything.items() if not _LEFTOVERS.fullmatch(name)}
+    place = _hf_part if path.is_dir() else _official_part
+    expected = {
+        name: shape
+        for name, shape in expected_shapes(config).items()
+        if name.startswith("backbone.") and not _OWN.fullmatch(name)
+    }
+    return assemble(path, stored, place, expected, size)
+
+
+def _stored(path: Path) -> tuple[Mapping[str, Stored], int]:
+    if path.is_dir():
+        tensors, files = read_tensors(path)
+        return tensors, sum(file.stat().st_size for file in files)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
+    content = read_torch(path)
+    state = content.get("model", content.get("state_dict", content))
+    found = torch_tensors(state) if isinstance(state, Mapping) else None
+    if found is None:
+        raise WeightsError(f"{path}: holds no state dict, neither under 'model' nor under 'state_dict'")
+    return found, path.stat().st_size
+
+
+def _official_part(name: str) -> Part:
+    return Part(f"backbone.0.{name}")
+
+
+def _hf_part(name: str) -> Part | None:
+    return HF_NAMES.part(stored_name(f"{SWIN}.{name.removeprefix('swin.')}"))
