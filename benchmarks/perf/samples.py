@@ -64,8 +64,9 @@ def _data(folder: Path, workers: int, changes: dict[str, Any]) -> GroundingData:
         "images": str(folder),
         "label_map": str(folder / "names.json"),
     }
-    settings = GroundingSettings.model_validate({"sources": [source], "batch": _BATCH, "workers": workers} | changes)
-    return GroundingData([open_source(one) for one in settings.sources], settings, packaged_tokenizer(), seed=0)
+    settings = GroundingSettings.model_validate({"sources": [source], "workers": workers} | changes)
+    sources = [open_source(one) for one in settings.sources]
+    return GroundingData(sources, settings, packaged_tokenizer(), batch=_BATCH, seed=0)
 
 
 def _race(title: str, folder: Path, changes: dict[str, Any], seconds: float, rounds: int) -> Table:

@@ -29,7 +29,7 @@ class GroundingData:
     """
 
     def __init__(
-        self, sources: Sequence[Source], settings: GroundingSettings, tokenizer: Tokenizer, *, seed: int
+        self, sources: Sequence[Source], settings: GroundingSettings, tokenizer: Tokenizer, *, batch: int, seed: int
     ) -> None:
         """Plan the epochs.
 
@@ -37,6 +37,7 @@ class GroundingData:
             sources: opened.
             settings: all of them.
             tokenizer: the model's.
+            batch: images per step, all processes of a parallel training together.
             seed: of order and augmentation.
 
         Raises:
@@ -49,9 +50,9 @@ class GroundingData:
         sizes = np.concatenate([source.records.sizes for source in sources])
         wide = sizes[:, 0] > sizes[:, 1]
         self._sampler = Sampler(
-            np.concatenate(repeats), wide if settings.aspect_buckets else None, batch=settings.batch, seed=seed
+            np.concatenate(repeats), wide if settings.aspect_buckets else None, batch=batch, seed=seed
         )
-        self._settings = settings
+        self._batch, self._workers = batch, settings.workers
         self._make = BatchMaker(sources, settings, tokenizer, seed)
         self.batches_per_epoch = self._sampler.batches
 
@@ -68,13 +69,13 @@ class GroundingData:
         Raises:
             DataError: a batch that cannot be cut into so many parts.
         """
-        if (size := self._settings.batch) % world:
+        if (size := self._batch) % world:
             raise DataError(f"batch is {size}, which {world} processes cannot share equally")
         part = range(rank * size // world, (rank + 1) * size // world)
-        return Batches(self._make, self._tasks(first, part), self._settings.workers)
+        return Batches(self._make, self._tasks(first, part), self._workers)
 
     def _tasks(self, number: int, part: range) -> Iterator[Task]:
-        size = self._settings.batch
+        size = self._batch
         while True:
             records = self._sampler.records_of(number).tolist()
             yield [(records[i], number * size + i) for i in part]

@@ -44,14 +44,12 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
         )
     data_root = machine.data_root
     benchmarks = {name: open_benchmark(name, data_root) for name in (*config.needs, *filter(None, [config.watch]))}
-    settings = config.data.model_copy(
-        update={"batch": config.batch, "sources": tuple(_rooted(s, data_root) for s in config.data.sources)}
-    )
+    settings = config.data.model_copy(update={"sources": tuple(_rooted(s, data_root) for s in config.data.sources)})
     if console and not processes.rank:
         console.print(f"reading {len(settings.sources)} sources from {data_root}", highlight=False, markup=False)
     sources = [open_source(source) for source in settings.sources]
     tokenizer, tensors, model, packaged = _start(config)
-    data = GroundingData(sources, settings, tokenizer, seed=config.seed)
+    data = GroundingData(sources, settings, tokenizer, batch=config.batch, seed=config.seed)
 
     os.environ["OMP_NUM_THREADS"] = str(machine.threads)  # read when Jittor and torch are imported, which is now
     try:

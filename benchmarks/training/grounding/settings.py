@@ -93,7 +93,6 @@ class GroundingSettings(TransformSettings, CaptionSettings):
 
     Attributes:
         sources: files that are mixed.
-        batch: images per step, all processes of a parallel training together.
         repeat_threshold: images with a class that fewer than this share of images have are seen more often (Gupta et
             al. 2019, LVIS, section 5.1; 0.001 there); 0 = all images equally often.
         aspect_buckets: whether images wider than high and others are put into separate batches.
@@ -102,7 +101,6 @@ class GroundingSettings(TransformSettings, CaptionSettings):
     """
 
     sources: Annotated[tuple[SourceSettings, ...], Field(strict=False, min_length=1)]
-    batch: Annotated[int, Field(ge=1, le=4096)] = 4
     repeat_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     aspect_buckets: bool = True
     workers: Annotated[int, Field(ge=0, le=256)] = 0

@@ -109,9 +109,9 @@ def test_an_epoch_has_every_image_once(toy: Path) -> None:
 
 
 def test_weights_mix_sources(toy: Path) -> None:
-    settings = toy_settings(toy, "od vg", batch=3)
+    settings = toy_settings(toy, "od vg")
     heavy = settings.sources[0].model_copy(update={"weight": 2.0}), settings.sources[1]
-    data = GroundingData([open_source(source) for source in heavy], settings, TOKENIZER, seed=0)
+    data = GroundingData([open_source(source) for source in heavy], settings, TOKENIZER, batch=3, seed=0)
     assert data.batches_per_epoch == 12  # (2 x 12 + 12) / 3
     captions = [row for batch in take(data, 12) for row in TOKENIZER.inner.decode_batch(batch.tokens.ids.tolist())]
     assert sum("one" in caption for caption in captions) == 12
@@ -206,7 +206,7 @@ def test_bad_sources_are_named(toy: Path, tmp_path: Path) -> None:
     settings = toy_settings(toy)
     mute = open_source(source.model_copy(update={"label_map": str(tmp_path / "mute.json")}))
     with pytest.raises(DataError, match=r"od\.jsonl: class name .* has no word"):
-        GroundingData([mute], settings, TOKENIZER, seed=0)
+        GroundingData([mute], settings, TOKENIZER, batch=3, seed=0)
     with pytest.raises(DataError, match="batch of 40 images needs"):
         toy_data(toy, batch=40)
 

@@ -30,8 +30,8 @@ def _named(folder: Path, name: str, label_map: str | None) -> tuple[Counter[str]
     source = SourceSettings(
         annotations=str(folder / name), images=str(folder), label_map=label_map and str(folder / label_map)
     )
-    settings = GroundingSettings(sources=(source,), batch=1, sizes=(), crop=None, flip=0)
-    data = GroundingData([open_source(source)], settings, TOKENIZER, seed=0)
+    settings = GroundingSettings(sources=(source,), sizes=(), crop=None, flip=0)
+    data = GroundingData([open_source(source)], settings, TOKENIZER, batch=1, seed=0)
     boxes, phrases = Counter[str](), Counter[str]()
     for batch in itertools.islice(data.batches(), data.batches_per_epoch):
         boxes.update(named(batch.tokens.ids[0], batch.targets[0]))

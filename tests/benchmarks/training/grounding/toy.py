@@ -71,10 +71,11 @@ def toy_settings(folder: Path, kinds: str = "od", **changes: Any) -> GroundingSe
     return GroundingSettings.model_validate(plain | changes)
 
 
-def toy_data(folder: Path, kinds: str = "od", *, seed: int = 0, **changes: Any) -> GroundingData:
+def toy_data(folder: Path, kinds: str = "od", *, batch: int = 4, seed: int = 0, **changes: Any) -> GroundingData:
     """The toy, opened."""
     settings = toy_settings(folder, kinds, **changes)
-    return GroundingData([open_source(source) for source in settings.sources], settings, TOKENIZER, seed=seed)
+    sources = [open_source(source) for source in settings.sources]
+    return GroundingData(sources, settings, TOKENIZER, batch=batch, seed=seed)
 
 
 def named(ids: npt.NDArray[np.int32], targets: Targets) -> list[str]:
