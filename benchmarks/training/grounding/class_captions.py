@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -52,14 +53,7 @@ class ClassCaptions:
         """
         clean = PromptPlan().clean
         labels = np.unique(seen).tolist()
-        written = [[name for name in _ALTERNATIVES.split(clean(names[label])) if name] for label in labels]
-        try:
-            tokens = [
-                tokenize_names(tokenize, alternatives or [names[label]]).ids
-                for label, alternatives in zip(labels, written, strict=True)
-            ]
-        except DetectorError as error:
-            raise DataError(str(error)) from error
+        tokens = [_alternatives(names[label], clean(names[label]), tokenize) for label in labels]
         self.phrases, numbers = _merged([[tuple(ids) for ids in alternatives] for alternatives in tokens])
         self.phrase_of = np.full(len(names), -1, np.int64)
         self.phrase_of[labels] = numbers
@@ -120,6 +114,22 @@ class ClassCaptions:
             tokens = caption.phrases[number]
             token_map[row, tokens.start : tokens.stop] = True
         return Captioned(ids, kept, numbers[kept], token_map, Dropped(over_budget=len(wanted) - len(kept)))
+
+
+def _alternatives(name: str, cleaned: str, tokenize: Tokenize) -> list[list[int]]:
+    """Tokens of each alternative that has a word, or of the whole name where none has.
+
+    Raises:
+        DataError: the name has no word.
+    """
+    found = []
+    for part in _ALTERNATIVES.split(cleaned):
+        with contextlib.suppress(DetectorError):
+            found += tokenize_names(tokenize, [part]).ids
+    try:
+        return found or tokenize_names(tokenize, [name]).ids
+    except DetectorError as error:
+        raise DataError(str(error)) from error
 
 
 def _merged(classes: Sequence[Sequence[tuple[int, ...]]]) -> tuple[list[list[tuple[int, ...]]], list[int]]:
