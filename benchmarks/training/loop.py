@@ -184,11 +184,11 @@ def _step(prepared: Prepared, batches: Iterator[Any], log: Log, out: Path) -> No
 
 def _save(config: TrainingConfig, trainer: Trainer, log: Log, out: Path) -> None:
     state = {"config": config.model_dump(mode="json"), "log": log.state()}
+    with atomic_write(out / LOG) as file:  # first: once the checkpoint of the last step is there, no other log follows
+        file.write(log.as_jsonl())
     with atomic_write(out / CHECKPOINT) as file:
         file.write(_HEADER + json.dumps(state).encode() + b"\n")
         trainer.save(file)
-    with atomic_write(out / LOG) as file:
-        file.write(log.as_jsonl())
 
 
 def _evaluation_line(record: dict[str, Any]) -> str:

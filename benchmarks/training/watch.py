@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from benchmarks.datasets.benchmark import vocabulary_of
+from benchmarks.image_paths import image_paths
+from benchmarks.images import image_file, read_image
 from benchmarks.io.annotations import read_ground_truth
-from benchmarks.training.data import decode_images
 from detectors.interface import Detector
 from detectors.prompts import PromptPlan
-from detectors.types import Image
 from metrics.evaluate import evaluate
 from metrics.protocol import PROTOCOLS
 from metrics.types import Predictions
@@ -20,25 +20,31 @@ from metrics.unseen import unseen_ap
 
 
 class Watch:
-    """LVIS AP of a detector on a small split held in memory.
+    """AP of a detector on a split; images are read as they are needed.
 
     Args:
-        annotations: LVIS JSON whose categories carry the training set's ``image_count``.
+        annotations: LVIS or COCO JSON; of LVIS, categories may carry the training set's ``image_count``.
         folder: of its images.
+        protocol: kind of AP (``metrics.protocol.PROTOCOLS``).
     """
 
-    #: What is reported, 0 … 1; ``APu``: of the classes without any training image.
+    #: What is reported, 0 … 1, where it is defined; ``APu``: of the classes without any training image.
     NAMES: ClassVar[tuple[str, ...]] = ("AP", "AP50", "APr", "APc", "APf", "APu")
 
-    def __init__(self, annotations: Path, folder: Path) -> None:
+    def __init__(self, annotations: Path, folder: Path, protocol: str = "lvis") -> None:
         self._gt = read_ground_truth(annotations)
-        pixels = decode_images(self._gt, folder)
-        self._images = [Image(int(i), p) for i, p in zip(self._gt.image_ids, pixels, strict=True)]
+        self._files = [image_file(folder, name) for name in image_paths(self._gt)]
+        self._protocol = PROTOCOLS[protocol]
 
     def score(self, detector: Detector) -> dict[str, float]:
-        """Score a detector; a statistic without any class is left out."""
+        """Score a detector; a statistic without any class is left out.
+
+        Raises:
+            DataError: an image is missing or unreadable.
+        """
         detector.set_vocabulary(vocabulary_of(self._gt.categories), PromptPlan())
-        found = [detector.detect([image])[0] for image in self._images]
+        images = (read_image(int(i), file) for i, file in zip(self._gt.image_ids, self._files, strict=True))
+        found = [detector.detect([image])[0] for image in images]
         boxes = np.concatenate([part.boxes_xyxy for part in found])
         boxes[:, 2:] -= boxes[:, :2]
         predictions = Predictions.from_boxes(
@@ -47,6 +53,6 @@ class Watch:
             np.concatenate([part.scores for part in found]),
             boxes,
         )
-        result = evaluate(self._gt, predictions, PROTOCOLS["lvis"], threads=1)
+        result = evaluate(self._gt, predictions, self._protocol, threads=1)
         values = {**result.metrics, "APu": unseen_ap(result)["unseen/APu"]}
-        return {name: value for name in self.NAMES if (value := values[name]) is not None}
+        return {name: value for name in self.NAMES if (value := values.get(name)) is not None}

@@ -73,7 +73,8 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
     trainer = GroundingDinoTrainer(config, optimisation, tokenizer, start, packaged if frozen else "")
     watch = None
     if config.watch and not processes.rank:
-        watch = Watch(benchmarks[config.watch].annotations, benchmarks[config.watch].images)
+        watched = benchmarks[config.watch]
+        watch = Watch(watched.annotations, watched.images, watched.protocol)
     facts = {
         "sources": [
             {"name": Path(s.annotations).name, "sha256": file_sha256(Path(s.annotations))} for s in settings.sources

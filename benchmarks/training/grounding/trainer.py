@@ -85,6 +85,7 @@ class GroundingDinoTrainer:
     def detector(self) -> GroundingDinoDetector:
         """A detector that shares the averaged weights."""
         card = DetectorCard("grounding-dino in training", family="grounding-dino", framework="jittor", loader="")
+        self._optimisation.average.eval()
         predictor = Predictor(self._optimisation.average, self._tokenizer, "")
         return GroundingDinoDetector(card, predictor, DetectorSettings())
 
