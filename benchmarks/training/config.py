@@ -42,6 +42,14 @@ class TrainingConfig(BaseModel):
         """The file, all keys written out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False).encode()
 
+    def resolved(self) -> dict[str, Any]:
+        """All values, also those that a free part of the file leaves to other defaults: what two trainings differ in.
+
+        Raises:
+            DataError: that part does not fit.
+        """
+        return self.model_dump(mode="json")
+
 
 def find_config(name: str) -> Path:
     """Path of a configuration: a file, or the name of one in ``benchmarks/configs``.

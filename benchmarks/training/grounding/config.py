@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from benchmarks.text import printable
 from benchmarks.training.config import Positive, TrainingConfig
 from benchmarks.training.grounding.settings import GroundingSettings
 from grounding_dino_jt.config import SIZES, Config
 from grounding_dino_jt.training.denoising import DenoisingConfig
 from grounding_dino_jt.training.recipe import ENCODER_RATES, Recipe, Schedule
+from metrics.types import DataError
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Number = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
@@ -136,6 +138,21 @@ class GroundingDinoTraining(TrainingConfig):
         if self.interpolate and not self.model.weights:
             raise ValueError("interpolate mixes in the weights that the training starts from: model.weights is needed")
         return self
+
+    def resolved(self) -> dict[str, Any]:
+        """All values; ``model.options`` with those of the size, but for the text encoder's, which has its own.
+
+        Raises:
+            DataError: an option that does not exist or does not fit.
+        """
+        document = self.model_dump(mode="json")
+        if self.model.weights is None:  # else the file has the others
+            try:
+                options = json.loads(self.model.config().to_json())
+            except ValueError as error:
+                raise DataError(printable(f"model.options: {error}")) from error
+            document["model"]["options"] = {key: value for key, value in options.items() if key != "text"}
+        return document
 
     def recipe(self, batches_per_epoch: int) -> Recipe:
         """The optimisation, in steps."""

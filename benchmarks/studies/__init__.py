@@ -1,0 +1,1 @@
+"""Controlled studies: trainings that differ in one thing, scored alike and compared."""

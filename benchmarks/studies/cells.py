@@ -1,0 +1,184 @@
+"""The trainings of a study on disk: what is there, what is finished, what fits no more.
+
+The folder of a study holds ``study.yaml`` and, per arm and seed, a cell: ``ARM/seed-N`` with everything a training
+leaves (``config.yaml``, ``weights.safetensors`` …), ``results`` with the run that scores it, and ``log.txt``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.datasets.cards import CARDS
+from benchmarks.io.files import atomic_write, file_sha256
+from benchmarks.store.folders import find_results
+from benchmarks.store.schema import Result
+from benchmarks.studies.definition import Study
+from benchmarks.studies.resolve import ResolvedStudy, differences, flat
+from benchmarks.text import printable
+from benchmarks.training.config import TrainingConfig
+from benchmarks.training.trainers import read_config
+from metrics.types import DataError
+
+#: Names of ``benchmarks.training.loop``, which loads numpy and more.
+CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
+RESULTS, LOG, STUDY = "results", "log.txt", "study.yaml"
+_MAX_HEADER = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a study, with the run that scores it.
+
+    Attributes:
+        arm: name.
+        seed: of the training.
+        folder: of all its files.
+        config: of the training.
+        benchmark, limit: see ``Study``.
+    """
+
+    arm: str
+    seed: int
+    folder: Path
+    config: TrainingConfig
+    benchmark: str
+    limit: int | None
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.arm}, seed {self.seed}"
+
+    @property
+    def weights(self) -> Path:
+        """What the training leaves."""
+        return self.folder / WEIGHTS
+
+    @property
+    def log(self) -> Path:
+        """What its processes print."""
+        return self.folder / LOG
+
+    def check(self) -> None:
+        """See that what is there is of this configuration.
+
+        Raises:
+            DataError: it is of another one; says in what it differs and what to do.
+        """
+        path = self.folder / CONFIG
+        if not path.exists():
+            return
+        try:
+            there = read_config(path).resolved()
+        except DataError as error:
+            raise DataError(f"{error}: remove {self.folder}, or choose another --out") from None
+        apart = differences(flat(there), flat(self.config.resolved()))
+        if apart:
+            key, (old, new) = next(iter(apart.items()))
+            more = f" and {len(apart) - 1} more differences" if len(apart) > 1 else ""
+            raise DataError(
+                printable(f"{self.folder}: was trained with {key} {old}, the study has {new}{more}: ")
+                + "remove the folder to train it again, or choose another --out"
+            )
+
+    def begin(self) -> None:
+        """Make the folder, with the configuration in it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.folder / CONFIG) as file:
+            file.write(self.config.as_yaml())
+
+    def trained(self) -> bool:
+        """Whether the weights are there and say that they come of this configuration.
+
+        Raises:
+            DataError: they come of another one.
+        """
+        if not self.weights.exists():
+            return False
+        recipe = training_facts(self.weights).get("recipe")
+        if recipe != self.config.model_dump(mode="json"):
+            raise DataError(
+                f"{self.weights}: come of another configuration than the study's: remove {self.folder} to train it "
+                "again, or choose another --out"
+            )
+        return True
+
+    def result(self) -> tuple[Path, Result] | None:
+        """The scored run of the weights that are there: its folder and its result."""
+        if not self.weights.exists():
+            return None
+        sha256 = file_sha256(self.weights)
+        for path, result in find_results(self.folder / RESULTS)[0]:
+            images = None if not result.partial else result.benchmark.images
+            named = self.benchmark not in CARDS or result.benchmark.name == self.benchmark
+            if result.detector.weights_sha256 == sha256 and named and images == self.limit:
+                return path.parent, result
+        return None
+
+    def finished(self) -> bool:
+        """Whether weights and result are there and belong together.
+
+        Raises:
+            DataError: what is there is of another configuration.
+        """
+        self.check()
+        return self.trained() and self.result() is not None
+
+
+def cells_of(resolved: ResolvedStudy, out: Path, arms: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[Cell]:
+    """The cells of a study: all arms with the first seed, then with the next.
+
+    Args:
+        resolved: the study.
+        out: its folder.
+        arms, seeds: only these; empty = all.
+
+    Raises:
+        DataError: an arm or a seed that the study does not have.
+    """
+    study = resolved.study
+    for name in arms:
+        study.arm(name)
+    if unknown := sorted(set(seeds) - set(study.seeds)):
+        known = ", ".join(map(str, study.seeds))
+        raise DataError(f"study '{study.name}' has no seed {unknown[0]}: its seeds are {known}")
+    return [
+        Cell(one.arm.name, seed, cell_folder(out, one.arm.name, seed), one.with_seed(seed), study.benchmark, study.limit)
+        for seed in study.seeds
+        for one in resolved.arms
+        if (not arms or one.arm.name in arms) and (not seeds or seed in seeds)
+    ]
+
+
+def cell_folder(out: Path, arm: str, seed: int) -> Path:
+    """Folder of a cell."""
+    return out / arm / f"seed-{seed}"
+
+
+def study_folder(study: Study, out: Path | None) -> Path:
+    """Folder of a study."""
+    return out or Path("runs") / "studies" / study.name
+
+
+def training_facts(weights: Path) -> dict[str, Any]:
+    """What a weights file says of its training; empty where it says nothing.
+
+    Reads the header of the safetensors file, no tensor.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with weights.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > _MAX_HEADER:
+                raise ValueError("its header is too long")
+            header = json.loads(file.read(length))
+        facts = json.loads(header.get("__metadata__", {}).get("training", "{}"))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{weights}: is no weights file of a training: {error}") from error
+    return facts if isinstance(facts, dict) else {}

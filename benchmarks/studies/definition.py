@@ -1,0 +1,150 @@
+"""The YAML file of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmarks.io.documents import first_problem
+from benchmarks.text import printable
+from benchmarks.training.config import Positive, read_document
+from metrics.types import DataError
+
+#: Shipped with the suite.
+DEFINITIONS = Path(__file__).with_name("definitions")
+
+#: A name that becomes a folder.
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+_Sentence = Annotated[str, Field(min_length=1, max_length=400)]
+#: Keys of a training configuration, nested ones joined by dots, and their values.
+Changes = dict[str, Any]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Arm(_Part):
+    """One of the trainings that are compared.
+
+    Attributes:
+        name: of the arm, and of its folder.
+        about: what it is, in one sentence.
+        changes: to the configuration that all arms share.
+        published: numbers that its counterpart has elsewhere, by setting.
+    """
+
+    name: _Name
+    about: _Sentence
+    changes: Changes = {}
+    published: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+
+
+class Published(_Part):
+    """Where the published numbers of the arms are from.
+
+    Attributes:
+        source: paper and table.
+        about: of what model and data they are.
+    """
+
+    source: _Sentence
+    about: _Sentence
+
+
+class Study(_Part):
+    """A question that trainings answer which differ in one thing.
+
+    Attributes:
+        name: of the study, and of its folder.
+        question: in one sentence.
+        base: training configuration, by the name of a shipped one or as a path (relative to the study's file).
+        shared: changes to it that all arms have, among them the budget.
+        benchmark: whose images are scored: what ``bench.py run -b`` takes.
+        limit: only so many of its images, for studies that have no time; the report says so.
+        reference: name of the arm that the others are compared with.
+        seeds: each arm is trained once with each.
+        arms: see there.
+        published: needed where an arm has published numbers.
+    """
+
+    name: _Name
+    question: _Sentence
+    base: Annotated[str, Field(min_length=1)]
+    shared: Changes = {}
+    benchmark: Annotated[str, Field(min_length=1)]
+    limit: Positive | None = None
+    reference: _Name
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(strict=False, min_length=1)]
+    arms: Annotated[tuple[Arm, ...], Field(strict=False, min_length=2)]
+    published: Published | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        names = [arm.name for arm in self.arms]
+        for what, entries in (("arm", names), ("seed", list(self.seeds))):
+            if twice := [entry for entry in entries if entries.count(entry) > 1]:
+                raise ValueError(f"{what} '{twice[0]}' is there twice")
+        if self.reference not in names:
+            raise ValueError(f"reference '{self.reference}' is no arm: they are {', '.join(names)}")
+        if self.published is None and any(arm.published for arm in self.arms):
+            raise ValueError("an arm has published numbers: 'published' must say where they are from")
+        for place in (self.shared, *(arm.changes for arm in self.arms)):
+            if "seed" in place or "trainer" in place:
+                raise ValueError("seed and trainer are no changes: 'seeds' lists the seeds, the base has the trainer")
+        return self
+
+    def arm(self, name: str) -> Arm:
+        """An arm by name.
+
+        Raises:
+            DataError: no such arm.
+        """
+        found = next((arm for arm in self.arms if arm.name == name), None)
+        if found is None:
+            known = ", ".join(arm.name for arm in self.arms)
+            raise DataError(f"study '{self.name}' has no arm '{printable(name)}': choose from {known}")
+        return found
+
+
+def shipped_studies() -> list[Path]:
+    """Files of the studies that come with the suite."""
+    return sorted(DEFINITIONS.glob("*.yaml"))
+
+
+def find_study(name: str) -> Path:
+    """Path of a study: a file, or the name of a shipped one.
+
+    Raises:
+        DataError: neither.
+    """
+    if Path(name).suffix in (".yaml", ".yml") or Path(name).is_file():
+        return Path(name)
+    shipped = {path.stem: path for path in shipped_studies()}
+    if name not in shipped:
+        raise DataError(f"no study '{printable(name)}': name a YAML file, or one of {', '.join(shipped)}")
+    return shipped[name]
+
+
+def read_study(path: Path) -> Study:
+    """Read a study's YAML file.
+
+    Raises:
+        DataError: no such file, no YAML, an unknown key, or values that do not fit together; one line.
+    """
+    document = read_document(path)
+    try:
+        return Study.model_validate(document)
+    except ValidationError as error:
+        raise DataError(f"{path}: {first_problem(error)}{_hint(error)}") from None
+
+
+def _hint(error: ValidationError) -> str:
+    """Which keys there are, where one is unknown."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] != "extra_forbidden":
+        return ""
+    part = {"arms": Arm, "published": Published}.get(str(first["loc"][0])) if len(first["loc"]) > 1 else None
+    return f": the keys are {', '.join((part or Study).model_fields)}"

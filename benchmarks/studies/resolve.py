@@ -1,0 +1,151 @@
+"""From a study to the configuration of each of its trainings, and what they differ in."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.studies.definition import Arm, Changes, Study
+from benchmarks.text import printable
+from benchmarks.training.config import TrainingConfig, find_config, validated
+from benchmarks.training.trainers import find_trainer, read_config
+from metrics.types import DataError
+
+#: Values of an arm and of the reference where they differ, by dotted key; a key that one of them lacks is ``None``.
+Differences = dict[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class ResolvedArm:
+    """An arm with its whole configuration.
+
+    Attributes:
+        arm: as the study has it.
+        config: of its training, with the first seed.
+        differences: to the reference arm; empty for that one.
+    """
+
+    arm: Arm
+    config: TrainingConfig
+    differences: Differences
+
+    def with_seed(self, seed: int) -> TrainingConfig:
+        """The configuration of one training."""
+        return self.config.model_copy(update={"seed": seed})
+
+
+@dataclass(frozen=True)
+class ResolvedStudy:
+    """A study whose arms are known to differ in exactly what it says.
+
+    Attributes:
+        study: as its file has it.
+        arms: in the order of the file.
+    """
+
+    study: Study
+    arms: tuple[ResolvedArm, ...]
+
+    @property
+    def detector(self) -> str:
+        """Name of the detector that the weights are for."""
+        return find_trainer(self.arms[0].config.trainer).detector
+
+    @property
+    def reference(self) -> ResolvedArm:
+        """The arm that the others are compared with."""
+        return next(one for one in self.arms if one.arm.name == self.study.reference)
+
+
+def resolve(study: Study, path: Path) -> ResolvedStudy:
+    """Work out the configuration of each arm.
+
+    Args:
+        study: to resolve.
+        path: of its file, for messages and relative paths.
+
+    Raises:
+        DataError: no such base; a change to a key that the configuration does not have, with a value that does not
+            fit, or that changes nothing; two arms that are the same.
+    """
+    base = _changed(read_config(_base(study, path)), study.shared, f"{path}: shared")
+    configs = {arm.name: _changed(base, arm.changes, f"{path}: arm '{arm.name}'") for arm in study.arms}
+    configs = {name: config.model_copy(update={"seed": study.seeds[0]}) for name, config in configs.items()}
+    settled = {name: flat(config.resolved()) for name, config in configs.items()}
+    for number, arm in enumerate(study.arms):
+        for other in study.arms[:number]:
+            if settled[other.name] == settled[arm.name]:
+                raise DataError(f"{path}: arms '{other.name}' and '{arm.name}' are the same training")
+    reference = settled[study.reference]
+    arms = [ResolvedArm(arm, configs[arm.name], differences(settled[arm.name], reference)) for arm in study.arms]
+    return ResolvedStudy(study, tuple(arms))
+
+
+def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of nested mappings by dotted key; an empty mapping is a value."""
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def differences(ours: Mapping[str, Any], reference: Mapping[str, Any]) -> Differences:
+    """What two flat configurations differ in."""
+    keys = dict.fromkeys((*reference, *ours))
+    return {key: (ours.get(key), reference.get(key)) for key in keys if ours.get(key) != reference.get(key)}
+
+
+def _base(study: Study, path: Path) -> Path:
+    beside = path.parent / study.base
+    if beside.suffix in (".yaml", ".yml") and beside.is_file():
+        return beside
+    try:
+        return find_config(study.base)
+    except DataError as error:
+        raise DataError(f"{path}: base: {error}") from None
+
+
+def _changed(config: TrainingConfig, changes: Changes, place: str) -> TrainingConfig:
+    """A configuration with some values replaced; each change must have an effect."""
+    document = config.model_dump(mode="json")
+    known = config.resolved()
+    for key, value in changes.items():
+        _check_key(known, key, place)
+        *above, last = key.split(".")
+        inner = document
+        for step in above:
+            inner = inner.setdefault(step, {})
+        inner[last] = copy.deepcopy(value)
+    changed = validated(type(config), document, Path(place))
+    before, after = flat(known), flat(changed.resolved())
+    moved = differences(after, before)
+    for key in changes:
+        if not any(one == key or one.startswith(f"{key}.") for one in moved):
+            raise DataError(f"{place}: {key}: is {_short(before, key)} already: the change changes nothing")
+    return changed
+
+
+def _check_key(known: Mapping[str, Any], key: str, place: str) -> None:
+    """Refuse a key that the configuration does not have."""
+    inner: Any = known
+    for depth, step in enumerate(key.split(".")):
+        if not isinstance(inner, Mapping) or step not in inner:
+            above = ".".join(key.split(".")[:depth])
+            has = f"'{above}' has {', '.join(_keys(inner))}" if above else f"it has {', '.join(_keys(inner))}"
+            raise DataError(printable(f"{place}: {key}: no such key in the training configuration: {has}"))
+        inner = inner[step]
+
+
+def _keys(value: Any) -> Iterator[str]:
+    yield from (map(str, value) if isinstance(value, Mapping) and value else ("no keys",))
+
+
+def _short(values: Mapping[str, Any], key: str) -> str:
+    return printable(str(values[key]))[:100] if key in values else "so"
+
