@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, Literal
+
+import numpy as np
 
 from kernels.attention import attention
 from kernels.bases import Module
@@ -129,9 +133,26 @@ def inverse_sigmoid(x: Any, eps: float) -> Any:
     return jt.log(jt.clamp(x, min_v=eps) / jt.clamp(1 - x, min_v=eps))
 
 
+_images: list[np.random.Generator] = []
+
+
+@contextmanager
+def drawn_by(images: Sequence[np.random.Generator]) -> Iterator[None]:
+    """Within the block, what is dropped of each image of a batch is decided by a generator of its own.
+
+    So it does not matter with which others an image is in a batch.
+    """
+    _images[:] = images
+    try:
+        yield
+    finally:
+        _images.clear()
+
+
 def drop_path(x: Any, rate: float, training: bool) -> Any:
     """Stochastic depth (Huang et al. 2016): in training, whole samples of ``x`` (B, ...) become zero, others grow."""
     if rate == 0 or not training:
         return x
-    kept = (jt.rand((x.shape[0],) + (1,) * (len(x.shape) - 1)) >= rate).float32()
-    return x * kept / (1 - rate)
+    kept = np.array([image.random() >= rate for image in _images], np.float32) / np.float32(1 - rate)
+    assert len(kept) == x.shape[0], "training takes place within drawn_by"
+    return x * jt.array(kept.reshape(-1, *(1 for _ in x.shape[1:])))

@@ -14,6 +14,11 @@ from kernels.runtime import jittor
 jt = jittor()
 
 
+def gradient_norm(gradients: Sequence[Any]) -> Any:
+    """Euclidean norm of all gradients together, a variable (1,)."""
+    return jt.sqrt(jt.concat([(gradient * gradient).sum().reshape(1) for gradient in gradients]).sum())
+
+
 class AdamW:
     """AdamW (Loshchilov and Hutter 2019, algorithm 2) with the arithmetic of ``torch.optim.AdamW``.
 
@@ -32,19 +37,15 @@ class AdamW:
         self._first = {name: jt.zeros(value.shape).stop_grad() for name, value in self._parameters.items()}
         self._second = {name: jt.zeros(value.shape).stop_grad() for name, value in self._parameters.items()}
 
-    def apply(self, gradients: Sequence[Any]) -> Any:
+    def apply(self, gradients: Sequence[Any], norm: Any) -> None:
         """One step.
 
         Args:
             gradients: of the parameters, in their order.
-
-        Returns:
-            Norm of the whole gradient before clipping, a variable (1,).
+            norm: of all of them, before clipping.
         """
         recipe, step = self._recipe, self.step
         self.step += 1
-        squares = jt.concat([(gradient * gradient).sum().reshape(1) for gradient in gradients])
-        norm = jt.sqrt(squares.sum())
         # as torch.nn.utils.clip_grad_norm_
         scale = jt.minimum(recipe.clip / (norm + 1e-6), 1.0) if recipe.clip else jt.ones((1,))
         beta1, beta2 = recipe.betas
@@ -72,7 +73,6 @@ class AdamW:
                 average = self._averages[name]
                 average.update(average + (moved - average) * number(follow))
             value.update(moved)
-        return norm
 
     def state(self) -> dict[str, npt.NDArray[np.float32]]:
         """Both moments by name."""

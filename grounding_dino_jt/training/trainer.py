@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from grounding_dino_jt.layers import drawn_by
 from grounding_dino_jt.load import MEAN, STD
 from grounding_dino_jt.model import GroundingDino
 from grounding_dino_jt.training.batch import TrainingBatch
@@ -22,7 +23,7 @@ from grounding_dino_jt.training.denoising import (
 from grounding_dino_jt.training.forward import LabelEmbedding, all_predictions
 from grounding_dino_jt.training.frozen_text import FrozenText
 from grounding_dino_jt.training.losses import Counts, Divisors, Loss, LossConfig, divisors, total_loss
-from grounding_dino_jt.training.optimizer import AdamW
+from grounding_dino_jt.training.optimizer import AdamW, gradient_norm
 from grounding_dino_jt.training.processes import Processes
 from grounding_dino_jt.training.recipe import Recipe
 from kernels.runtime import jittor
@@ -56,7 +57,8 @@ class Trainer:
         processes: that train together.
 
     Attributes:
-        average: the network with averaged weights, in evaluation mode; the network itself if nothing is averaged.
+        average: the network with averaged weights; the network itself, in training mode after a step, if nothing is
+            averaged.
     """
 
     def __init__(self, network: GroundingDino, settings: Settings, processes: Processes | None = None) -> None:
@@ -67,7 +69,6 @@ class Trainer:
         named = network.state_dict()
         frozen = {name for name in named if recipe.factor(name) == 0}
         self._text = FrozenText(network) if _is_frozen_text(network, frozen) else None
-        network.train()
         for name in frozen:
             named[name].stop_grad()
         self.trained = {name: value for name, value in named.items() if name not in frozen}
@@ -79,7 +80,6 @@ class Trainer:
             copies = self.average.state_dict()
             for name, value in copies.items():
                 value.assign(named[name] if name in frozen else named[name].copy().stop_grad())
-            self.average.eval()
             averages = {name: copies.get(name, value.copy().stop_grad()) for name, value in self.trained.items()}
         self._averages = averages
         self.optimizer = AdamW(self.trained, recipe, averages)
@@ -100,8 +100,9 @@ class Trainer:
             processes.
 
         Raises:
-            FloatingPointError: the loss is not finite; the weights are as they were.
+            FloatingPointError: the loss or its gradient is not finite; the weights are as they were.
         """
+        self.network.train()
         slots, divided = self._slots_and_divisors(parts)
         values: dict[str, _Floats] = {}
         gradients: list[Any] = []
@@ -117,10 +118,14 @@ class Trainer:
         values, gradients = self._over_processes(values, gradients)
         if not all(np.isfinite(terms).all() for terms in values.values()):
             raise FloatingPointError(f"the loss is not a finite number at step {self.step + 1}")
+        norm = gradient_norm(gradients)
+        length = float(norm.numpy()[0])
+        if not np.isfinite(length):
+            raise FloatingPointError(f"the gradient is not a finite number at step {self.step + 1}")
         rate = self.settings.recipe.rate(self.step)
-        norm = self.optimizer.apply(gradients)
-        jt.sync([*self.trained.values(), *(self._averages or {}).values(), norm])
-        return {**_log(values), "gradient": float(norm.numpy()[0]), "lr": rate}
+        self.optimizer.apply(gradients, norm)
+        jt.sync([*self.trained.values(), *(self._averages or {}).values()])
+        return {**_log(values), "gradient": length, "lr": rate}
 
     def loss(self, batch: TrainingBatch, slots: Slots | None, divided: Divisors, first: int = 0) -> Loss:
         """Loss of a part of a batch, not yet differentiated.
@@ -135,23 +140,28 @@ class Trainer:
         Raises:
             FloatingPointError: logits or boxes are not finite.
         """
-        config, denoising, key = self.network.config, self.settings.denoising, [self.settings.recipe.seed, self.step]
-        jt.set_seed(int(np.random.Generator(np.random.PCG64([*key, first])).integers(0, 2**31)))
-        image = self.network.encode_image(normalised(batch), batch.padding())
-        encoded = self._text(batch.tokens) if self._text else self.network.read_tokens(batch.tokens)
-        text = self.network.text_features(batch.tokens, encoded)
-        queries: DenoisingQueries | None = None
-        if slots:
-            noise = [
-                draw_noise(len(target), slots.groups, denoising, np.random.Generator(np.random.PCG64([*key, n, 1])))
-                for n, target in enumerate(batch.targets, first)
-            ]
-            places = min(config.num_queries, image.features.shape[1])
-            queries = denoising_queries(batch.targets, noise, slots, places, denoising, config.box_epsilon)
-        extra = self._labels(queries) if queries else None
-        matching, others = all_predictions(self.network, image, text, extra, self.settings.losses)
+        config, denoising = self.network.config, self.settings.denoising
+        with drawn_by(self._generators(batch, first, 0)):
+            image = self.network.encode_image(normalised(batch), batch.padding())
+            encoded = self._text(batch.tokens) if self._text else self.network.read_tokens(batch.tokens)
+            text = self.network.text_features(batch.tokens, encoded)
+            queries: DenoisingQueries | None = None
+            if slots:
+                noise = [
+                    draw_noise(len(target), slots.groups, denoising, generator)
+                    for target, generator in zip(batch.targets, self._generators(batch, first, 1), strict=True)
+                ]
+                places = min(config.num_queries, image.features.shape[1])
+                queries = denoising_queries(batch.targets, noise, slots, places, denoising, config.box_epsilon)
+            extra = self._labels(queries) if queries else None
+            matching, others = all_predictions(self.network, image, text, extra, self.settings.losses)
         real = batch.tokens.real[:, : config.max_text_len]
         return total_loss(matching, others, queries, batch.targets, real, divided, self.settings.losses)
+
+    def _generators(self, batch: TrainingBatch, first: int, use: int) -> list[np.random.Generator]:
+        """What decides for each image of a part: numbers that no other image, step or use has."""
+        key = [self.settings.recipe.seed, self.step]
+        return [np.random.Generator(np.random.PCG64([*key, first + n, use])) for n in range(len(batch))]
 
     def _slots_and_divisors(self, parts: Sequence[TrainingBatch]) -> tuple[Slots | None, Divisors]:
         """What all parts of a step in all processes have in common, so that they add up to one batch."""
