@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from grounding_dino_jt.training.recipe import Recipe
 from kernels.runtime import jittor
@@ -29,13 +28,17 @@ class AdamW:
 
     Attributes:
         step: steps done.
+        moments: both moments of every parameter, ``first.NAME`` and ``second.NAME``.
     """
 
     def __init__(self, parameters: Mapping[str, Any], recipe: Recipe, averages: Mapping[str, Any] | None) -> None:
         self._parameters, self._recipe, self._averages = dict(parameters), recipe, averages
         self.step = 0
-        self._first = {name: jt.zeros(value.shape).stop_grad() for name, value in self._parameters.items()}
-        self._second = {name: jt.zeros(value.shape).stop_grad() for name, value in self._parameters.items()}
+        self.moments = {
+            f"{order}.{name}": jt.zeros(value.shape).stop_grad()
+            for order in ("first", "second")
+            for name, value in self._parameters.items()
+        }
 
     def apply(self, gradients: Sequence[Any], norm: Any) -> None:
         """One step.
@@ -63,29 +66,14 @@ class AdamW:
         for (name, value), gradient in zip(self._parameters.items(), gradients, strict=True):
             own = rate * recipe.factor(name)
             clipped = gradient * scale
-            first = self._first[name] * beta1 + clipped * (1 - beta1)
-            second = self._second[name] * beta2 + clipped * clipped * (1 - beta2)
+            first_moment, second_moment = self.moments[f"first.{name}"], self.moments[f"second.{name}"]
+            first = first_moment * beta1 + clipped * (1 - beta1)
+            second = second_moment * beta2 + clipped * clipped * (1 - beta2)
             kept = number(1 - own * recipe.decay(len(value.shape)))
             moved = value * kept - number(own / bias1) * first / (jt.sqrt(second) * number(bias2**-0.5) + recipe.eps)
-            self._first[name].update(first)
-            self._second[name].update(second)
+            first_moment.update(first)
+            second_moment.update(second)
             if self._averages is not None:
                 average = self._averages[name]
                 average.update(average + (moved - average) * number(follow))
             value.update(moved)
-
-    def state(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Both moments by name."""
-        moments = {"first": self._first, "second": self._second}
-        return {f"{kind}.{name}": value.numpy() for kind, values in moments.items() for name, value in values.items()}
-
-    def restore(self, step: int, state: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Go on from ``state`` after ``step`` steps.
-
-        Raises:
-            KeyError: a moment is missing.
-        """
-        for kind, values in (("first", self._first), ("second", self._second)):
-            for name, value in values.items():
-                value.update(jt.array(state[f"{kind}.{name}"]))
-        self.step = step

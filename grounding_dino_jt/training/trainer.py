@@ -189,12 +189,7 @@ class Trainer:
 
     def state(self) -> dict[str, _Floats]:
         """All that is needed to go on as if never stopped, beside the weights that do not learn."""
-        averages = self._averages or {}
-        return {
-            **{f"weight.{name}": value.numpy() for name, value in self.trained.items()},
-            **{f"average.{name}": value.numpy() for name, value in averages.items()},
-            **self.optimizer.state(),
-        }
+        return {name: value.numpy() for name, value in self._variables().items()}
 
     def restore(self, step: int, state: Mapping[str, _Floats]) -> None:
         """Go on from ``state`` after ``step`` steps.
@@ -202,17 +197,24 @@ class Trainer:
         Raises:
             ValueError: something is missing, left over or of another shape.
         """
-        mine = self.state()
+        mine = self._variables()
         for name in sorted(mine.keys() | state.keys()):
             if name not in mine or name not in state:
                 raise ValueError(f"{name} is {'unknown' if name in state else 'missing'}")
-            if mine[name].shape != state[name].shape:
-                raise ValueError(f"{name} has the shape {state[name].shape}, {mine[name].shape} is needed")
-        for name, value in self.trained.items():
-            value.update(jt.array(state[f"weight.{name}"]))
-        for name, value in (self._averages or {}).items():
-            value.update(jt.array(state[f"average.{name}"]))
-        self.optimizer.restore(step, state)
+            if tuple(mine[name].shape) != state[name].shape:
+                raise ValueError(f"{name} has the shape {state[name].shape}, {tuple(mine[name].shape)} is needed")
+        for name, value in mine.items():
+            value.update(jt.array(state[name]))
+        jt.sync(list(mine.values()))  # see new_network
+        self.optimizer.step = step
+
+    def _variables(self) -> dict[str, Any]:
+        """Everything that a step changes."""
+        return {
+            **{f"weight.{name}": value for name, value in self.trained.items()},
+            **{f"average.{name}": value for name, value in (self._averages or {}).items()},
+            **self.optimizer.moments,
+        }
 
 
 def normalised(batch: TrainingBatch) -> _Floats:
