@@ -32,6 +32,9 @@ jt = jittor()
 
 _Floats = npt.NDArray[np.float32]
 
+#: Jittor keeps freed memory by size. Every other size of image or caption adds to it, so it is given back now and then.
+_STEPS_PER_COLLECTION = 100
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -125,6 +128,8 @@ class Trainer:
         rate = self.settings.recipe.rate(self.step)
         self.optimizer.apply(gradients, norm)
         jt.sync([*self.trained.values(), *(self._averages or {}).values()])
+        if self.step % _STEPS_PER_COLLECTION == 0:
+            jt.gc()
         return {**_log(values), "gradient": length, "lr": rate}
 
     def loss(self, batch: TrainingBatch, slots: Slots | None, divided: Divisors, first: int = 0) -> Loss:
