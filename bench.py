@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from benchmarks.cli import board, data, detectors, doctor, pictures, running, scoring, speed, training, weights
+from benchmarks.cli import board, data, detectors, doctor, pictures, running, scoring, speed, study, training, weights
 from benchmarks.text import printable
 from detectors.types import DetectorError
 from metrics.native import CompilerError
@@ -22,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verbs in (detectors, data, running, scoring, board, pictures, doctor, speed, training, weights):
+for verbs in (detectors, data, running, scoring, board, pictures, doctor, speed, training, study, weights):
     verbs.register(app)
 
 

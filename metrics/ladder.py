@@ -54,7 +54,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metrics.boxes import match_greedy, nms, xywh_to_xyxy
-from metrics.evaluate import evaluate
+from metrics.evaluate import Evaluation, evaluate
 from metrics.hierarchy import Hierarchy, Partition
 from metrics.protocol import FREQUENCIES, Protocol
 from metrics.types import Categories, DataError, FloatArray, GroundTruth, IntArray, Predictions, Ragged, positions
@@ -175,6 +175,25 @@ def granularity_ladder(
             statistics=_selected(scored) | {"NR": _named_recall(gt, found_as, partition, protocol)},
         )
     return LadderResult(rungs, exact_nms)
+
+
+def evaluate_rung(
+    gt: GroundTruth, predictions: Predictions, protocol: Protocol, partition: Partition
+) -> tuple[GroundTruth, Evaluation]:
+    """One rung coarser than ``exact``, for the bootstrap: merged ground truth, and its evaluation with records.
+
+    Args:
+        gt: ground truth with K classes.
+        predictions: detections of the same data set.
+        protocol: rules and caps of the exact rung.
+        partition: of the K classes.
+
+    Raises:
+        DataError: see ``metrics.matching.match``.
+    """
+    merged = merge_ground_truth(gt, partition, protocol)
+    detections = _Detections.prepare(gt, predictions, protocol).merge(partition)
+    return merged, evaluate(merged, detections, _without_caps(protocol), keep_records=True)
 
 
 def merge_ground_truth(gt: GroundTruth, partition: Partition, protocol: Protocol) -> GroundTruth:

@@ -7,10 +7,8 @@ lines), whatever else the libraries print goes to stderr. ``none`` makes only th
 from __future__ import annotations
 
 import argparse
-import ctypes
 import functools
 import os
-import signal
 import sys
 import time
 import traceback
@@ -22,6 +20,7 @@ from benchmarks.runner.errors import one_line
 from benchmarks.runner.events import End, Fault, Loaded
 from benchmarks.runner.loading import LoadedDetector
 from benchmarks.runner.locks import run_held
+from benchmarks.runner.parent import die_with
 from benchmarks.runner.plan import RunPlan
 from benchmarks.runner.prepare import prepare_run
 from benchmarks.runner.request import RunRequest
@@ -29,8 +28,6 @@ from benchmarks.runner.shards import ShardMaker
 from benchmarks.store.folders import PREDICTIONS, RESULT
 from benchmarks.store.manifest import missing_shards
 from metrics.types import DataError
-
-_PR_SET_PDEATHSIG = 1
 
 
 def work(request: RunRequest, asked: list[int] | None, channel: Channel, started: float) -> None:
@@ -67,15 +64,6 @@ def work(request: RunRequest, asked: list[int] | None, channel: Channel, started
         )
         if missing and asked != []:
             ShardMaker(plan, loaded, folder, manifest, channel, started).make(missing)
-
-
-def die_with(parent: int) -> None:
-    """Let the system kill this process when its parent ends, however that ends (Linux)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != parent:  # it ended before the line above
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _shards(text: str) -> list[int] | None:

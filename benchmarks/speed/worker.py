@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 
 from benchmarks.runner.errors import one_line
-from benchmarks.runner.worker import die_with
+from benchmarks.runner.parent import die_with
 from benchmarks.speed.inputs import load_pixels
 from benchmarks.speed.measure import measure
 from benchmarks.speed.request import PIXELS, REQUEST, Done, Event, Fault, SpeedRequest, Stage

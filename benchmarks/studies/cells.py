@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from benchmarks.datasets.cards import CARDS
 from benchmarks.io.files import atomic_write, file_sha256
 from benchmarks.store.folders import find_results
@@ -81,8 +83,8 @@ class Cell:
             key, (old, new) = next(iter(apart.items()))
             more = f" and {len(apart) - 1} more differences" if len(apart) > 1 else ""
             raise DataError(
-                printable(f"{self.folder}: was trained with {key} {old}, the study has {new}{more}: ")
-                + "remove the folder to train it again, or choose another --out"
+                printable(f"{self.folder}: was trained with {key} {old}, the study has {new}{more}")
+                + ": remove the folder to train it again, or choose another --out"
             )
 
     def begin(self) -> None:
@@ -99,8 +101,11 @@ class Cell:
         """
         if not self.weights.exists():
             return False
-        recipe = training_facts(self.weights).get("recipe")
-        if recipe != self.config.model_dump(mode="json"):
+        try:
+            recipe = type(self.config).model_validate(training_facts(self.weights).get("recipe"))
+        except ValidationError:
+            recipe = None
+        if recipe is None or recipe.resolved() != self.config.resolved():
             raise DataError(
                 f"{self.weights}: come of another configuration than the study's: remove {self.folder} to train it "
                 "again, or choose another --out"
@@ -135,7 +140,8 @@ def cells_of(resolved: ResolvedStudy, out: Path, arms: Sequence[str] = (), seeds
     Args:
         resolved: the study.
         out: its folder.
-        arms, seeds: only these; empty = all.
+        arms: only these; empty = all.
+        seeds: only these; empty = all.
 
     Raises:
         DataError: an arm or a seed that the study does not have.
@@ -147,7 +153,9 @@ def cells_of(resolved: ResolvedStudy, out: Path, arms: Sequence[str] = (), seeds
         known = ", ".join(map(str, study.seeds))
         raise DataError(f"study '{study.name}' has no seed {unknown[0]}: its seeds are {known}")
     return [
-        Cell(one.arm.name, seed, cell_folder(out, one.arm.name, seed), one.with_seed(seed), study.benchmark, study.limit)
+        Cell(
+            one.arm.name, seed, cell_folder(out, one.arm.name, seed), one.with_seed(seed), study.benchmark, study.limit
+        )
         for seed in study.seeds
         for one in resolved.arms
         if (not arms or one.arm.name in arms) and (not seeds or seed in seeds)
@@ -165,7 +173,7 @@ def study_folder(study: Study, out: Path | None) -> Path:
 
 
 def training_facts(weights: Path) -> dict[str, Any]:
-    """What a weights file says of its training; empty where it says nothing.
+    """What a weights file says of its training (see ``benchmarks.training.loop``); empty where it says nothing.
 
     Reads the header of the safetensors file, no tensor.
 
@@ -177,8 +185,16 @@ def training_facts(weights: Path) -> dict[str, Any]:
             length = int.from_bytes(file.read(8), "little")
             if length > _MAX_HEADER:
                 raise ValueError("its header is too long")
-            header = json.loads(file.read(length))
-        facts = json.loads(header.get("__metadata__", {}).get("training", "{}"))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{weights}: is no weights file of a training: {error}") from error
-    return facts if isinstance(facts, dict) else {}
+            metadata = json.loads(file.read(length)).get("__metadata__", {})
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{weights}: is no weights file: {error}") from error
+    for text in metadata.values():
+        try:
+            document = json.loads(text)
+        except ValueError:
+            continue
+        # Grounding DINO has the facts in an entry of their own, owl-nano among others
+        for facts in (document, document.get("training")) if isinstance(document, dict) else ():
+            if isinstance(facts, dict) and "recipe" in facts:
+                return facts
+    return {}

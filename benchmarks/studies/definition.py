@@ -62,7 +62,7 @@ class Study(_Part):
         question: in one sentence.
         base: training configuration, by the name of a shipped one or as a path (relative to the study's file).
         shared: changes to it that all arms have, among them the budget.
-        benchmark: whose images are scored: what ``bench.py run -b`` takes.
+        benchmark: whose images are scored: what ``bench.py run -b`` takes; a path may be relative to the study's file.
         limit: only so many of its images, for studies that have no time; the report says so.
         reference: name of the arm that the others are compared with.
         seeds: each arm is trained once with each.
@@ -84,7 +84,7 @@ class Study(_Part):
     @model_validator(mode="after")
     def _consistent(self) -> Study:
         names = [arm.name for arm in self.arms]
-        for what, entries in (("arm", names), ("seed", list(self.seeds))):
+        for what, entries in (("arm", names), ("seed", [str(seed) for seed in self.seeds])):
             if twice := [entry for entry in entries if entries.count(entry) > 1]:
                 raise ValueError(f"{what} '{twice[0]}' is there twice")
         if self.reference not in names:
@@ -146,5 +146,6 @@ def _hint(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] != "extra_forbidden":
         return ""
-    part = {"arms": Arm, "published": Published}.get(str(first["loc"][0])) if len(first["loc"]) > 1 else None
-    return f": the keys are {', '.join((part or Study).model_fields)}"
+    parts: dict[str, type[BaseModel]] = {"arms": Arm, "published": Published}
+    part = parts.get(str(first["loc"][0]), Study) if len(first["loc"]) > 1 else Study
+    return f": the keys are {', '.join(part.model_fields)}"

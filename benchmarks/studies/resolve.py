@@ -71,6 +71,9 @@ def resolve(study: Study, path: Path) -> ResolvedStudy:
         DataError: no such base; a change to a key that the configuration does not have, with a value that does not
             fit, or that changes nothing; two arms that are the same.
     """
+    beside = path.parent / study.benchmark
+    if beside.is_file():
+        study = study.model_copy(update={"benchmark": str(beside.resolve())})
     base = _changed(read_config(_base(study, path)), study.shared, f"{path}: shared")
     configs = {arm.name: _changed(base, arm.changes, f"{path}: arm '{arm.name}'") for arm in study.arms}
     configs = {name: config.model_copy(update={"seed": study.seeds[0]}) for name, config in configs.items()}
@@ -123,8 +126,11 @@ def _changed(config: TrainingConfig, changes: Changes, place: str) -> TrainingCo
             inner = inner.setdefault(step, {})
         inner[last] = copy.deepcopy(value)
     changed = validated(type(config), document, Path(place))
-    before, after = flat(known), flat(changed.resolved())
-    moved = differences(after, before)
+    before = flat(known)
+    try:
+        moved = differences(flat(changed.resolved()), before)
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from None
     for key in changes:
         if not any(one == key or one.startswith(f"{key}.") for one in moved):
             raise DataError(f"{place}: {key}: is {_short(before, key)} already: the change changes nothing")
@@ -148,4 +154,3 @@ def _keys(value: Any) -> Iterator[str]:
 
 def _short(values: Mapping[str, Any], key: str) -> str:
     return printable(str(values[key]))[:100] if key in values else "so"
-

@@ -1,0 +1,188 @@
+"""``study``: trainings that differ in one thing, made, scored and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
+from benchmarks.cli.printing import counter, say
+from benchmarks.cli.running import Device
+from metrics.types import DataError
+
+if TYPE_CHECKING:
+    from benchmarks.studies.resolve import ResolvedStudy
+
+StudyName = Annotated[str, typer.Argument(help="Name of a shipped study, or its YAML file.", show_default=False)]
+StudyOut = Annotated[Path | None, typer.Option("--out", help="Folder of the study.", show_default="runs/studies/NAME")]
+
+study = typer.Typer(no_args_is_help=True, help="Controlled studies: arms that differ in one thing, over seeds.")
+
+
+@study.command("list")
+def list_studies(as_json: Json = False) -> None:
+    """The studies that come with the suite."""
+    from benchmarks.studies.definition import read_study, shipped_studies
+
+    found = [read_study(path) for path in shipped_studies()]
+    if as_json:
+        print_json({"studies": [one.model_dump(mode="json") for one in found]})
+        return
+    out = console(as_json)
+    for one in found:
+        say(out, f"{one.name}: {one.question}")
+        say(out, f"{len(one.arms)} arms, {len(one.seeds)} seeds, on {one.benchmark}", style="dim", indent=2)
+
+
+@study.command("show")
+def show(name: StudyName, out: StudyOut = None, as_json: Json = False) -> None:
+    """Arms of a study, what exactly they differ in, and which trainings are finished."""
+    from benchmarks.studies.cells import cells_of, study_folder
+    from benchmarks.studies.tables import difference_text
+
+    resolved = _resolved(name)
+    cells = cells_of(resolved, study_folder(resolved.study, out))
+    states = {cell.label: _state(cell) for cell in cells}
+    if as_json:
+        arms = [
+            {
+                "name": one.arm.name,
+                "differs": {key: list(values) for key, values in one.differences.items()},
+                "config": one.config.resolved(),
+            }
+            for one in resolved.arms
+        ]
+        print_json({"study": resolved.study.model_dump(mode="json"), "arms": arms, "cells": states})
+        return
+    terminal = console(as_json)
+    say(terminal, f"{resolved.study.name}: {resolved.study.question}", style="bold")
+    say(terminal, f"base {resolved.study.base}, benchmark {resolved.study.benchmark}", style="dim")
+    for key, value in resolved.study.shared.items():
+        say(terminal, f"all arms: {key} {value}", style="dim")
+    for one in resolved.arms:
+        say(terminal, f"{one.arm.name}: {one.arm.about}")
+        say(terminal, difference_text(one.differences) or "the reference", style="dim", indent=2)
+    for label, state in states.items():
+        say(terminal, f"{label}: {state}")
+
+
+@study.command(
+    epilog="Exit codes: 0 all cells finished, 1 error, 2 usage, 3 some cells failed (the same command resumes), "
+    "130 interrupted (likewise)."
+)
+def run(
+    name: StudyName,
+    out: StudyOut = None,
+    arms: Annotated[str | None, typer.Option(help="Only these arms, comma-separated.", show_default="all")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Only these seeds, comma-separated.", show_default="all")] = None,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the network in each cell.")] = 1,
+    parallel: Annotated[int, typer.Option(min=1, max=64, help="Cells at once.")] = 1,
+    device: Device = "auto",
+    data_root: DataRoot = Path("data"),
+    verbose: Verbose = False,
+) -> None:
+    """Train and score every arm with every seed, each in its own process; what is finished is not done again."""
+    from rich.console import Console
+
+    from benchmarks.datasets.registry import open_benchmark
+    from benchmarks.studies.cells import cells_of, study_folder
+    from benchmarks.studies.definition import find_study
+    from benchmarks.studies.process import Commands
+    from benchmarks.studies.run import StudyRun
+
+    resolved = _resolved(name)
+    folder = study_folder(resolved.study, out)
+    cells = cells_of(resolved, folder, _names(arms), [_seed(seed) for seed in _names(seeds)])
+    with counter("rendering images") as advance:  # once, not in every cell
+        open_benchmark(resolved.study.benchmark, data_root, progress=advance)
+    commands = Commands(resolved.detector, data_root, threads, device)
+    screen = Console(stderr=True)
+    definition = find_study(name).read_bytes()
+    try:
+        reports = StudyRun(folder, definition, commands, screen, parallel, threads).run(cells)
+    except KeyboardInterrupt:
+        screen.print("interrupted: the same command resumes", markup=False)
+        raise typer.Exit(130) from None
+    if failed := [report for report in reports if report.problem]:
+        say(screen, f"{len(failed)} of {len(cells)} cells failed; the same command tries them again:")
+        for report in failed:
+            say(screen, f"{report.cell.label}: {report.problem} (see {report.cell.log})", indent=2)
+        raise typer.Exit(3)
+    say(screen, f"all {len(cells)} cells are finished: bench.py study report {name}")
+
+
+@study.command()
+def report(
+    name: StudyName,
+    out: StudyOut = None,
+    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Bootstrap resamples of the images.")] = 1000,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Means, seed spreads, differences to the reference arm and what of them is resolved.
+
+    Writes report.md, report.json and report.png into the study's folder.
+    """
+    import json
+
+    from benchmarks.io.files import atomic_write
+    from benchmarks.studies.cells import cells_of, study_folder
+    from benchmarks.studies.figure import write_figure
+    from benchmarks.studies.report import build_report
+    from benchmarks.studies.tables import markdown, terminal
+
+    resolved = _resolved(name)
+    folder = study_folder(resolved.study, out)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder: 'bench.py study run {name}' makes it")
+    with counter("cells measured") as advance:
+        made = build_report(resolved, cells_of(resolved, folder), resamples=resamples, advance=advance)
+    document = made.as_json()
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    for file_name, content in (("report.json", text), ("report.md", markdown(made, "report.png"))):
+        with atomic_write(folder / file_name) as file:
+            file.write(content.encode())
+    write_figure(folder / "report.png", made)
+    if as_json:
+        print_json(document)
+        return
+    out_console = console(as_json)
+    out_console.print(terminal(made))
+    say(out_console, f"{folder}: report.md, report.json, report.png", style="dim")
+
+
+def _resolved(name: str) -> ResolvedStudy:
+    from benchmarks.studies.definition import find_study, read_study
+    from benchmarks.studies.resolve import resolve
+
+    path = find_study(name)
+    return resolve(read_study(path), path)
+
+
+def _state(cell: object) -> str:
+    from benchmarks.studies.cells import Cell
+
+    assert isinstance(cell, Cell)
+    try:
+        if cell.finished():
+            return "finished"
+        return "trained" if cell.trained() else "begun" if cell.folder.exists() else "not begun"
+    except DataError as error:
+        return f"stale: {error}"
+
+
+def _names(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit():
+        raise DataError(f"--seeds {text}: whole numbers separated by commas are needed")
+    return int(text)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.add_typer(study, name="study")

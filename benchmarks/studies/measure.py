@@ -1,0 +1,132 @@
+"""Metrics of the cells of a study, each with its values on the same resamples of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.io.annotations import read_ground_truth
+from benchmarks.store.manifest import read_manifest
+from benchmarks.store.predictions import read_run_predictions
+from benchmarks.store.schema import Result
+from benchmarks.studies.cells import Cell
+from benchmarks.studies.statistics import Measured, Samples
+from benchmarks.subset import restrict
+from benchmarks.vocabulary_tables import VocabularyTables
+from metrics.bootstrap import bootstrap, resample_weights
+from metrics.evaluate import evaluate
+from metrics.hierarchy import Hierarchy, Partition
+from metrics.ladder import evaluate_rung
+from metrics.protocol import PROTOCOLS
+from metrics.types import DataError, GroundTruth
+from metrics.unseen import mean_over, unseen_classes
+
+RESAMPLES = 1000
+#: Another numpy may add up in another order; other predictions differ by far more.
+_SAME = 1e-9
+#: Rungs of the ladder above ``exact``, which is AP itself.
+RUNGS = ("syn", "basic", "super", "loc")
+#: Metrics of a study, by their name in ``result.json``.
+METRICS = ("AP", "APr", "APc", "APf", "unseen/APu", *(f"ladder/AP_{rung}" for rung in RUNGS))
+
+#: By name of the metric, arm and seed of the training.
+Metrics = dict[str, dict[str, dict[int, Measured]]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished cell.
+
+    Attributes:
+        cell: which.
+        folder: of its run.
+        result: of the run.
+    """
+
+    cell: Cell
+    folder: Path
+    result: Result
+
+
+def check_alike(scored: Sequence[Scored]) -> None:
+    """See that all runs are of one benchmark, protocol and set of images.
+
+    Raises:
+        DataError: one is not.
+    """
+    for one in scored:
+        first = scored[0]
+        same = (
+            one.result.benchmark == first.result.benchmark
+            and one.result.protocol.sha256 == first.result.protocol.sha256
+            and read_manifest(one.folder).image_ids == read_manifest(first.folder).image_ids
+        )
+        if not same:
+            raise DataError(
+                f"{one.folder}: was scored on other images or under another protocol than {first.folder}: "
+                "remove it and run the study again"
+            )
+
+
+def measure(
+    scored: Sequence[Scored], *, resamples: int = RESAMPLES, seed: int = 0, advance: Callable[[int], None] | None = None
+) -> Metrics:
+    """Metrics by name, arm and seed of the training; metrics that are undefined for a cell are left out.
+
+    Args:
+        scored: finished cells, all alike.
+        resamples: of the images.
+        seed: of the resampling.
+        advance: called with numbers of cells done.
+
+    Raises:
+        DataError: predictions or annotations are missing or changed.
+    """
+    manifest = read_manifest(scored[0].folder)
+    benchmark = manifest.benchmark.benchmark()
+    gt = read_ground_truth(benchmark.annotations)
+    if manifest.image_ids is not None:
+        gt = restrict(gt, manifest.image_ids)
+    hierarchy = VocabularyTables.read(benchmark.tables).hierarchy(gt.categories)
+    weights = resample_weights(gt.num_images, resamples, seed)
+    found: Metrics = {}
+    for one in scored:
+        for name, value in _of_run(one, gt, hierarchy, weights).items():
+            found.setdefault(name, {}).setdefault(one.cell.arm, {})[one.cell.seed] = value
+        if advance:
+            advance(1)
+    return {name: found[name] for name in METRICS if name in found}
+
+
+def _of_run(
+    scored: Scored, gt: GroundTruth, hierarchy: Hierarchy, weights: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
+) -> dict[str, Measured]:
+    protocol = PROTOCOLS[scored.result.protocol.name]
+    predictions = read_run_predictions(scored.folder)
+    exact = evaluate(gt, predictions, protocol, keep_records=True)
+    drawn = bootstrap(gt, exact, weights, per_class=True)
+    assert drawn.per_class_ap is not None
+    samples: dict[str, Samples] = dict(drawn.samples)
+    values: dict[str, float | None] = dict(exact.metrics)
+    if len(unseen := unseen_classes(exact)):
+        samples["unseen/APu"] = mean_over(drawn.per_class_ap, unseen)
+        point = mean_over(exact.per_class_ap[None], unseen)[0]
+        values["unseen/APu"] = None if np.isnan(point) else float(point)
+    partitions: dict[str, Partition | None] = {
+        "syn": hierarchy.syn,
+        "basic": hierarchy.basic,
+        "super": hierarchy.super,
+        "loc": Partition.single(gt.categories),
+    }
+    for rung, partition in partitions.items():
+        if partition is not None:
+            merged, evaluation = evaluate_rung(gt, predictions, protocol, partition)
+            values[f"ladder/AP_{rung}"] = evaluation.metrics["AP"]
+            samples[f"ladder/AP_{rung}"] = bootstrap(merged, evaluation, weights).samples["AP"]
+    recorded = scored.result.metrics["AP"].value
+    if recorded is None or values["AP"] is None or abs(values["AP"] - recorded) > _SAME:
+        raise DataError(f"{scored.folder}: its predictions do not give the AP of its result: run the study again")
+    return {name: Measured(value, samples[name]) for name in METRICS if (value := values.get(name)) is not None}

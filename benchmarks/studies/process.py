@@ -1,0 +1,130 @@
+"""The steps of a cell, each a command of the suite in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.studies.cells import CONFIG, RESULTS, Cell
+from benchmarks.text import printable
+
+_ROOT = Path(__file__).resolve().parents[2]
+_GRACE_SECONDS = 5.0
+_TAIL_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The command lines of a cell's two steps.
+
+    Attributes:
+        detector: that the weights are for.
+        data_root: folder of the data sets.
+        threads: of the network.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    detector: str
+    data_root: Path
+    threads: int = 1
+    device: str = "auto"
+
+    def train(self, cell: Cell) -> list[str]:
+        """Train, or go on where the last checkpoint is."""
+        place = ("--data-root", str(self.data_root.resolve()), "--device", self.device)
+        folder = str(cell.folder.resolve())
+        options = ("--out", folder, "--resume", "--threads", str(self.threads))
+        return _bench("train", str(cell.folder.resolve() / CONFIG), *options, *place)
+
+    def score(self, cell: Cell) -> list[str]:
+        """Predict and score, or go on with the shard that is missing."""
+        place = ("--data-root", str(self.data_root.resolve()), "--device", self.device)
+        weights, results = cell.weights.resolve(), cell.folder.resolve() / RESULTS
+        options = ("--weights", str(weights), "--out", str(results), "--threads", str(self.threads), "--quiet")
+        limit = () if cell.limit is None else ("--limit", str(cell.limit))
+        return _bench("run", "-d", self.detector, "-b", cell.benchmark, *options, *limit, *place)
+
+
+@dataclass
+class Processes:
+    """Running steps; all of them end with this process, however it ends.
+
+    Attributes:
+        threads: that each may use.
+    """
+
+    threads: int = 1
+    _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopped: bool = False
+
+    def run(self, command: Sequence[str], log: Path) -> str:
+        """Run a command to its end, with all that it prints in a log.
+
+        Args:
+            command: program and arguments.
+            log: file to add to.
+
+        Returns:
+            What went wrong, in one line; empty if nothing did.
+        """
+        begin = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as file:
+            leash = (sys.executable, "-P", "-m", "benchmarks.studies.leash", str(os.getpid()))
+            with self._lock:
+                if self._stopped:
+                    return "was not started"
+                process = subprocess.Popen(
+                    [*leash, *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env=_environment(self.threads),
+                    start_new_session=True,  # Ctrl-C is for the parent, which ends the step
+                )
+                self._running.add(process)
+            code = process.wait()
+        with self._lock:
+            self._running.discard(process)
+        return "" if code == 0 else _reason(code, log, begin)
+
+    def stop(self) -> None:
+        """End what is running, and start nothing more."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for process in running:
+            process.terminate()
+        for process in running:
+            try:
+                process.wait(_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _bench(*arguments: str) -> list[str]:
+    return [sys.executable, "-P", str(_ROOT / "bench.py"), *arguments]
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """The environment of a step: the suite is found from any folder, no framework takes more threads than it may."""
+    path = os.pathsep.join([str(_ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads), "COLUMNS": "120"}
+
+
+def _reason(code: int, log: Path, begin: int) -> str:
+    """Why a step failed: its last error line, else its last line, else its exit code."""
+    with log.open("rb") as file:
+        file.seek(max(begin, log.stat().st_size - _TAIL_BYTES))
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    how = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
+    if errors:
+        return printable(errors[-1])[:300]
+    return f"{how}: {printable(lines[-1])[:300]}" if lines else how

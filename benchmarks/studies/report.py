@@ -1,0 +1,197 @@
+"""The report of a study: what was measured, what differs, what is resolved, and under which conditions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.studies.cells import Cell, training_facts
+from benchmarks.studies.measure import RESAMPLES, Metrics, Scored, check_alike, measure
+from benchmarks.studies.resolve import ResolvedArm, ResolvedStudy
+from benchmarks.studies.statistics import RULE, Effect, Spread, effects
+from metrics.types import DataError
+
+
+@dataclass(frozen=True)
+class ArmReport:
+    """One arm.
+
+    Attributes:
+        arm: with its configuration.
+        seeds: that are finished.
+        spreads: per metric.
+        effects: per metric, against the reference; empty for that one, and where either has no finished seed.
+        parameters: of the detector, None where not known.
+        core_minutes: of training, mean over the seeds; None where the weights do not say it.
+    """
+
+    arm: ResolvedArm
+    seeds: tuple[int, ...]
+    spreads: dict[str, Spread]
+    effects: dict[str, Effect]
+    parameters: int | None
+    core_minutes: float | None
+
+    @property
+    def name(self) -> str:
+        """Of the arm."""
+        return self.arm.arm.name
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """All that there is to say of a study.
+
+    Attributes:
+        resolved: the study.
+        arms: in its order.
+        metrics: names of what was measured.
+        remarks: what a reader must know, one line each.
+        facts: benchmark, protocol, images, resamples.
+    """
+
+    resolved: ResolvedStudy
+    arms: tuple[ArmReport, ...]
+    metrics: tuple[str, ...]
+    remarks: tuple[str, ...]
+    facts: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """One JSON object; shares of 1, not rounded."""
+        study = self.resolved.study
+        return {
+            "schema": 1,
+            "study": study.model_dump(mode="json"),
+            "rule": RULE,
+            "facts": self.facts,
+            "remarks": list(self.remarks),
+            "arms": [
+                {
+                    "name": arm.name,
+                    "about": arm.arm.arm.about,
+                    "differs": {key: list(values) for key, values in arm.arm.differences.items()},
+                    "config": arm.arm.config.resolved(),
+                    "seeds": list(arm.seeds),
+                    "parameters": arm.parameters,
+                    "core_minutes": arm.core_minutes,
+                    "metrics": {name: _spread_json(spread) for name, spread in arm.spreads.items()},
+                    "differences": {name: dataclasses.asdict(one) for name, one in arm.effects.items()},
+                    "published": arm.arm.arm.published,
+                }
+                for arm in self.arms
+            ],
+        }
+
+
+def build_report(
+    resolved: ResolvedStudy,
+    cells: Sequence[Cell],
+    *,
+    resamples: int = RESAMPLES,
+    advance: Callable[[int], None] | None = None,
+) -> StudyReport:
+    """Measure the finished cells and compare the arms.
+
+    Args:
+        resolved: the study.
+        cells: all of it.
+        resamples: of the images.
+        advance: called with numbers of cells measured.
+
+    Raises:
+        DataError: no cell is finished, or the finished ones cannot be compared.
+    """
+    scored, remarks = _finished(cells)
+    if not scored:
+        raise DataError(f"study '{resolved.study.name}': no cell is finished: 'bench.py study run' makes them")
+    check_alike(scored)
+    measured = measure(scored, resamples=resamples, advance=advance)
+    found: dict[str, dict[str, Effect]] = {}
+    for metric, by_arm in measured.items():
+        whole = {name: tuple(by_seed.values()) for name, by_seed in by_arm.items()}
+        if resolved.study.reference in whole:
+            found[metric] = effects(whole, resolved.study.reference)
+    arms = [_arm_report(one, scored, measured, found) for one in resolved.arms]
+    first = scored[0].result
+    facts = {
+        "benchmark": first.benchmark.name,
+        "images": first.benchmark.images,
+        "classes": first.benchmark.classes,
+        "boxes": first.benchmark.boxes,
+        "annotations_sha256": first.benchmark.annotations_sha256,
+        "protocol": first.protocol.name,
+        "protocol_sha256": first.protocol.sha256,
+        "partial": first.partial,
+        "cells": len(cells),
+        "finished": len(scored),
+        "resamples": resamples,
+    }
+    return StudyReport(resolved, tuple(arms), tuple(measured), (*remarks, *_conditions(scored, resolved)), facts)
+
+
+def _finished(cells: Sequence[Cell]) -> tuple[list[Scored], list[str]]:
+    """Finished cells, and a remark on the others."""
+    scored, missing, stale = [], [], []
+    for cell in cells:
+        try:
+            there = cell.result() if cell.finished() else None
+        except DataError as error:
+            stale.append(f"left out: {error}")
+            continue
+        if there is None:
+            missing.append(cell.label)
+        else:
+            scored.append(Scored(cell, *there))
+    remarks = [f"not finished: {'; '.join(missing)}"] if missing else []
+    return scored, remarks + stale
+
+
+def _conditions(scored: Sequence[Scored], resolved: ResolvedStudy) -> list[str]:
+    """What the cells do not share though they should, and how much the verdicts can bear."""
+    remarks = []
+    facts = [training_facts(one.cell.weights) for one in scored]
+    for key, what in (("sources", "training data"), ("annotations_sha256", "training data"), ("threads", "threads")):
+        if len({str(fact.get(key)) for fact in facts}) > 1:
+            remarks.append(f"warning: the cells were trained with different {what}")
+    commits = {(one.result.env.git_commit, one.result.env.git_dirty) for one in scored}
+    if len(commits) > 1 or any(dirty for _, dirty in commits):
+        remarks.append(f"warning: the cells were scored with {len(commits)} states of the software, or with changes")
+    if scored[0].result.partial:
+        remarks.append(f"partial: only {scored[0].result.benchmark.images:,} images of the benchmark were scored")
+    if len(resolved.study.seeds) < 2:
+        remarks.append("one seed: nothing can be told from the noise of training")
+    return remarks
+
+
+def _arm_report(
+    arm: ResolvedArm, scored: Sequence[Scored], measured: Metrics, found: dict[str, dict[str, Effect]]
+) -> ArmReport:
+    name = arm.arm.name
+    own = [one for one in scored if one.cell.arm == name]
+    seconds = [training_facts(one.cell.weights).get("core_seconds") for one in own]
+    known = [float(value) for value in seconds if isinstance(value, int | float)]
+    return ArmReport(
+        arm=arm,
+        seeds=tuple(one.cell.seed for one in own),
+        spreads={
+            metric: Spread.of([one.value for one in by_arm[name].values()])
+            for metric, by_arm in measured.items()
+            if name in by_arm
+        },
+        effects={metric: by_arm[name] for metric, by_arm in found.items() if name in by_arm},
+        parameters=own[0].result.detector.parameters if own else None,
+        core_minutes=float(np.mean(known)) / 60 if known else None,
+    )
+
+
+def _spread_json(spread: Spread) -> dict[str, Any]:
+    return {
+        "mean": spread.mean,
+        "sd": spread.sd,
+        "range": [min(spread.values), max(spread.values)],
+        "values": list(spread.values),
+    }

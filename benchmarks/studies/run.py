@@ -1,0 +1,163 @@
+"""Carries out a study: every cell that is not finished is trained and scored, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+
+from benchmarks.io.files import atomic_write
+from benchmarks.runner.locks import held
+from benchmarks.studies.cells import STUDY, Cell
+from benchmarks.studies.process import Processes
+from benchmarks.text import printable
+from metrics.types import DataError
+
+#: Seconds to wait for a cell that another command holds: the processes of one that was just killed take a moment.
+_PATIENCE = 3.0
+
+
+class Steps(Protocol):
+    """Command lines of a cell's steps; see ``benchmarks.studies.process.Commands``."""
+
+    def train(self, cell: Cell) -> list[str]:
+        """Leaves the weights."""
+        ...
+
+    def score(self, cell: Cell) -> list[str]:
+        """Leaves the result."""
+        ...
+
+
+@dataclass(frozen=True)
+class CellReport:
+    """What became of a cell.
+
+    Attributes:
+        cell: which.
+        train_seconds, score_seconds: wall time of its steps; 0 for one that was done already.
+        problem: what went wrong, one line; empty if nothing did.
+    """
+
+    cell: Cell
+    train_seconds: float = 0.0
+    score_seconds: float = 0.0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """How a study is carried out.
+
+    Attributes:
+        out: folder of the study.
+        definition: content of the study's file, kept beside the cells.
+        steps: what is done for a cell.
+        console: for progress.
+        parallel: cells at once.
+        threads: of each.
+    """
+
+    out: Path
+    definition: bytes
+    steps: Steps
+    console: Console
+    parallel: int = 1
+    threads: int = 1
+
+    def run(self, cells: Sequence[Cell]) -> list[CellReport]:
+        """Finish the cells.
+
+        Args:
+            cells: of the study.
+
+        Returns:
+            The cells that were not finished before, and what became of them.
+
+        Raises:
+            DataError: a cell holds something else; nothing was begun then.
+        """
+        todo = [cell for cell in cells if not cell.finished()]
+        self.out.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.out / STUDY) as file:
+            file.write(self.definition)
+        self._say(f"{len(cells)} cells, {len(cells) - len(todo)} finished already; each has its log in {self.out}")
+        processes = Processes(self.threads)
+        reports: list[CellReport] = []
+        began = time.monotonic()
+        with ThreadPoolExecutor(self.parallel) as pool:
+            try:
+                futures = [pool.submit(self._finish, cell, processes) for cell in todo]
+                with self._status(f"{len(todo)} cells to go"):
+                    for future in as_completed(futures):
+                        reports.append(future.result())
+                        left = _left(time.monotonic() - began, len(reports), len(todo))
+                        self._say(f"{_line(reports[-1])} · {len(reports)} of {len(todo)}{left}")
+            except BaseException:
+                processes.stop()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return reports
+
+    def _finish(self, cell: Cell, processes: Processes) -> CellReport:
+        """Do what a cell lacks."""
+        try:
+            cell.folder.mkdir(parents=True, exist_ok=True)
+            with held(cell.folder / ".lock", f"{cell.folder}: the cell", patience=_PATIENCE):
+                return self._steps(cell, processes)
+        except (DataError, OSError) as error:
+            return CellReport(cell, problem=printable(str(error)))
+
+    def _steps(self, cell: Cell, processes: Processes) -> CellReport:
+        cell.begin()
+        seconds = {"train": 0.0, "score": 0.0}
+        steps: tuple[tuple[str, Callable[[], bool], Callable[[Cell], list[str]]], ...] = (
+            ("train", cell.trained, self.steps.train),
+            ("score", lambda: cell.result() is not None, self.steps.score),
+        )
+        for name, done, command in steps:
+            if done():
+                continue
+            began = time.monotonic()
+            problem = processes.run(command(cell), cell.log)
+            seconds[name] = time.monotonic() - began
+            if not problem and not done():
+                problem = "left nothing behind"
+            if problem:
+                return CellReport(cell, seconds["train"], seconds["score"], f"{name}: {problem}")
+        return CellReport(cell, seconds["train"], seconds["score"])
+
+    def _say(self, line: str) -> None:
+        self.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+    def _status(self, what: str) -> AbstractContextManager[object]:
+        return self.console.status(what, spinner="line") if self.console.is_terminal else nullcontext()
+
+
+def _line(report: CellReport) -> str:
+    if report.problem:
+        return f"{report.cell.label}: FAILED: {report.problem}"
+    found = report.cell.result()
+    ap = found[1].metrics["AP"].value if found else None
+    shown = "AP undefined" if ap is None else f"AP {100 * ap:.1f}"
+    return (
+        f"{report.cell.label}: {shown}, trained in {_clock(report.train_seconds)}, "
+        f"scored in {_clock(report.score_seconds)}"
+    )
+
+
+def _left(seconds: float, done: int, all_of_them: int) -> str:
+    """Expected time to the end, from the cells so far."""
+    return f", about {_clock(seconds / done * (all_of_them - done))} left" if done < all_of_them else ""
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

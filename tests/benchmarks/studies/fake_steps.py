@@ -1,0 +1,78 @@
+"""Steps of a cell that take no time: a 'training' that writes an empty weights file, a 'run' of a given quality.
+
+As a program: ``python -m tests.benchmarks.studies.fake_steps train|score CELL QUALITY``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+if TYPE_CHECKING:  # a step is a process that must start at once
+    from benchmarks.studies.cells import Cell
+
+#: Share of wrong labels of a cell; ``crash`` and ``hang`` are trainings that do so.
+Quality = float | str
+
+
+def train(folder: Path, quality: Quality) -> None:
+    """Leave weights that say what they come of."""
+    print("training", folder)
+    if quality == "crash":
+        print("error: the loss is not a finite number", file=sys.stderr)
+        sys.exit(1)
+    if quality == "hang":
+        time.sleep(600)
+    recipe = yaml.safe_load((folder / "config.yaml").read_text())
+    facts = {"recipe": recipe, "core_seconds": 90.0, "threads": 1, "sources": [{"name": "toy", "sha256": "0"}]}
+    header = json.dumps({"__metadata__": {"training": json.dumps(facts)}}).encode()
+    (folder / "weights.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def score(folder: Path, quality: float, seed: int, annotations: Path) -> None:
+    """Leave a run with its result."""
+    from benchmarks.datasets.benchmark import Benchmark
+    from benchmarks.io.files import file_sha256
+    from tests.benchmarks.board.made_runs import make_run
+
+    benchmark = Benchmark("toy", "toy", "val", annotations, annotations.parent / "images", "lvis")
+    sha256 = file_sha256(folder / "weights.safetensors")
+    make_run(folder / "results", benchmark, "toy", wrong=quality, seed=seed, weights=sha256)
+
+
+@dataclass(frozen=True)
+class FakeSteps:
+    """See ``benchmarks.studies.run.Steps``.
+
+    Attributes:
+        annotations: of the benchmark.
+        quality: by arm.
+    """
+
+    annotations: Path
+    quality: dict[str, Quality] = field(default_factory=dict)
+
+    def train(self, cell: Cell) -> list[str]:
+        return self._command("train", cell)
+
+    def score(self, cell: Cell) -> list[str]:
+        return self._command("score", cell)
+
+    def _command(self, step: str, cell: Cell) -> list[str]:
+        quality = str(self.quality.get(cell.arm, 0.2))
+        module = (sys.executable, "-P", "-m", "tests.benchmarks.studies.fake_steps")
+        return [*module, step, str(cell.folder), quality, str(cell.seed), str(self.annotations)]
+
+
+if __name__ == "__main__":
+    _, name, folder, share, number, gt = sys.argv
+    if name == "train":
+        train(Path(folder), share)
+    else:
+        score(Path(folder), float(share), int(number), Path(gt))

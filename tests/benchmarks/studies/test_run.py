@@ -1,0 +1,163 @@
+"""Carrying out a study: resuming, failing arms, what fits no more."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from benchmarks.studies.cells import Cell, cells_of, training_facts
+from benchmarks.studies.definition import read_study
+from benchmarks.studies.resolve import resolve
+from benchmarks.studies.run import CellReport, StudyRun
+from metrics.types import DataError
+from tests.benchmarks.studies.conftest import STUDY
+from tests.benchmarks.studies.fake_steps import FakeSteps, Quality
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def _cells(study_file: Path, out: Path, *arms: str) -> list[Cell]:
+    return cells_of(resolve(read_study(study_file), study_file), out, arms)
+
+
+def _run(
+    study_file: Path, out: Path, cells: list[Cell], *, parallel: int = 1, **quality: Quality
+) -> tuple[list[CellReport], str]:
+    screen = io.StringIO()
+    steps = FakeSteps(study_file.parent / "bench" / "gt.json", {k.replace("_", "-"): v for k, v in quality.items()})
+    run = StudyRun(out, study_file.read_bytes(), steps, Console(file=screen, width=200), parallel)
+    return run.run(cells), screen.getvalue()
+
+
+def test_a_study_is_finished_once_and_then_left_alone(study_file: Path, tmp_path: Path) -> None:
+    cells = _cells(study_file, tmp_path, "full", "static")
+    assert [cell.label for cell in cells] == ["full, seed 0", "static, seed 0", "full, seed 1", "static, seed 1"]
+    reports, said = _run(study_file, tmp_path, cells, parallel=2)
+    assert [report.problem for report in reports] == [""] * 4
+    assert all(cell.finished() for cell in cells)
+    assert "4 cells, 0 finished already" in said
+    assert "3 of 4, about 0:" in said
+    assert (tmp_path / "study.yaml").read_bytes() == study_file.read_bytes()
+    assert training_facts(cells[1].weights)["recipe"]["model"]["options"]["query_selection"] == "static"
+    assert "training" in cells[0].log.read_text()
+    written = cells[0].weights.stat().st_mtime_ns
+    again, said = _run(study_file, tmp_path, cells)
+    assert again == []
+    assert "4 cells, 4 finished already" in said
+    assert cells[0].weights.stat().st_mtime_ns == written
+
+
+def test_an_arm_that_fails_hurts_no_other_and_is_tried_again(study_file: Path, tmp_path: Path) -> None:
+    cells = _cells(study_file, tmp_path)
+    reports, said = _run(study_file, tmp_path, cells, no_fusion="crash")
+    failed = [report for report in reports if report.problem]
+    assert [report.cell.label for report in failed] == ["no-fusion, seed 0", "no-fusion, seed 1"]
+    assert failed[0].problem == "train: the loss is not a finite number"
+    assert "no-fusion, seed 0: FAILED: train: the loss" in said
+    assert sum(cell.finished() for cell in cells) == 4
+    reports, _ = _run(study_file, tmp_path, cells)
+    assert [(report.cell.arm, report.problem) for report in reports] == [("no-fusion", "")] * 2
+
+
+def test_weights_that_are_there_are_only_scored(study_file: Path, tmp_path: Path) -> None:
+    cells = _cells(study_file, tmp_path, "full")[:1]
+    _run(study_file, tmp_path, cells)
+    found = cells[0].result()
+    assert found is not None
+    shutil.rmtree(found[0])
+    reports, _ = _run(study_file, tmp_path, cells)
+    assert reports[0].train_seconds == 0
+    assert reports[0].score_seconds > 0
+    # other weights than those that were scored: the result is not theirs
+    cells[0].weights.write_bytes(cells[0].weights.read_bytes() + b" ")
+    assert not cells[0].finished()
+
+
+def test_a_changed_configuration_is_refused_with_what_to_do(study_file: Path, tmp_path: Path) -> None:
+    _run(study_file, tmp_path, _cells(study_file, tmp_path, "full"))
+    study_file.write_text(yaml.safe_dump(STUDY | {"shared": {"steps": 13}}))
+    cells = _cells(study_file, tmp_path)
+    with pytest.raises(DataError, match=r"seed-0: was trained with steps 12, the study has 13: remove the folder"):
+        _run(study_file, tmp_path, cells)
+    assert not (tmp_path / "static").exists()
+
+
+def test_weights_of_another_configuration_are_refused(study_file: Path, tmp_path: Path) -> None:
+    cells = _cells(study_file, tmp_path, "full", "static")
+    _run(study_file, tmp_path, cells)
+    cells[0].weights.write_bytes(cells[1].weights.read_bytes())
+    with pytest.raises(DataError, match="come of another configuration"):
+        cells[0].finished()
+    cells[0].weights.write_bytes(b"no weights at all")
+    with pytest.raises(DataError, match="is no weights file"):
+        cells[0].finished()
+
+
+def test_unknown_arms_and_seeds_are_named(study_file: Path, tmp_path: Path) -> None:
+    resolved = resolve(read_study(study_file), study_file)
+    with pytest.raises(DataError, match="has no arm 'none': choose from full, no-fusion, static"):
+        cells_of(resolved, tmp_path, ["none"])
+    with pytest.raises(DataError, match="has no seed 5: its seeds are 0, 1"):
+        cells_of(resolved, tmp_path, [], [0, 5])
+
+
+_STUDY_IN_A_PROCESS = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from benchmarks.studies.cells import cells_of
+from benchmarks.studies.definition import read_study
+from benchmarks.studies.resolve import resolve
+from benchmarks.studies.run import StudyRun
+from tests.benchmarks.studies.fake_steps import FakeSteps
+
+study, out = Path(sys.argv[1]), Path(sys.argv[2])
+steps = FakeSteps(study.parent / "bench" / "gt.json", {"no-fusion": "hang"})
+cells = cells_of(resolve(read_study(study), study), out)
+StudyRun(out, study.read_bytes(), steps, Console(stderr=True)).run(cells)
+"""
+
+
+def test_a_killed_study_takes_its_training_along_and_resumes(study_file: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", _STUDY_IN_A_PROCESS, study_file, tmp_path], cwd=ROOT)
+    cells = _cells(study_file, tmp_path)
+    hanging = cells[1]
+    deadline = time.monotonic() + 60
+    while not (hanging.log.exists() and "training" in hanging.log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert _processes_of(hanging.folder)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    while _processes_of(hanging.folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert cells[0].finished()
+    assert not hanging.finished()
+    reports, said = _run(study_file, tmp_path, cells)
+    assert "6 cells, 1 finished already" in said
+    assert [report.problem for report in reports] == [""] * 5
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """Processes with the folder in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(folder).encode() in command.split(b"\0"):
+                found.append(int(entry.name))
+    return found
