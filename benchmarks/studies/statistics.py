@@ -5,13 +5,14 @@ for all arms, so it is estimated for differences by the paired bootstrap of the 
 cells are scored on the same resamples of the images, and a resample's difference is that of the arms' means over their
 seeds. The second cannot be bootstrapped from two seeds: resampling two values shows half of their variance. It is
 estimated as in an analysis of variance, with one variance of seeds for all arms (of one metric), pooled from what the
-seeds of each arm say; with ten arms of two seeds it has ten degrees of freedom. Both variances add up, and the
-interval is that of Student's t with the degrees of freedom of Satterthwaite (1946, "An approximate distribution of
-estimates of variance components"): those of the seeds, more where the images dominate.
+seeds of each arm say; with ten arms of two seeds it has ten degrees of freedom. Where the seeds of the two arms that
+are compared vary more than that, theirs counts. Both variances add up, and the interval is that of Student's t with
+the degrees of freedom of Satterthwaite (1946, "An approximate distribution of estimates of variance components"):
+those of the seeds, more where the images dominate.
 
-With two seeds of an arm nobody can see whether its seeds vary as those of the others do. Then the verdict asks for a
-second thing: for every pairing of a seed of the arm with a seed of the reference, the interval of the paired bootstrap
-lies on the same side of zero.
+Two seeds of an arm show badly whether it varies as the others do. Then the verdict asks for a second thing: for every
+pairing of a seed of the arm with a seed of the reference, the interval of the paired bootstrap lies on the same side
+of zero.
 """
 
 from __future__ import annotations
@@ -79,8 +80,9 @@ class Effect:
     Attributes:
         delta: of the means over the seeds.
         images_sd: standard deviation of ``delta`` over resamples of the images.
-        seeds_sd: pooled standard deviation of one training over seeds; None where no arm has two.
-        degrees: of freedom of the interval; None without an interval.
+        seeds_sd: standard deviation of one training over seeds, pooled over all arms, or over the two compared where
+            that is more; None where no arm has two.
+        degrees: of freedom of the interval; None without an interval, and where the seeds do not vary at all.
         ci95: over images and seeds; None where no arm has two seeds.
         pairings: 95 % interval over images for each pairing of seeds, those of the arm outermost.
         verdict: see ``RULE``.
@@ -104,34 +106,35 @@ def pooled_sd(spreads: Sequence[Spread]) -> tuple[float | None, int]:
     return math.sqrt(sum(sd**2 * count for sd, count in known) / degrees), degrees
 
 
-def effect(
-    arm: Sequence[Measured], reference: Sequence[Measured], seeds_sd: float | None, seeds_degrees: int
-) -> Effect:
+def effect(arm: Sequence[Measured], reference: Sequence[Measured], pooled: float | None, seeds_degrees: int) -> Effect:
     """An arm against the reference.
 
     Args:
         arm: its seeds.
         reference: the reference's seeds.
-        seeds_sd: standard deviation over seeds; see ``pooled_sd``.
+        pooled: standard deviation over seeds of all arms; see ``pooled_sd``.
         seeds_degrees: its degrees of freedom.
     """
     delta = float(np.mean([one.value for one in arm]) - np.mean([one.value for one in reference]))
     resampled = np.mean([one.samples for one in arm], axis=0) - np.mean([one.samples for one in reference], axis=0)
     images = float(np.nanstd(resampled, ddof=1))
     pairings = tuple(_interval(a.samples - b.samples) for a, b in product(arm, reference))
-    if seeds_sd is None:
+    if pooled is None:
         return Effect(delta, images, None, None, None, pairings, "not resolved")
+    own, _ = pooled_sd([_spread(arm), _spread(reference)])
+    seeds_sd = max(pooled, own or 0.0)
     seeds_variance = seeds_sd**2 * (1 / len(arm) + 1 / len(reference))
     variance = images**2 + seeds_variance
     degrees = seeds_degrees * (variance / seeds_variance) ** 2 if seeds_variance else math.inf
     half = _t_quantile(degrees) * math.sqrt(variance)
+    finite = degrees if math.isfinite(degrees) else None
     ci95 = (delta - half, delta + half)
     fewest = min(len(arm), len(reference))
     agreed = _excludes_zero(ci95) and (
         fewest >= ENOUGH_SEEDS or all(_excludes_zero(one) and one[0] * delta > 0 for one in pairings)
     )
     verdict: Verdict = "resolved" if agreed and fewest > 1 else "not resolved"
-    return Effect(delta, images, seeds_sd, degrees, ci95, pairings, verdict)
+    return Effect(delta, images, seeds_sd, finite, ci95, pairings, verdict)
 
 
 def effects(measured: Mapping[str, Sequence[Measured]], reference: str) -> dict[str, Effect]:
@@ -141,11 +144,14 @@ def effects(measured: Mapping[str, Sequence[Measured]], reference: str) -> dict[
         measured: per arm, its seeds, at least one.
         reference: name of an arm.
     """
-    spreads = [Spread.of([one.value for one in seeds]) for seeds in measured.values()]
-    sd, degrees = pooled_sd(spreads)
+    sd, degrees = pooled_sd([_spread(seeds) for seeds in measured.values()])
     return {
         name: effect(seeds, measured[reference], sd, degrees) for name, seeds in measured.items() if name != reference
     }
+
+
+def _spread(seeds: Sequence[Measured]) -> Spread:
+    return Spread.of([one.value for one in seeds])
 
 
 def _interval(samples: Samples) -> tuple[float, float]:

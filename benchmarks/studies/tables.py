@@ -160,7 +160,8 @@ def _all_differences(report: StudyReport) -> Sheet:
     ]
     head = ("arm", "metric", "difference", "95 %", "image sd", "seed sd", "pairings", "verdict")
     notes = (
-        "image sd: of the difference, over resamples of the images; seed sd: of one training, pooled over the arms",
+        "image sd: of the difference, over resamples of the images; seed sd: of one training, pooled over all arms, or "
+        "over the two compared where that is more",
         "pairings: of a seed of the arm with a seed of the reference, how many differ alone as all do together",
     )
     return Sheet(f"All differences to {report.resolved.study.reference}, points", head, tuple(rows), notes)

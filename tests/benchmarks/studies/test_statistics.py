@@ -1,0 +1,122 @@
+"""Means, spreads, intervals and verdicts, against hand-computed numbers and simulated studies."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.stats
+
+from benchmarks.studies.statistics import Measured, Spread, effect, effects, pooled_sd
+
+
+def _measured(value: float, noise: npt.NDArray[np.float64] | None = None) -> Measured:
+    """A number whose resamples scatter around it by given amounts."""
+    return Measured(value, value + (np.zeros(400) if noise is None else noise))
+
+
+def test_spread_is_the_sample_standard_deviation() -> None:
+    assert Spread.of([0.40, 0.44]).mean == pytest.approx(0.42)
+    assert Spread.of([0.40, 0.44]).sd == pytest.approx(0.04 / math.sqrt(2))
+    assert Spread.of([1.0, 2.0, 4.0]).sd == pytest.approx(math.sqrt(7 / 3))
+    assert Spread.of([0.4]).sd is None
+
+
+def test_seeds_are_pooled_over_arms_by_their_degrees_of_freedom() -> None:
+    spreads = [Spread.of([1.0, 3.0]), Spread.of([0.0, 1.0, 2.0]), Spread.of([9.0])]
+    sd, degrees = pooled_sd(spreads)
+    assert degrees == 3
+    assert sd == pytest.approx(math.sqrt((2.0 * 1 + 1.0 * 2) / 3))
+    assert pooled_sd([Spread.of([1.0]), Spread.of([2.0])]) == (None, 0)
+
+
+def test_interval_adds_images_and_seeds_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 0.02, 400)  # hard and easy images, the same for both: cancels
+    own = rng.normal(0, 0.01, 400)
+    arm = [_measured(0.50, shared + own), _measured(0.52, shared + own)]
+    reference = [_measured(0.40, shared), _measured(0.43, shared)]
+    found = effects({"reference": reference, "arm": arm}, "reference")["arm"]
+    images = float(np.std(own, ddof=1))
+    seeds_variance = (0.02**2 / 2 + 0.03**2 / 2) / 2
+    variance = images**2 + seeds_variance * (1 / 2 + 1 / 2)
+    degrees = 2 * (variance / seeds_variance) ** 2
+    half = float(scipy.stats.t.ppf(0.975, degrees)) * math.sqrt(variance)
+    assert found.delta == pytest.approx(0.095)
+    assert found.images_sd == pytest.approx(images, rel=1e-9)
+    assert found.seeds_sd == pytest.approx(math.sqrt(seeds_variance))
+    assert found.degrees == pytest.approx(degrees)
+    assert found.ci95 == pytest.approx((0.095 - half, 0.095 + half))
+    # pairings: 0.50 - 0.40, 0.50 - 0.43, 0.52 - 0.40, 0.52 - 0.43
+    low, high = np.quantile(own, (0.025, 0.975))
+    wanted = [(delta + low, delta + high) for delta in (0.10, 0.07, 0.12, 0.09)]
+    np.testing.assert_allclose(found.pairings, wanted, atol=1e-12)
+
+
+_NOISE = np.random.default_rng(1).normal(0, 0.01, 400)
+
+
+@pytest.mark.parametrize(
+    ("arm", "reference", "others", "verdict"),
+    [
+        # large against images and seeds
+        ([0.50, 0.51], [0.40, 0.41], [0.01] * 8, "resolved"),
+        # the same, the other way round
+        ([0.40, 0.41], [0.50, 0.51], [0.01] * 8, "resolved"),
+        # the seeds of the other arms scatter as much as the difference is large
+        ([0.50, 0.51], [0.40, 0.41], [0.15] * 8, "not resolved"),
+        # smaller than the images' noise
+        ([0.405, 0.406], [0.400, 0.401], [0.001] * 8, "not resolved"),
+        # the other arms are quiet, but these two are not
+        ([0.50, 0.62], [0.40, 0.47], [0.001] * 30, "not resolved"),
+        # the other arms are quiet, but one pairing of seeds goes the other way
+        ([0.56, 0.455], [0.40, 0.46], [0.001] * 30, "not resolved"),
+        # one seed says nothing of seeds
+        ([0.50], [0.40, 0.41], [0.01] * 8, "not resolved"),
+        # with three seeds the interval alone decides, also where one pairing is not clear
+        ([0.50, 0.51, 0.48], [0.40, 0.41, 0.465], [0.01] * 8, "resolved"),
+    ],
+)
+def test_verdict(arm: list[float], reference: list[float], others: list[float], verdict: str) -> None:
+    arms = {"reference": [_measured(value) for value in reference], "arm": [_measured(value, _NOISE) for value in arm]}
+    arms |= {f"other {n}": [_measured(0.3), _measured(0.3 + gap)] for n, gap in enumerate(others)}
+    assert effects(arms, "reference")["arm"].verdict == verdict
+
+
+def test_without_a_second_seed_anywhere_there_is_no_interval() -> None:
+    found = effect([_measured(0.5, _NOISE)], [_measured(0.4)], None, 0)
+    assert (found.ci95, found.seeds_sd, found.degrees, found.verdict) == (None, None, None, "not resolved")
+    assert found.pairings[0][0] > 0
+
+
+def test_undefined_resamples_are_passed_over() -> None:
+    noise = _NOISE.copy()
+    noise[::10] = np.nan
+    found = effect([_measured(0.5, noise), _measured(0.5, noise)], [_measured(0.4), _measured(0.4)], 0.01, 10)
+    assert found.images_sd == pytest.approx(float(np.nanstd(noise, ddof=1)))
+    assert found.verdict == "resolved"
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_where_nothing_differs_hardly_anything_is_resolved(uneven: bool) -> None:
+    """Ten arms of two seeds without any effect: at most the 5 % that the interval promises.
+
+    ``uneven``: the seeds of every second arm, and of the reference, scatter three times as much as those of the others.
+    """
+    rng = np.random.default_rng(2)
+    resolved = intervals = count = 0
+    for _ in range(60):
+        arms = {}
+        for number in range(10):
+            scale = 0.015 if uneven and number % 2 else 0.005
+            seeds = 0.4 + rng.normal(0, 0.006) + rng.normal(0, scale, 2)  # what the arm owes to these images, seeds
+            noise = rng.normal(0, 0.006, 400)
+            arms[str(number)] = [_measured(float(value), noise) for value in seeds]
+        found = effects(arms, "1" if uneven else "0")
+        resolved += sum(one.verdict == "resolved" for one in found.values())
+        intervals += sum(one.ci95 is not None and (one.ci95[0] > 0 or one.ci95[1] < 0) for one in found.values())
+        count += len(found)
+    assert resolved <= intervals
+    assert resolved / count < 0.05
