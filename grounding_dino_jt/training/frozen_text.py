@@ -37,7 +37,8 @@ class FrozenText:
 
     def __call__(self, tokens: TokenBatch) -> Any:
         """What ``GroundingDino.read_tokens`` gives, (B, n, hidden_size), without gradients; zeros at padding."""
-        rows = [self._split(ids[real].tolist()) for ids, real in zip(tokens.ids, tokens.real, strict=True)]
+        columns = tokens.ids.shape[1]
+        rows = [self._split(ids[real].tolist(), columns) for ids, real in zip(tokens.ids, tokens.real, strict=True)]
         if len(self._known) > self._most:
             self._known.clear()
         self._learn({part for row in rows for part in row} - self._known.keys())
@@ -47,14 +48,14 @@ class FrozenText:
             encoded[image, : len(hidden)] = hidden
         return jt.array(encoded)
 
-    def _split(self, ids: list[int]) -> list[tuple[int, ...]]:
-        """Parts that see nothing but themselves, in order."""
+    def _split(self, ids: list[int], columns: int) -> list[tuple[int, ...]]:
+        """Parts that see nothing but themselves, in order, of a row of so many columns; see ``tokens.phrase_masks``."""
         parts: list[tuple[int, ...]] = []
         begin = 0
         for place, token in enumerate(ids):
             if token in BERT_SEPARATORS:
-                if place in (0, len(ids) - 1):
-                    # a separator at either end is alone, and what stands before the last one falls apart
+                if place in (0, columns - 1):
+                    # a separator in the first or last column is alone, and what stands before the last falls apart
                     parts += [(one,) for one in ids[begin : place + 1]]
                 else:
                     parts.append(tuple(ids[begin : place + 1]))
