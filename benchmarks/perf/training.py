@@ -3,7 +3,8 @@
 A step is: forward pass, matching and losses of all decoder layers, of the encoder's selection and of 100 denoising
 queries per image, backward pass, clipping, AdamW. Torch's side is put together from transformers' modules
 (``torch_training.py``) with vectorised losses and the fused optimizer. Both start from the same random weights and see
-the same batch, in turns in one process; medians. Memory is that of a fresh process each.
+the same batch, in turns in one process; medians. Memory and processor time are those of a fresh process each; with
+``--threads 1`` the latter hardly depends on what else the machine does.
 
 Where the text encoder does not learn, torch runs it without gradients and the suite looks up what it gave for each
 phrase before: exact, since phrases do not see each other, and part of the trainer.
@@ -195,11 +196,16 @@ def _time(folder: Path, size: Size, repeats: int) -> dict[str, float]:
 
 
 def _child(side: str, folder: Path, size: Size) -> None:
-    """Three steps in this process; prints its memory."""
+    """Five steps in this process; prints its memory and the median processor time of the last three."""
     contestant = _SIDES[side](folder, size)
 
     def work() -> dict[str, float | None]:
-        return {f"loss {step}": contestant.step() for step in range(3)}
+        seconds = []
+        for _ in range(5):
+            start = time.process_time()
+            contestant.step()
+            seconds.append(time.process_time() - start)
+        return {"cpu": median(seconds[2:])}
 
     time_and_report(work)
 
@@ -207,6 +213,7 @@ def _child(side: str, folder: Path, size: Size) -> None:
 def main(
     sizes: Annotated[str, typer.Option(help="Which of nano, nano-all and tiny, with commas.")] = "nano,nano-all,tiny",
     repeats: Annotated[int, typer.Option(min=1, help="Timed steps of each side.")] = 7,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each side; all cores by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Markdown file to write.")] = None,
     child: Annotated[str | None, typer.Option(hidden=True)] = None,
     folder: Annotated[Path | None, typer.Option(hidden=True)] = None,
@@ -215,11 +222,14 @@ def main(
     if child is not None and folder is not None:
         _child(child, folder, SIZES[sizes])
         return
+    threads = threads or os.cpu_count() or 1
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch and Jittor are imported, here and in the children
     console = Console(width=None if sys.stdout.isatty() else 140)
     lines = describe_machine(["jittor", "torch", "transformers"])
-    lines.append(f"{os.cpu_count()} threads, {repeats} steps of each, captions of about {_TOKENS} tokens")
+    lines.append(f"{threads} threads, {repeats} steps of each, captions of about {_TOKENS} tokens")
     console.print(*lines, sep="\n")
     times: list[tuple[str, ...]] = []
+    cpu: list[tuple[str, ...]] = []
     memory: list[tuple[str, ...]] = []
     for name in sizes.split(","):
         size = SIZES[name]
@@ -230,12 +240,15 @@ def main(
                 for side in _SIDES
             }
             memory.append(_row(size.title, runs["ours"].peak_rss / 2**20, runs["torch"].peak_rss / 2**20, ".0f"))
+            used = [float(runs[side].metrics["cpu"] or 0) for side in _SIDES]
+            cpu.append(_row(size.title, used[0], used[1], ".2f"))
             seconds = _time(Path(place), size, repeats)
             times.append(_row(size.title, seconds["ours"], seconds["torch"], ".2f"))
     header = ("what", "ours", "torch", "ratio")
     tables = [
         Table("Seconds per training step", header, times),
-        Table("Peak resident memory of a process that makes three steps, MiB", header, memory),
+        Table("Processor seconds per training step, all threads", header, cpu),
+        Table("Peak resident memory of a process that makes five steps, MiB", header, memory),
     ]
     for table in tables:
         table.show(console)
