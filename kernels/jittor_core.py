@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kernels import onednn
-from kernels.jittor_import import MPI, READY, Build, RuntimeUnavailable, cache, wanted
+from kernels.jittor_import import READY, Build, RuntimeUnavailable, cache
 
 #: Seconds after which a silent child is taken to be compiling; an import takes two.
 _PATIENCE = 4.0
@@ -85,7 +85,6 @@ def _record(build: Build) -> Path:
         os.confstr("CS_GNU_LIBC_VERSION"),
         _processor(),
         onednn.supported(),
-        wanted(MPI) and shutil.which("mpicc"),
     )
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
     return cache() / "ovd-bench" / f"{key}.json"

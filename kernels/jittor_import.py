@@ -33,8 +33,8 @@ KERNEL_FLAGS = (
 #: What the last line of a successful child process starts with.
 READY = "jittor-is-ready "
 
-#: The suite's own switches.
-VERBOSE, MPI = "OVD_BENCH_VERBOSE", "OVD_BENCH_MPI"
+#: The suite's own switch.
+VERBOSE = "OVD_BENCH_VERBOSE"
 
 
 class RuntimeUnavailable(RuntimeError):  # noqa: N818 - a state of the machine
@@ -83,9 +83,9 @@ def cache() -> Path:
     return home() / ".cache" / "jittor"
 
 
-def wanted(switch: str) -> bool:
-    """Whether a switch of the suite is on."""
-    return os.environ.get(switch, "") not in ("", "0")
+def verbose() -> bool:
+    """Whether Jittor is to say what it does."""
+    return os.environ.get(VERBOSE, "") not in ("", "0")
 
 
 def import_jittor(build: Build, progress: bool = False) -> Any:
@@ -143,10 +143,10 @@ def _environment(build: Build, progress: bool) -> dict[str, str]:
         "cache_name": "ovd-bench",  # else the branch of the repository around the environment: a new core for each
         "cc_path": shutil.which("g++") or "g++",
         "gdb_path": "",
-        "log_silent": str(int(not progress and not wanted(VERBOSE))),
+        "log_silent": str(int(not progress and not verbose())),
         "nvcc_path": "",
         "use_mkl": str(int(onednn.supported())),
-        "use_mpi": str(int(wanted(MPI))),
+        "use_mpi": "0",  # several processes train through mpi4py
         "FIX_TORCH_ERROR": "0",  # else Jittor imports torch
         **({"python_config_path": str(config)} if config.is_file() else {}),
         **dict(build.environment),
@@ -155,8 +155,8 @@ def _environment(build: Build, progress: bool) -> dict[str, str]:
 
 def _hidden() -> list[str]:
     """Variables of the user that Jittor would obey."""
-    mpi = () if wanted(MPI) else ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
-    return [name for name in os.environ if name[:1].islower() or name in ("SKEY", "ASCEND_TOOLKIT_HOME", *mpi)]
+    others = ("SKEY", "ASCEND_TOOLKIT_HOME", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
+    return [name for name in os.environ if name[:1].islower() or name in others]
 
 
 def _kernel_flags(flags: str) -> str:

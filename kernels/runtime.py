@@ -95,8 +95,6 @@ def problem(device: Device = "cpu") -> str | None:
         return f"{headers} not found: apt-get install python3.{sys.version_info.minor}-dev"
     if onednn.supported() and onednn.installed() is None:
         return "oneDNN is not installed: pip install onednn-devel-cpu-gomp==2021.2.0"
-    if jittor_import.wanted(jittor_import.MPI) and shutil.which("mpicc") is None:
-        return f"{jittor_import.MPI} is set and there is no mpicc: apt-get install openmpi-bin libopenmpi-dev"
     return (device_problem() or toolkit_problem()) if device == "cuda" else None
 
 
