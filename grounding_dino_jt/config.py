@@ -44,6 +44,7 @@ class TextConfig:
         vocab_size, max_positions: rows of its embeddings.
         layer_norm_eps: of its LayerNorms.
         activation: of its feed-forward layers; ``quick_gelu`` is OpenAI CLIP's.
+        classes: names whose tokens are their own, in place of words: see ``grounding_dino_jt.closed_set``.
     """
 
     kind: Literal["bert", "clip"] = "bert"
@@ -55,6 +56,7 @@ class TextConfig:
     max_positions: int = 512
     layer_norm_eps: float = 1e-12
     activation: Literal["gelu", "quick_gelu"] = "gelu"
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ class Config:
         image_size, image_longest: shorter side of the network's input, and the most of the longer one, pixels.
         use_fusion, use_text_enhancer, use_text_cross_attention: ablation switches.
         query_selection: ``language`` (official) or ``static`` (learned boxes).
-        prompt: which tokens see each other: those of a phrase (``phrase``, official), no others (``word``) or all
-            (``sentence``).
+        prompt: which tokens see each other: those of a phrase (``phrase``, official) or all (``word``); ``sentence`` is
+            ``phrase`` with the mean of a phrase's words in place of each of them.
         attention: ``deformable`` or ``dense`` image attention.
     """
 
@@ -153,7 +155,8 @@ def _known(kind: type[Any], fields: dict[str, Any]) -> dict[str, Any]:
         if isinstance(default, SwinConfig | TextConfig):
             found[key] = value
             continue
-        if isinstance(default, tuple) and isinstance(value, list) and all(type(one) is int for one in value):
+        kind_of_entries = str if key == "classes" else int
+        if isinstance(default, tuple) and isinstance(value, list) and all(type(v) is kind_of_entries for v in value):
             value = tuple(value)
         elif isinstance(default, float) and type(value) is int:
             value = float(value)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from grounding_dino_jt.closed_set import tokenizer_of
 from grounding_dino_jt.config import Config
 from grounding_dino_jt.features import ImageFeatures, TextFeatures
 from grounding_dino_jt.model import GroundingDino, Output
-from grounding_dino_jt.tokenizer import Tokenizer, packaged_tokenizer, read_tokenizer
+from grounding_dino_jt.tokenizer import Tokenizer
 from grounding_dino_jt.tokens import TokenBatch
 from grounding_dino_jt.weights import read_weights
 from kernels.runtime import jittor
@@ -103,9 +104,7 @@ def load(source: str | Path) -> Predictor:
     if config.text.kind == "clip":  # BERT's tokens would give numbers, and they would mean nothing
         raise ValueError(f"{path}: reads text with CLIP, whose tokeniser is not here: use build() and encode_tokens()")
     network = build(config, tensors)
-    folder = path if path.is_dir() else path.parent
-    beside = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
-    return Predictor(network, read_tokenizer(folder) if beside else packaged_tokenizer(), sha256)
+    return Predictor(network, tokenizer_of(path, config.text), sha256)
 
 
 def build(config: Config, tensors: dict[str, npt.NDArray[Any]]) -> GroundingDino:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,7 @@ def _changed(config: TrainingConfig, changes: Changes, place: str) -> TrainingCo
     document = config.model_dump(mode="json")
     known = config.resolved()
     for key, value in changes.items():
-        _check_key(known, key, place)
-        *above, last = key.split(".")
+        *above, last = _steps(known, key, place)
         inner = document
         for step in above:
             inner = inner.setdefault(step, {})
@@ -137,19 +136,28 @@ def _changed(config: TrainingConfig, changes: Changes, place: str) -> TrainingCo
     return changed
 
 
-def _check_key(known: Mapping[str, Any], key: str, place: str) -> None:
-    """Refuse a key that the configuration does not have."""
+def _steps(known: Mapping[str, Any], key: str, place: str) -> list[str]:
+    """Keys that lead to a value, of which one may itself have a dot in it, such as ``optimizer.rates.bert.``.
+
+    Raises:
+        DataError: the configuration does not have it.
+    """
     inner: Any = known
-    for depth, step in enumerate(key.split(".")):
-        if not isinstance(inner, Mapping) or step not in inner:
-            above = ".".join(key.split(".")[:depth])
-            has = f"'{above}' has {', '.join(_keys(inner))}" if above else f"it has {', '.join(_keys(inner))}"
-            raise DataError(printable(f"{place}: {key}: no such key in the training configuration: {has}"))
-        inner = inner[step]
+    steps: list[str] = []
+    rest = key
+    while rest:
+        fitting = [one for one in _keys(inner) if rest == one or rest.startswith(f"{one}.")]
+        if not fitting:
+            has = f"'{'.'.join(steps)}' has" if steps else "it has"
+            what = ", ".join(_keys(inner)) or "no keys"
+            raise DataError(printable(f"{place}: {key}: no such key in the training configuration: {has} {what}"))
+        steps.append(max(fitting, key=len))
+        inner, rest = inner[steps[-1]], rest[len(steps[-1]) + 1 :]
+    return steps
 
 
-def _keys(value: Any) -> Iterator[str]:
-    yield from (map(str, value) if isinstance(value, Mapping) and value else ("no keys",))
+def _keys(value: Any) -> list[str]:
+    return list(map(str, value)) if isinstance(value, Mapping) else []
 
 
 def _short(values: Mapping[str, Any], key: str) -> str:

@@ -51,8 +51,9 @@ def text_shapes(shapes: Shapes, text: TextConfig) -> None:
 
 def text_layers_fit(text: TextConfig) -> bool:
     """Whether the sizes of a text encoder are possible."""
-    sizes = (text.hidden_size, text.num_layers, text.num_heads, text.intermediate_size, text.vocab_size)
-    return min(*sizes, text.max_positions) >= 1 and text.hidden_size % text.num_heads == 0
+    sizes = (text.hidden_size, text.num_heads, text.intermediate_size, text.vocab_size, text.max_positions)
+    layers = text.num_layers >= 1 or (text.num_layers == 0 and bool(text.classes))  # vectors of classes need none
+    return min(sizes) >= 1 and layers and text.hidden_size % text.num_heads == 0
 
 
 def _check(config: Config) -> None:

@@ -116,6 +116,17 @@ class ClassCaptions:
         return Captioned(ids, kept, numbers[kept], token_map, Dropped(over_budget=len(wanted) - len(kept)))
 
 
+def seen_names(names: Sequence[str], seen: npt.NDArray[np.integer[Any]]) -> list[str]:
+    """Cleaned names, with all their alternatives, of the labels that have at least one box.
+
+    Args:
+        names: of all labels.
+        seen: (s,) labels that have one.
+    """
+    clean = PromptPlan().clean
+    return [part for label in np.unique(seen).tolist() for part in _ALTERNATIVES.split(clean(names[label]))]
+
+
 def _alternatives(name: str, cleaned: str, tokenize: Tokenize) -> list[list[int]]:
     """Tokens of each alternative that has a word, or of the whole name where none has.
 

@@ -34,7 +34,8 @@ class ModelSettings(_Part):
         backbone: where a model that starts from random numbers has its image backbone from: a ``.pth`` of
             microsoft/Swin-Transformer or a folder in the layout of transformers.
         text_encoder: where a model that starts from random numbers has its text encoder from: a folder in the layout
-            of transformers, or ``packaged`` for the all-MiniLM-L6-v2 that is installed with the suite.
+            of transformers, ``packaged`` for the all-MiniLM-L6-v2 that is installed with the suite, or ``classes`` for
+            none: each class has vectors of its own (see ``grounding_dino_jt.closed_set``), which must learn.
         options: values of ``grounding_dino_jt.config.Config`` other than those of the size, such as
             ``fusion_drop_path: 0.0`` or ``backbone: {drop_path_rate: 0.0}``.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,15 @@ from benchmarks.datasets.registry import open_benchmark
 from benchmarks.io.files import file_sha256
 from benchmarks.runner.loading import choose_device
 from benchmarks.text import printable
+from benchmarks.training.grounding.class_captions import seen_names
 from benchmarks.training.grounding.config import GroundingDinoTraining
 from benchmarks.training.grounding.loader import GroundingData
 from benchmarks.training.grounding.settings import SourceSettings
-from benchmarks.training.grounding.sources import open_source
+from benchmarks.training.grounding.sources import Source, open_source
 from benchmarks.training.processes import group
 from benchmarks.training.trainers import Batches, Machine, Prepared
 from benchmarks.training.watch import Watch
+from grounding_dino_jt.closed_set import class_encoder, tokenizer_of
 from grounding_dino_jt.config import Config
 from grounding_dino_jt.device import use_device
 from grounding_dino_jt.tokenizer import Tokenizer, packaged_folder, packaged_tokenizer, read_tokenizer
@@ -28,7 +31,8 @@ from grounding_dino_jt.weights import read_backbone, read_text_encoder, read_wei
 from metrics.types import DataError
 
 _Tensors = dict[str, npt.NDArray[np.float32]]
-PACKAGED = "packaged"
+#: Text encoders that are no folder.
+PACKAGED, CLASSES = "packaged", "classes"
 
 
 def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | None) -> Prepared:
@@ -48,7 +52,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
     if console and not processes.rank:
         console.print(f"reading {len(settings.sources)} sources from {data_root}", highlight=False, markup=False)
     sources = [open_source(source) for source in settings.sources]
-    tokenizer, tensors, model, packaged = _start(config)
+    tokenizer, tensors, model, packaged = _start(config, sources)
     data = GroundingData(sources, settings, tokenizer, batch=config.batch, seed=config.seed)
 
     os.environ["OMP_NUM_THREADS"] = str(machine.threads)  # read when Jittor and torch are imported, which is now
@@ -101,22 +105,28 @@ def _rooted(source: SourceSettings, data_root: Path) -> SourceSettings:
     return source.model_copy(update=places)
 
 
-def _start(config: GroundingDinoTraining) -> tuple[Tokenizer, _Tensors, Config, str]:
+def _start(config: GroundingDinoTraining, sources: Sequence[Source]) -> tuple[Tokenizer, _Tensors, Config, str]:
     """Tokeniser, first weights as far as given, the model's configuration, sum of the packaged text encoder."""
     settings = config.model
     try:
         if settings.weights:
             path = Path(settings.weights)
             tensors, base, _ = read_weights(path)
-            folder = path if path.is_dir() else path.parent
-            beside = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
-            tokenizer = read_tokenizer(folder) if beside else packaged_tokenizer()
-            return tokenizer, tensors, settings.config(base), ""
-        folder = packaged_folder() if settings.text_encoder == PACKAGED else Path(settings.text_encoder)
-        tensors, text, sha256 = read_text_encoder(folder)
+            return tokenizer_of(path, base.text), tensors, settings.config(base), ""
+        if settings.text_encoder == CLASSES:
+            tokenizer, text = class_encoder(
+                packaged_tokenizer(),
+                [name for source in sources for name in seen_names(source.names, source.records.labels.values)],
+                settings.config().hidden_dim,
+            )
+            tensors, packaged = {}, ""
+        else:
+            folder = packaged_folder() if settings.text_encoder == PACKAGED else Path(settings.text_encoder)
+            tensors, text, sha256 = read_text_encoder(folder)
+            tokenizer, packaged = read_tokenizer(folder), sha256 if settings.text_encoder == PACKAGED else ""
         model = dataclasses.replace(settings.config(), text=text)
         if settings.backbone:
             tensors |= read_backbone(Path(settings.backbone), model)
-        return read_tokenizer(folder), tensors, model, sha256 if settings.text_encoder == PACKAGED else ""
+        return tokenizer, tensors, model, packaged
     except ValueError as error:
         raise DataError(printable(f"trainer 'grounding-dino': model: {error}")) from error
