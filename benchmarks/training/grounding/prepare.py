@@ -16,7 +16,7 @@ from benchmarks.io.files import file_sha256
 from benchmarks.runner.loading import choose_device
 from benchmarks.text import printable
 from benchmarks.training.grounding.class_captions import seen_names
-from benchmarks.training.grounding.config import GroundingDinoTraining
+from benchmarks.training.grounding.config import GroundingDinoTraining, ModelSettings
 from benchmarks.training.grounding.loader import GroundingData
 from benchmarks.training.grounding.settings import SourceSettings
 from benchmarks.training.grounding.sources import Source, open_source
@@ -24,7 +24,7 @@ from benchmarks.training.processes import group
 from benchmarks.training.trainers import Batches, Machine, Prepared
 from benchmarks.training.watch import Watch
 from grounding_dino_jt.closed_set import class_encoder, tokenizer_of
-from grounding_dino_jt.config import Config
+from grounding_dino_jt.config import Config, TextConfig
 from grounding_dino_jt.device import use_device
 from grounding_dino_jt.tokenizer import Tokenizer, packaged_folder, packaged_tokenizer, read_tokenizer
 from grounding_dino_jt.weights import read_backbone, read_text_encoder, read_weights
@@ -113,20 +113,21 @@ def _start(config: GroundingDinoTraining, sources: Sequence[Source]) -> tuple[To
             path = Path(settings.weights)
             tensors, base, _ = read_weights(path)
             return tokenizer_of(path, base.text), tensors, settings.config(base), ""
-        if settings.text_encoder == CLASSES:
-            tokenizer, text = class_encoder(
-                packaged_tokenizer(),
-                [name for source in sources for name in seen_names(source.names, source.records.labels.values)],
-                settings.config().hidden_dim,
-            )
-            tensors, packaged = {}, ""
-        else:
-            folder = packaged_folder() if settings.text_encoder == PACKAGED else Path(settings.text_encoder)
-            tensors, text, sha256 = read_text_encoder(folder)
-            tokenizer, packaged = read_tokenizer(folder), sha256 if settings.text_encoder == PACKAGED else ""
+        tokenizer, text, tensors, packaged = _text(settings, sources)
         model = dataclasses.replace(settings.config(), text=text)
         if settings.backbone:
             tensors |= read_backbone(Path(settings.backbone), model)
         return tokenizer, tensors, model, packaged
     except ValueError as error:
         raise DataError(printable(f"trainer 'grounding-dino': model: {error}")) from error
+
+
+def _text(settings: ModelSettings, sources: Sequence[Source]) -> tuple[Tokenizer, TextConfig, _Tensors, str]:
+    """Tokeniser, sizes and first weights of the text encoder, and the sum of the packaged one if it is that."""
+    if settings.text_encoder == CLASSES:
+        names = [name for source in sources for name in seen_names(source.names, source.records.labels.values)]
+        return *class_encoder(packaged_tokenizer(), names, settings.config().hidden_dim), {}, ""
+    packaged = settings.text_encoder == PACKAGED
+    folder = packaged_folder() if packaged else Path(settings.text_encoder)
+    tensors, text, sha256 = read_text_encoder(folder)
+    return read_tokenizer(folder), text, tensors, sha256 if packaged else ""
