@@ -122,7 +122,7 @@ def _of_run(
         "loc": Partition.single(gt.categories),
     }
     for rung, partition in partitions.items():
-        if partition is not None:
+        if partition is not None and len(partition) < gt.num_classes:  # else it is the exact rung
             merged, evaluation = evaluate_rung(gt, predictions, protocol, partition)
             values[f"ladder/AP_{rung}"] = evaluation.metrics["AP"]
             samples[f"ladder/AP_{rung}"] = bootstrap(merged, evaluation, weights).samples["AP"]

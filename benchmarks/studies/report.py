@@ -158,8 +158,10 @@ def _conditions(scored: Sequence[Scored], resolved: ResolvedStudy) -> list[str]:
         if len({str(fact.get(key)) for fact in facts}) > 1:
             remarks.append(f"warning: the cells were trained with different {what}")
     commits = {(one.result.env.git_commit, one.result.env.git_dirty) for one in scored}
-    if len(commits) > 1 or any(dirty for _, dirty in commits):
-        remarks.append(f"warning: the cells were scored with {len(commits)} states of the software, or with changes")
+    if len(commits) > 1:
+        remarks.append(f"warning: the cells were scored with {len(commits)} states of the software")
+    if any(dirty for _, dirty in commits):
+        remarks.append("warning: the software had changes that are in no commit")
     if scored[0].result.partial:
         remarks.append(f"partial: only {scored[0].result.benchmark.images:,} images of the benchmark were scored")
     if len(resolved.study.seeds) < 2:

@@ -26,15 +26,17 @@ class Sheet:
 
     Attributes:
         title: above it.
-        head: of the columns; the first is left-aligned.
+        head: of the columns.
         rows: of cells.
         notes: below it.
+        words: how many of the columns, from the left, are words and not numbers.
     """
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    words: int = 1
 
 
 def sheets(report: StudyReport, *, every: bool) -> list[Sheet]:
@@ -78,7 +80,13 @@ def markdown(report: StudyReport, figure: str = "") -> str:
     lines = [f"# {study.name}", "", study.question, "", facts_line(report), ""]
     lines += [f"* {_escaped(remark)}" for remark in report.remarks]
     for sheet in sheets(report, every=True):
-        lines += ["", f"## {sheet.title}", "", _row(sheet.head), _row(["---", *["---:"] * (len(sheet.head) - 1)])]
+        lines += [
+            "",
+            f"## {sheet.title}",
+            "",
+            _row(sheet.head),
+            _row(["---" if n < sheet.words else "---:" for n in range(len(sheet.head))]),
+        ]
         lines += [_row([_escaped(cell) for cell in row]) for row in sheet.rows]
         lines += ["", *(f"{_escaped(note)}  " for note in sheet.notes)]
     if figure:
@@ -97,7 +105,8 @@ def terminal(report: StudyReport) -> RenderableType:
     for sheet in sheets(report, every=False):
         table = RichTable(title=sheet.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
         for number, heading in enumerate(sheet.head):
-            table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
+            words = number < sheet.words
+            table.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=number == 0)
         for row in sheet.rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
         parts += [table, *(Text(printable(note), style="dim") for note in sheet.notes)]
@@ -115,16 +124,14 @@ def difference_text(differences: Differences) -> str:
 
 
 def _means(report: StudyReport) -> Sheet:
-    rows = [
-        (arm.name, *(_spread(arm.spreads.get(metric)) for metric in report.metrics), _count(arm), _minutes(arm))
-        for arm in report.arms
-    ]
+    rows = [(arm.name, *(_spread(arm.spreads.get(metric)) for metric in report.metrics)) for arm in report.arms]
     notes = (
-        "percent; mean over the seeds, ± their standard deviation (n - 1); of two seeds (lower – higher) instead",
+        "percent; mean over the seeds, ± their standard deviation (n - 1), of two seeds ± half their distance, so that "
+        "both can be read off",
         "APu: classes without any training image; AP syn … loc: labels merged by synonym, basic level, supercategory, "
         "and not at all told apart (docs/metrics.md)",
     )
-    head = ("arm", *map(heading, report.metrics), "parameters", "core-minutes")
+    head = ("arm", *map(heading, report.metrics))
     return Sheet("Means over seeds", head, tuple(rows), notes)
 
 
@@ -132,16 +139,16 @@ def _differences(report: StudyReport) -> Sheet:
     rows = []
     for arm in _others(report):
         if (ap := arm.effects.get("AP")) is None:
-            rows.append((arm.name, *["–"] * 5))
+            rows.append((arm.name, *["–"] * 6))
             continue
         others = [
             f"{heading(name)} {_signed(one.delta)}"
             for name, one in arm.effects.items()
             if name != "AP" and one.verdict == "resolved"
         ]
-        cells = (_signed(ap.delta), _interval(ap), _points(ap.seeds_sd), ap.verdict, ", ".join(others) or "none")
-        rows.append((arm.name, *cells))
-    head = ("arm", "AP", "95 %", "seed sd", "verdict", "other metrics resolved")
+        numbers = (_signed(ap.delta), _interval(ap), _points(ap.seeds_sd), _agreeing(ap))
+        rows.append((arm.name, *numbers, ap.verdict, ", ".join(others) or "none"))
+    head = ("arm", "AP", "95 %", "seed sd", "pairings", "verdict", "other metrics resolved")
     reference = report.resolved.study.reference
     return Sheet(f"Differences to {reference}, points", head, tuple(rows), _method(report))
 
@@ -152,19 +159,15 @@ def _all_differences(report: StudyReport) -> Sheet:
             arm.name,
             heading(metric),
             *(_signed(one.delta), _interval(one), _points(one.images_sd), _points(one.seeds_sd)),
-            f"{_agreeing(one)} of {len(one.pairings)}",
+            _agreeing(one),
             one.verdict,
         )
         for arm in _others(report)
         for metric, one in arm.effects.items()
     ]
     head = ("arm", "metric", "difference", "95 %", "image sd", "seed sd", "pairings", "verdict")
-    notes = (
-        "image sd: of the difference, over resamples of the images; seed sd: of one training, pooled over all arms, or "
-        "over the two compared where that is more",
-        "pairings: of a seed of the arm with a seed of the reference, how many differ alone as all do together",
-    )
-    return Sheet(f"All differences to {report.resolved.study.reference}, points", head, tuple(rows), notes)
+    notes = ("image sd: of the difference, over resamples of the images",)
+    return Sheet(f"All differences to {report.resolved.study.reference}, points", head, tuple(rows), notes, words=2)
 
 
 def _published(report: StudyReport) -> Sheet:
@@ -198,8 +201,9 @@ def _arms(report: StudyReport) -> Sheet:
     rows = []
     for arm in report.arms:
         differs = "the reference" if not arm.arm.differences else difference_text(arm.arm.differences)
-        rows.append((arm.name, arm.arm.arm.about, differs))
-    return Sheet("What the arms are", ("arm", "what", "configuration"), tuple(rows))
+        rows.append((arm.name, arm.arm.arm.about, differs, _count(arm), _minutes(arm)))
+    head = ("arm", "what", "configuration", "parameters", "core-minutes")
+    return Sheet("What the arms are", head, tuple(rows), words=3)
 
 
 def _others(report: StudyReport) -> Iterator[ArmReport]:
@@ -211,13 +215,17 @@ def _method(report: StudyReport) -> tuple[str, ...]:
     return (
         "interval: paired bootstrap over the images and pooled variance of the seeds together, Student's t with "
         "Satterthwaite's degrees of freedom (docs/studies.md)",
+        "seed sd: of one training, pooled over all arms, or over the two compared where that is more",
+        "pairings: of a seed of the arm with a seed of the reference: how many of them the images alone tell apart, on "
+        "the side of the mean",
         RULE,
         f"{count} differences are judged; the intervals are not widened for their number",
     )
 
 
-def _agreeing(effect: Effect) -> int:
-    return sum((low > 0 and effect.delta > 0) or (high < 0 and effect.delta < 0) for low, high in effect.pairings)
+def _agreeing(effect: Effect) -> str:
+    clear = sum((low > 0 and effect.delta > 0) or (high < 0 and effect.delta < 0) for low, high in effect.pairings)
+    return f"{clear} of {len(effect.pairings)}"
 
 
 def _spread(spread: Spread | None) -> str:
@@ -225,7 +233,7 @@ def _spread(spread: Spread | None) -> str:
         return "–"
     mean = f"{100 * spread.mean:.1f}"
     if len(spread.values) == _FEW:
-        return f"{mean} ({100 * min(spread.values):.1f} – {100 * max(spread.values):.1f})"
+        return f"{mean} ± {50 * (max(spread.values) - min(spread.values)):.1f}"
     return mean if spread.sd is None else f"{mean} ± {100 * spread.sd:.1f}"
 
 

@@ -102,7 +102,7 @@ def test_markdown_says_what_is_measured_and_what_is_not(report: StudyReport) -> 
     mean = 100 * np.mean(no_fusion) - 100 * np.mean(full)
     row = next(line for line in text.splitlines() if line.startswith("| no-fusion |") and "resolved" in line)
     assert row.startswith(f"| no-fusion | {mean:+.1f} | ")
-    assert f"{100 * np.mean(static):.1f} ({100 * min(static):.1f} – {100 * max(static):.1f})" in text
+    assert f"| static | {100 * np.mean(static):.1f} ± {50 * abs(static[0] - static[1]):.1f} |" in text
     assert "| no-fusion | 45.8 (-0.9) |" in text
     assert "measured elsewhere, on other data: Somebody 2020, table 1" in text
     assert "model.options.use_fusion false instead of true" in text
