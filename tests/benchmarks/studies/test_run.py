@@ -12,11 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from rich.console import Console
+from typer.testing import CliRunner
 
+from benchmarks.cli.study import register
 from benchmarks.studies.cells import Cell, cells_of, training_facts
 from benchmarks.studies.definition import read_study
+from benchmarks.studies.process import Commands
 from benchmarks.studies.resolve import resolve
 from benchmarks.studies.run import CellReport, StudyRun
 from metrics.types import DataError
@@ -164,3 +168,26 @@ def _processes_of(folder: Path) -> list[int]:
             if str(folder).encode() in command.split(b"\0"):
                 found.append(int(entry.name))
     return found
+
+
+def test_the_command_lists_what_failed(study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = FakeSteps(study_file.parent / "bench" / "gt.json", {"full": "crash"})
+    monkeypatch.setattr("benchmarks.studies.process.Commands", lambda *_: steps)
+    app = typer.Typer()
+    register(app)
+    arguments = ["study", "run", str(study_file), "--out", str(tmp_path), "--arms", "full", "--seeds", "1"]
+    outcome = CliRunner().invoke(app, [*arguments, "--data-root", str(tmp_path)])
+    assert outcome.exit_code == 3
+    assert "1 of 1 cells failed; the same command tries them again:" in outcome.stderr
+    assert "full, seed 1: train: the loss is not a finite number (see " in outcome.stderr
+    assert not (tmp_path / "full" / "seed-0").exists()
+
+
+def test_command_lines_are_the_suites_own(study_file: Path, tmp_path: Path) -> None:
+    cell = _cells(study_file, tmp_path)[1]
+    commands = Commands("grounding-dino-nano", tmp_path, threads=2)
+    train_command, score_command = (" ".join(command) for command in (commands.train(cell), commands.score(cell)))
+    folder = tmp_path / "no-fusion" / "seed-0"
+    assert f"bench.py train {folder}/config.yaml --out {folder} --resume --threads 2" in train_command
+    assert f"bench.py run -d grounding-dino-nano -b {study_file.parent}/bench/gt.json" in score_command
+    assert f"--weights {folder}/weights.safetensors --out {folder}/results" in score_command
