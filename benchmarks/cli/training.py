@@ -60,6 +60,11 @@ def register(app: typer.Typer) -> None:
         "  bench.py train owl-nano\n\n"
         "  bench.py train my.yaml --out runs/mine --threads 2\n\n"
         "  bench.py train my.yaml --out runs/mine --resume\n\n"
+        "  bench.py train grounding-dino-nano\n\n"
+        "  mpiexec -n 2 bench train my.yaml --out runs/mine\n\n"
         "Data that is missing is rendered first. Seed and threads of one make a run repeatable bit for bit on one "
-        "machine; the weights file says what the training was."
+        "machine; the weights file says what the training was. After a kill, --resume goes on from the checkpoint.\n\n"
+        "Grounding DINO needs the extra 'jittor' and learns from ODVG files, which 'bench.py data convert' makes of "
+        "COCO, LVIS, Objects365, Flickr30k Entities and GoldG. Processes under mpiexec share each batch; they need the "
+        "extra 'mpi'."
     )(train)

@@ -72,6 +72,7 @@ def _check(config: Config) -> None:
         and len(swin.out_stages) >= 1
         and list(swin.out_stages) == sorted(set(swin.out_stages) & set(range(stages)))
         and config.dim_feedforward % 2 == 0
+        and config.hidden_dim % 32 == 0  # groups of the norm behind each feature level
         and text_layers_fit(config.text)
         and _words_known(config)
         and _words_known(config.text)

@@ -27,7 +27,8 @@ from grounding_dino_jt.closed_set import class_encoder, tokenizer_of
 from grounding_dino_jt.config import Config, TextConfig
 from grounding_dino_jt.device import use_device
 from grounding_dino_jt.tokenizer import Tokenizer, packaged_folder, packaged_tokenizer, read_tokenizer
-from grounding_dino_jt.weights import read_backbone, read_text_encoder, read_weights
+from grounding_dino_jt.training.recipe import ENCODER_RATES
+from grounding_dino_jt.weights import expected_shapes, read_backbone, read_text_encoder, read_weights
 from metrics.types import DataError
 
 _Tensors = dict[str, npt.NDArray[np.float32]]
@@ -53,6 +54,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
         console.print(f"reading {len(settings.sources)} sources from {data_root}", highlight=False, markup=False)
     sources = [open_source(source) for source in settings.sources]
     tokenizer, tensors, model, packaged = _start(config, sources)
+    _check(config, model)
     data = GroundingData(sources, settings, tokenizer, batch=config.batch, seed=config.seed)
 
     os.environ["OMP_NUM_THREADS"] = str(machine.threads)  # read when Jittor and torch are imported, which is now
@@ -93,6 +95,19 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
         return data.batches(first, rank=processes.rank, world=processes.count)
 
     return Prepared(trainer, recipe.steps, batches, watch, facts, processes)
+
+
+def _check(config: GroundingDinoTraining, model: Config) -> None:
+    """Raises ``DataError`` for what does not fit the model, which would otherwise show late or never."""
+    try:
+        names = [*expected_shapes(model), "label_enc.weight"]
+    except ValueError as error:
+        raise DataError(printable(f"trainer 'grounding-dino': model: {error}")) from error
+    if config.data.max_tokens > model.max_text_len:
+        raise DataError(f"data.max_tokens is {config.data.max_tokens}, but the model reads {model.max_text_len} tokens")
+    for beginning in config.optimizer.rates.keys() - ENCODER_RATES.keys():
+        if not any(name.startswith(beginning) for name in names):
+            raise DataError(printable(f"optimizer.rates: no parameter's name begins with '{beginning}'"))
 
 
 def _rooted(source: SourceSettings, data_root: Path) -> SourceSettings:
