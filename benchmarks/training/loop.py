@@ -28,7 +28,7 @@ from benchmarks.training.watch import Watch
 from metrics.types import DataError
 
 CONFIG, LOG, CHECKPOINT, WEIGHTS = "config.yaml", "log.jsonl", "checkpoint.bin", "weights.safetensors"
-#: The batch whose loss was not finite.
+#: The batch whose loss was not finite; of several processes, each writes its own part, with its number in front.
 BAD_BATCH = "bad_batch.npz"
 _HEADER = b"ovd-bench training 1\n"
 
@@ -153,8 +153,9 @@ def _begin(config: TrainingConfig, prepared: Prepared, out: Path, resume: bool) 
     if not resume:
         raise DataError(f"{out}: holds a training already: go on with --resume, or choose another --out")
     try:
-        header, state, data = checkpoint.read_bytes().split(b"\n", 2)
-        if header + b"\n" != _HEADER:
+        with checkpoint.open("rb") as file:
+            header, state, data = file.readline(), file.readline(), file.read()
+        if header != _HEADER:
             raise ValueError("is no checkpoint of a training")
         document = json.loads(state)
         if document["config"] != config.model_dump(mode="json"):
@@ -171,7 +172,8 @@ def _step(prepared: Prepared, batches: Iterator[Any], log: Log, out: Path) -> No
     try:
         values = prepared.trainer.train_step(batch)
     except FloatingPointError as error:
-        path = out / BAD_BATCH
+        group = prepared.processes
+        path = out / (BAD_BATCH if group.count == 1 else f"{group.rank}.{BAD_BATCH}")
         with atomic_write(path) as file:
             write_batch(file, batch)
         raise DataError(
