@@ -16,6 +16,7 @@ from grounding_dino_jt.training.recipe import ENCODER_RATES, Recipe, Schedule
 from metrics.types import DataError
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 _Number = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 _Rates = dict[str, _Number]
 
@@ -82,7 +83,7 @@ class OptimizerSettings(_Part):
     rates: _Rates = ENCODER_RATES
     weight_decay: _Number = 1e-4
     decay_vectors: bool = True
-    betas: Annotated[tuple[_Share, _Share], Field(strict=False)] = (0.9, 0.999)
+    betas: Annotated[tuple[_Decay, _Decay], Field(strict=False)] = (0.9, 0.999)
     eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
     clip: _Number = 0.1
     average: _Share = 0.0

@@ -20,6 +20,7 @@ from benchmarks.training.config import find_config
 from benchmarks.training.grounding.config import GroundingDinoTraining
 from benchmarks.training.grounding.prepare import prepare
 from benchmarks.training.loop import train
+from benchmarks.training.processes import Group
 from benchmarks.training.trainers import Machine, Prepared, read_config
 from benchmarks.training.watch import Watch
 from detectors.card import DetectorCard
@@ -195,6 +196,7 @@ SOURCE = {"annotations": "od.jsonl", "images": "."}
         ({"optimizer": {"schedule": {"warmup": 3}}}, r"optimizer\.schedule\.warmup: .*milestones"),
         ({"optimizer": {"rates": {"bert.": -1}}}, r"optimizer\.rates\.bert\."),
         ({"optimizer": {"lr": "1e-4"}}, r"optimizer\.lr"),
+        ({"optimizer": {"betas": [0.9, 1.0]}}, r"optimizer\.betas\.1: .*less than 1"),
         ({"denoising": {"query": 3}}, r"denoising\.query: .*queries"),
         ({"losses": "mmdet"}, "losses: .*open-groundingdino"),
         ({"epochs": 3}, "either epochs or steps"),
@@ -233,6 +235,12 @@ def test_what_cannot_be_trained_with_is_said_in_one_line(toy: Path, changes: dic
     with pytest.raises(DataError, match=message) as caught:
         _prepare(toy_document(toy, **changes))
     assert "\n" not in str(caught.value)
+
+
+def test_a_batch_that_the_processes_cannot_share(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.training.grounding.prepare.group", lambda: Group(count=2, rank=1))
+    with pytest.raises(DataError, match="batch is 6, which 2 processes with 2 parts each do not divide"):
+        _prepare(toy_document(toy, batch=6, parts=2))
 
 
 def test_help_says_what_a_training_of_grounding_dino_needs() -> None:
