@@ -149,6 +149,11 @@ def drawn_by(images: Sequence[np.random.Generator]) -> Iterator[None]:
         _images.clear()
 
 
+def drawing() -> list[np.random.Generator]:
+    """The generators of the block that is under way."""
+    return list(_images)
+
+
 def drop_path(x: Any, rate: float, training: bool) -> Any:
     """Stochastic depth (Huang et al. 2016): in training, whole samples of ``x`` (B, ...) become zero, others grow."""
     if rate == 0 or not training:

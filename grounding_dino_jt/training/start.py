@@ -25,9 +25,11 @@ def new_network(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], 
     Raises:
         ValueError: a tensor is no parameter of the network, or of another shape.
     """
+    jt.sync_all()  # random numbers are drawn when they are computed, so none may be left over from before
     jt.set_seed(seed)
     network = GroundingDino(config)
     named = network.state_dict()
+    jt.sync(list(named.values()))
     for name, values in tensors.items():
         if name not in named:
             raise ValueError(f"parameter {name} belongs to no part of the model")
