@@ -161,6 +161,9 @@ def _begin(config: TrainingConfig, prepared: Prepared, out: Path, resume: bool) 
         if document["config"] != config.model_dump(mode="json"):
             raise ValueError("is of a training with another configuration")
         prepared.trainer.restore(data)
+        if prepared.leader:
+            for half_written in out.glob(f".{CHECKPOINT}.*.tmp"):  # what a kill left behind may be gigabytes
+                half_written.unlink()
         return Log.resumed(document["log"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{checkpoint}: {error}: choose another --out") from error

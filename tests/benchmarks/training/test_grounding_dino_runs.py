@@ -109,8 +109,10 @@ def test_killed_and_resumed_with_workers_it_is_the_same_to_the_bit(whole: Whole,
         time.sleep(float(np.random.default_rng().uniform(0, 0.3)))
         child.kill()
     assert not (out / "weights.safetensors").exists()
+    (out / ".checkpoint.bin.1-ab.tmp").write_bytes(b"half written")
     again = _bench(*_command(config, out, "--resume"))
     assert again.returncode == 0, again.stderr
+    assert not list(out.glob(".*"))
     assert _curve(out) == _curve(whole.out)
     expected, found = _weights(whole.out), _weights(out)
     assert found.keys() == expected.keys()
