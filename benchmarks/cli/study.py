@@ -149,7 +149,7 @@ def report(
         print_json(document)
         return
     out_console = console(as_json)
-    out_console.print(terminal(made))
+    out_console.print(terminal(made, out_console.width))
     say(out_console, f"{folder}: report.md, report.json, report.png", style="dim")
 
 

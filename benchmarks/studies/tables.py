@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -18,6 +18,8 @@ from benchmarks.text import printable
 #: What people read for the name of a metric.
 HEADINGS = {"unseen/APu": "APu"} | {f"ladder/AP_{rung}": f"AP {rung}" for rung in ("syn", "basic", "super", "loc")}
 _FEW = 2
+#: Blanks beside every column of a terminal's table.
+_BLANKS = 3
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Sheet:
         rows: of cells.
         notes: below it.
         words: how many of the columns, from the left, are words and not numbers.
+        spare: columns that give way where a terminal is narrow, in this order.
     """
 
     title: str
@@ -37,6 +40,24 @@ class Sheet:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     words: int = 1
+    spare: tuple[str, ...] = ()
+
+    def fitting(self, width: int) -> Sheet:
+        """The table without spare columns that do not fit; a note says which."""
+        kept = list(range(len(self.head)))
+        widths = [_BLANKS + max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
+        for name in self.spare:
+            if sum(widths[n] for n in kept) <= width:
+                break
+            kept = [n for n in kept if self.head[n] != name]
+        if not (dropped := [name for n, name in enumerate(self.head) if n not in kept]):
+            return self
+        return replace(
+            self,
+            head=tuple(self.head[n] for n in kept),
+            rows=tuple(tuple(row[n] for n in kept) for row in self.rows),
+            notes=(*self.notes, f"not shown for want of width: {', '.join(dropped)}"),
+        )
 
 
 def sheets(report: StudyReport, *, every: bool) -> list[Sheet]:
@@ -44,13 +65,12 @@ def sheets(report: StudyReport, *, every: bool) -> list[Sheet]:
 
     Args:
         report: of a study.
-        every: also the differences in every metric, one a row.
+        every: also those that a terminal is too narrow for: every difference in a row of its own, and the arms.
     """
     found = [_means(report), _differences(report)]
-    if every:
-        found.append(_all_differences(report))
-    found += [_published(report)] if report.resolved.study.published else []
-    return [*found, _arms(report)]
+    if report.resolved.study.published:
+        found.append(_published(report))
+    return [*found, _all_differences(report), _arms(report)] if every else found
 
 
 def facts_line(report: StudyReport) -> str:
@@ -94,15 +114,15 @@ def markdown(report: StudyReport, figure: str = "") -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def terminal(report: StudyReport) -> RenderableType:
-    """The report for a terminal."""
+def terminal(report: StudyReport, width: int) -> RenderableType:
+    """The report for a terminal of so many columns."""
     study = report.resolved.study
     parts: list[RenderableType] = [
         Text(printable(f"{study.name}: {study.question}"), style="bold"),
         Text(printable(facts_line(report)), style="dim"),
     ]
     parts += [Text(printable(remark), style="yellow") for remark in report.remarks]
-    for sheet in sheets(report, every=False):
+    for sheet in (whole.fitting(width) for whole in sheets(report, every=False)):
         table = RichTable(title=sheet.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
         for number, heading in enumerate(sheet.head):
             words = number < sheet.words
@@ -132,7 +152,8 @@ def _means(report: StudyReport) -> Sheet:
         "and not at all told apart (docs/metrics.md)",
     )
     head = ("arm", *map(heading, report.metrics))
-    return Sheet("Means over seeds", head, tuple(rows), notes)
+    spare = (*(heading(f"ladder/AP_{rung}") for rung in ("syn", "basic", "super", "loc")), "APc", "APf")
+    return Sheet("Means over seeds", head, tuple(rows), notes, spare=spare)
 
 
 def _differences(report: StudyReport) -> Sheet:
@@ -150,7 +171,8 @@ def _differences(report: StudyReport) -> Sheet:
         rows.append((arm.name, *numbers, ap.verdict, ", ".join(others) or "none"))
     head = ("arm", "AP", "95 %", "seed sd", "pairings", "verdict", "other metrics resolved")
     reference = report.resolved.study.reference
-    return Sheet(f"Differences to {reference}, points", head, tuple(rows), _method(report))
+    spare = ("other metrics resolved", "seed sd", "pairings")
+    return Sheet(f"Differences to {reference}, points", head, tuple(rows), _method(report), spare=spare)
 
 
 def _all_differences(report: StudyReport) -> Sheet:

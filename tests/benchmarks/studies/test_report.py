@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks.cli.study import register
@@ -19,7 +22,7 @@ from benchmarks.studies.cells import Cell, cells_of
 from benchmarks.studies.definition import read_study
 from benchmarks.studies.report import StudyReport, build_report
 from benchmarks.studies.resolve import ResolvedStudy, resolve
-from benchmarks.studies.tables import markdown
+from benchmarks.studies.tables import markdown, terminal
 from metrics.comparison import compare
 from metrics.evaluate import evaluate
 from metrics.protocol import PROTOCOLS
@@ -108,6 +111,23 @@ def test_markdown_says_what_is_measured_and_what_is_not(report: StudyReport) -> 
     assert "model.options.use_fusion false instead of true" in text
     assert "resolved: the 95 % interval" in text
     assert "warning" not in text
+
+
+def test_a_narrow_terminal_leaves_out_columns_and_says_so(report: StudyReport) -> None:
+    shown = {}
+    for width in (60, 200):
+        screen = io.StringIO()
+        Console(file=screen, width=width).print(terminal(report, width))
+        shown[width] = screen.getvalue()
+    assert "not shown for want of width" not in shown[200]
+    text = " ".join(shown[60].split())
+    assert re.search(r"not shown for want of width: (AP., )*AP super, AP loc", text)
+    assert f"{_mean(report, 'AP')} ± " in text
+    assert f"{_mean(report, 'ladder/AP_loc')} ± " in shown[200]
+
+
+def _mean(report: StudyReport, metric: str) -> str:
+    return f"{100 * report.arms[0].spreads[metric].mean:.1f}"
 
 
 def test_unfinished_and_foreign_cells_are_told(
