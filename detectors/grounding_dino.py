@@ -23,6 +23,7 @@ from detectors.image_tensors import from_unit_square, resized, shorter_side_size
 from detectors.interface import DetectorSettings
 from detectors.prompts import PromptPlan
 from detectors.selection import ChunkedChoice, detections
+from detectors.shipped import check_sum, shipped_file
 from detectors.token_scores import class_scores, grounded
 from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 from grounding_dino_jt.device import use_device
@@ -43,7 +44,7 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GroundingDinoDetecto
         DetectorError: no such file, weights that do not fit, a device or precision that is not there.
     """
     source = settings.weights or card.weights
-    path = Path(source) if source and Path(source).is_file() else model_directory(card.name, source)
+    path = shipped_file(source) or (Path(source) if Path(source).is_file() else model_directory(card.name, source))
     if settings.dtype != "float32" and settings.device == "cpu":
         raise DetectorError(
             f"detector '{card.name}': {settings.dtype} needs a CUDA device; the CPU computes in float32"
@@ -54,6 +55,8 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GroundingDinoDetecto
         from grounding_dino_jt.precision import set_precision
 
         model = load_model(path)
+        if settings.weights is None:
+            check_sum(card, path, model.weights_sha256)
         if settings.dtype != "float32":
             set_precision(model.network, settings.dtype)
     except (ValueError, RuntimeError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from detectors.card import DetectorCard
 from detectors.interface import DetectorSettings
 from detectors.prompts import PromptPlan
 from detectors.selection import Pairs, best_pairs_of_chunks, detections
+from detectors.shipped import check_sum, shipped_file
 from detectors.types import Detections, DetectorError, Image, Vocabulary
 
 #: Longer side of the image that the network sees, pixels.
@@ -33,7 +33,6 @@ NMS_IOU = 0.6
 NMS_BOXES = 100
 #: In place of a score: this pair is not reported.
 NOTHING = -1.0
-_PACKAGE = "package:"
 _SIZE_LIMIT = 4096
 
 
@@ -47,17 +46,16 @@ def load(card: DetectorCard, settings: DetectorSettings) -> OwlNanoDetector:
         # Its layers are too small to be shared: 25 ms per image with one thread, 40 with two on a free machine of two
         # processors, and a whole second where another process is at work, since the threads wait for each other.
         torch.set_num_threads(1)
-    path = _weights_path(settings.weights or card.weights)
+    source = settings.weights or card.weights
+    path = shipped_file(source) or Path(source)
     try:
         model, about = load_weights(path)
     except ValueError as error:
         raise DetectorError(str(error)) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    if settings.weights is None and card.weights_sha256 and sha256 != card.weights_sha256:
-        raise DetectorError(f"{path}: sha256 is {sha256[:12]}…, the card of '{card.name}' says {card.weights_sha256}")
-    card = dataclasses.replace(
-        card, weights=settings.weights or card.weights, weights_sha256=sha256, parameters=count_parameters(model)
-    )
+    if settings.weights is None:
+        check_sum(card, path, sha256)
+    card = dataclasses.replace(card, weights=source, weights_sha256=sha256, parameters=count_parameters(model))
     return OwlNanoDetector(card, model, about.classes, settings)
 
 
@@ -207,14 +205,3 @@ def fit(pixels: npt.NDArray[np.uint8], size: int, multiple: int) -> tuple[npt.ND
     square = np.full((side, side, 3), 127, np.uint8)
     square[:new_height, :new_width] = pixels
     return square, (new_width / width, new_height / height)
-
-
-def _weights_path(name: str) -> Path:
-    """Path of a weights file; ``package:FOLDER/FILE`` lies beside the package ``FOLDER``."""
-    if not name.startswith(_PACKAGE):
-        return Path(name)
-    package, _, rest = name.removeprefix(_PACKAGE).partition("/")
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise DetectorError(f"weights '{name}': there is no package '{package}'")
-    return Path(spec.origin).parent / rest

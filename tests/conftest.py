@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# Read when Jittor or torch is imported. Tests are small, and several processes with two threads each on two processors
+# spend their time waiting for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

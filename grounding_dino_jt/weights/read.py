@@ -47,6 +47,7 @@ class Checkpoint:
         config: of the model.
         sha256: of the file; of several, of the list of their sums.
         dropped: names of tensors that the file holds and no inference needs.
+        packaged_text_sha256: of the packaged text encoder, if the file leaves its own out.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Checkpoint:
     config: Config
     sha256: str
     dropped: tuple[str, ...]
+    packaged_text_sha256: str = ""
 
 
 def read_weights(path: Path) -> tuple[dict[str, Array], Config, str]:
@@ -107,7 +109,7 @@ def _read_canonical(path: Path) -> Checkpoint:
     if packaged:
         tensors |= _packaged_text(path, config, packaged)
         tensors = {name: tensors[name] for name in shapes}
-    return Checkpoint(path, "jittor", tensors, config, sha256_of([path]), ())
+    return Checkpoint(path, "jittor", tensors, config, sha256_of([path]), (), packaged)
 
 
 def _packaged_text(path: Path, config: Config, sha256: str) -> dict[str, Array]:

@@ -28,7 +28,7 @@ from grounding_dino_jt.config import Config, TextConfig
 from grounding_dino_jt.device import use_device
 from grounding_dino_jt.tokenizer import Tokenizer, packaged_folder, packaged_tokenizer, read_tokenizer
 from grounding_dino_jt.training.recipe import ENCODER_RATES
-from grounding_dino_jt.weights import expected_shapes, read_backbone, read_text_encoder, read_weights
+from grounding_dino_jt.weights import expected_shapes, read_backbone, read_checkpoint, read_text_encoder
 from metrics.types import DataError
 
 _Tensors = dict[str, npt.NDArray[np.float32]]
@@ -126,8 +126,9 @@ def _start(config: GroundingDinoTraining, sources: Sequence[Source]) -> tuple[To
     try:
         if settings.weights:
             path = Path(settings.weights)
-            tensors, base, _ = read_weights(path)
-            return tokenizer_of(path, base.text), tensors, settings.config(base), ""
+            given = read_checkpoint(path)
+            tokenizer = tokenizer_of(path, given.config.text)
+            return tokenizer, given.tensors, settings.config(given.config), given.packaged_text_sha256
         tokenizer, text, tensors, packaged = _text(settings, sources)
         model = dataclasses.replace(settings.config(), text=text)
         if settings.backbone:
