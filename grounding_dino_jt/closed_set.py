@@ -2,8 +2,8 @@
 
 A name keeps the number of its word pieces, so that captions, chunks and masks are those of a model that reads; but each
 piece becomes a token that no other name shares. A name that was not there in training is made of the unknown token,
-whose vector no gradient ever reaches: the model cannot know what it means. What such a model lacks against one that reads is
-what language gives.
+whose vector no gradient ever reaches: the model cannot know what it means. What such a model lacks against one that
+reads is what language gives.
 """
 
 from __future__ import annotations
