@@ -1,7 +1,7 @@
 """The training itself: steps, log, periodic evaluation, checkpoints, and the weights file at the end.
 
 The folder of a training holds ``config.yaml`` (what was asked for), ``log.jsonl`` (one record per ``log_every`` steps
-and per evaluation), curves for TensorBoard, ``checkpoint.bin`` (to go on from) and, when it is done,
+and per evaluation), curves for TensorBoard, ``checkpoint.bin`` (to go on from) and, when it is done, ``curve.png`` and
 ``weights.safetensors``.
 """
 
@@ -23,11 +23,13 @@ from benchmarks.io.files import atomic_write
 from benchmarks.training.bad_batch import write_batch
 from benchmarks.training.config import TrainingConfig
 from benchmarks.training.curves import Curves
+from benchmarks.training.figure import write_figure
 from benchmarks.training.trainers import Prepared, Trainer
 from benchmarks.training.watch import Watch
 from metrics.types import DataError
 
 CONFIG, LOG, CHECKPOINT, WEIGHTS = "config.yaml", "log.jsonl", "checkpoint.bin", "weights.safetensors"
+CURVE = "curve.png"
 #: The batch whose loss was not finite; of several processes, each writes its own part, with its number in front.
 BAD_BATCH = "bad_batch.npz"
 _HEADER = b"ovd-bench training 1\n"
@@ -119,6 +121,7 @@ def train(
                 _save(config, trainer, log, out)
             progress.update(task, completed=step)
     if prepared.leader:
+        write_figure(out / CURVE, log.records)
         facts = {
             **prepared.facts,
             "recipe": config.model_dump(mode="json"),

@@ -78,6 +78,7 @@ def test_a_finished_training(whole: Whole) -> None:
         "config.yaml",
         "log.jsonl",
         "tensorboard",
+        "curve.png",
         "checkpoint.bin",
         "weights.safetensors",
     }

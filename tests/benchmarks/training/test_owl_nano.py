@@ -123,6 +123,7 @@ def test_a_training_leaves_all_its_files_and_the_weights_load(tmp_path: Path, da
         "config.yaml",
         "log.jsonl",
         "tensorboard",
+        "curve.png",
         "checkpoint.bin",
         "weights.safetensors",
     }

@@ -1,0 +1,46 @@
+"""A picture of a training: its loss and what it reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.io.files import atomic_write
+from benchmarks.training.watch import Watch
+
+#: In every record, and no part of the loss.
+_OTHER = {"step", "core_seconds", "gradient", "lr", *Watch.NAMES}
+
+
+def write_figure(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Write the picture as PNG; the same log gives the same bytes.
+
+    Args:
+        path: of the picture.
+        records: of the log.
+    """
+    steps = [record for record in records if "loss" in record]
+    scores = [record for record in records if "AP" in record]
+    figure = Figure(figsize=(6.2 * (2 if scores else 1), 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2 if scores else 1, squeeze=False)[0]
+    for name in [name for name in steps[-1] if name not in _OTHER] if steps else []:
+        values = [record.get(name) for record in steps]
+        panels[0].plot([record["step"] for record in steps], values, label=name, linewidth=2 if name == "loss" else 1)
+    panels[0].set(title="loss, all parts weighted", yscale="log")
+    if scores:
+        for name in Watch.NAMES:
+            found = [(record["step"], 100 * record[name]) for record in scores if name in record]
+            panels[1].plot(*zip(*found, strict=True) if found else ([], []), marker="o", ms=3, label=name)
+        panels[1].set(title="on the split that is watched", ylim=(0, 100))
+    for panel in panels:
+        panel.set_xlabel("step")
+        panel.grid(alpha=0.25)
+        panel.set_xlim(0, records[-1]["step"])
+        panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
