@@ -29,14 +29,16 @@ def coco(source: Source, output: Output, as_json: Json = False, verbose: Verbose
 def lvis(
     source: Source,
     output: Output,
-    rare: Annotated[bool, typer.Option(help="Keep rare classes, or leave out their boxes and their names.")] = True,
+    frequencies: Annotated[
+        str, typer.Option(help="Kept: cf leaves out boxes and names of rare classes, f of all but frequent ones.")
+    ] = "rcf",
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """LVIS v1 or v0.5 to ODVG with a label map; images are named by their coco_url."""
     from benchmarks.odvg.detection import convert_lvis
 
-    _run(lambda progress: convert_lvis(source, output, rare=rare, progress=progress), as_json)
+    _run(lambda progress: convert_lvis(source, output, keep=frequencies, progress=progress), as_json)
 
 
 def objects365(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
@@ -77,7 +79,9 @@ def register(convert: typer.Typer) -> None:
     """Add the verbs to ``data convert``."""
     example = "Example:\n\n  bench.py data convert"
     convert.command("coco-odvg", epilog=f"{example} coco-odvg instances_train2017.json -o coco_train.jsonl")(coco)
-    convert.command("lvis-odvg", epilog=f"{example} lvis-odvg lvis_v1_train.json -o lvis_norare.jsonl --no-rare")(lvis)
+    convert.command(
+        "lvis-odvg", epilog=f"{example} lvis-odvg lvis_v1_train.json -o lvis_norare.jsonl --frequencies cf"
+    )(lvis)
     convert.command("objects365-odvg", epilog=f"{example} objects365-odvg zhiyuan_objv2_train.json -o o365.jsonl")(
         objects365
     )

@@ -14,10 +14,14 @@ from benchmarks.io.files import file_sha256
 from benchmarks.odvg.conversion import CROWD, DUPLICATE, IGNORED, Conversion, check_target, label_map_path
 from benchmarks.odvg.objects365 import MISSING_V1, MISSING_V2, repaired_name, v2_file_name
 from benchmarks.odvg.records import Detection, Instance, OdvgRecord, write_label_map, write_odvg
+from benchmarks.text import printable
+from metrics.protocol import FREQUENCIES
 from metrics.types import DataError, GroundTruth
 
-RARE = "of a rare class"
+LEFT_OUT = "of a class left out"
 MISSING = "known to be missing from the archives"
+
+_ALL = "".join(FREQUENCIES)
 
 #: Images whose boxes are Python's at a time.
 _CHUNK = 10_000
@@ -42,24 +46,30 @@ def convert_coco(source: Path, target: Path, progress: Progress = None) -> Conve
     return _convert(source, target, gt, image_paths(gt), list(gt.categories.names), progress)
 
 
-def convert_lvis(source: Path, target: Path, *, rare: bool = True, progress: Progress = None) -> Conversion:
+def convert_lvis(source: Path, target: Path, *, keep: str = _ALL, progress: Progress = None) -> Conversion:
     """LVIS v1 or v0.5; v1 names images by their ``coco_url``, such as ``train2017/000000391895.jpg``.
 
     Args:
         source: the JSON file.
         target: the ODVG file; the label map is written beside it.
-        rare: False leaves out the boxes of rare classes, and the classes: a name in the label map would be drawn as a
-            negative and learnt to be absent.
+        keep: letters of the frequencies (r, c, f) that are kept. Of all other classes the boxes are left out, and the
+            classes themselves: a name in the label map would be drawn as a negative and learnt to be absent.
         progress: called with numbers of images done.
 
     Raises:
-        DataError: as :func:`convert_coco`; or classes without frequency where the rare ones are to go.
+        DataError: as :func:`convert_coco`; other letters; or classes without frequency where some are to go.
     """
     gt = parse_ground_truth(source)
     letters = gt.categories.frequency
-    if not rare and not all(letters):
+    if not keep or set(keep) - set(_ALL):
+        raise DataError(f"frequencies '{printable(keep)}': letters out of {_ALL} are needed, such as cf")
+    everything = set(keep) == set(_ALL)
+    if not everything and not all(letters):
         raise DataError(f"{source}: not every class has a frequency: which ones are rare is not known")
-    names = [name if rare or letter != "r" else None for name, letter in zip(gt.categories.names, letters, strict=True)]
+    names = [
+        name if everything or letter in keep else None
+        for name, letter in zip(gt.categories.names, letters, strict=True)
+    ]
     return _convert(source, target, gt, image_paths(gt), names, progress)
 
 
@@ -157,7 +167,7 @@ def _instances(
     seen = set()
     for (x0, y0, x1, y1), label, crowd, ignore in boxes:
         if crowd or ignore or label < 0:
-            report.dropped[CROWD if crowd else IGNORED if ignore else RARE] += 1
+            report.dropped[CROWD if crowd else IGNORED if ignore else LEFT_OUT] += 1
         elif (box := report.clip((x0, y0, x1, y1), width, height)) is not None:
             if (label, box) in seen:
                 report.dropped[DUPLICATE] += 1

@@ -22,7 +22,7 @@ from benchmarks.odvg.conversion import (
     Conversion,
     label_map_path,
 )
-from benchmarks.odvg.detection import MISSING, RARE, convert_coco, convert_lvis, convert_objects365
+from benchmarks.odvg.detection import LEFT_OUT, MISSING, convert_coco, convert_lvis, convert_objects365
 from benchmarks.odvg.objects365 import REPAIRED_NAMES, repaired_name, v2_file_name
 from benchmarks.odvg.records import OdvgRecord, read_label_map, read_odvg
 from metrics.types import DataError
@@ -125,12 +125,12 @@ def test_real_coco(real_data: Path, tmp_path: Path) -> None:
 def test_real_lvis(real_data: Path, tmp_path: Path, rare: bool) -> None:
     source = real_data / "lvis-api/lvis_val_100.json"
     document = json.loads(source.read_text())
-    report = convert_lvis(source, tmp_path / "lvis.jsonl", rare=rare)
+    report = convert_lvis(source, tmp_path / "lvis.jsonl", keep="rcf" if rare else "fc")
     kept = {row["id"]: row["name"] for row in document["categories"] if rare or row["frequency"] != "r"}
     _compared(document, tmp_path / "lvis.jsonl", kept)
     assert report.classes == len(kept) == (1230 if rare else 776)
     gone = [row for row in document["annotations"] if row["category_id"] not in kept]
-    assert report.dropped[RARE] == len(gone)
+    assert report.dropped[LEFT_OUT] == len(gone)
     assert rare or gone
     assert report.boxes + sum(report.dropped.values()) == len(document["annotations"])
 
@@ -148,7 +148,9 @@ def test_lvis_v1_names_images_by_their_address(tmp_path: Path) -> None:
     (record,) = read_odvg(tmp_path / "lvis.jsonl")
     assert record.filename == "train2017/000000391895.jpg"
     with pytest.raises(DataError, match="not every class has a frequency"):
-        convert_lvis(source, tmp_path / "lvis.jsonl", rare=False)
+        convert_lvis(source, tmp_path / "lvis.jsonl", keep="cf")
+    with pytest.raises(DataError, match="letters out of rcf"):
+        convert_lvis(source, tmp_path / "lvis.jsonl", keep="x")
 
 
 def _objects365(names: list[str], classes: list[str]) -> dict[str, Any]:

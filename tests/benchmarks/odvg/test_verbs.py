@@ -82,9 +82,9 @@ def test_reports_are_printed(tmp_path: Path) -> None:
 def test_other_converters_have_verbs(tmp_path: Path, folder: Path) -> None:
     lvis = write_json(tmp_path / "lvis.json", lvis_document(["train2017"] * 3))
     target = tmp_path / "x.jsonl"
-    report = run_json("convert", "lvis-odvg", lvis, "-o", target, "--no-rare")
+    report = run_json("convert", "lvis-odvg", lvis, "-o", target, "--frequencies", "cf")
     assert (report["records"], report["boxes"], report["classes"]) == (3, 1, 1)
-    assert report["dropped"] == {"of a rare class": 2}
+    assert report["dropped"] == {"of a class left out": 2}
     assert run_json("convert", "lvis-odvg", lvis, "-o", target)["boxes"] == 3
     assert run_json("convert", "objects365-odvg", lvis, "-o", target)["notes"][-1].startswith("Objects365 v1")
     goldg = write_json(tmp_path / "goldg.json", DOCUMENT)
