@@ -67,11 +67,11 @@ def toy_settings(folder: Path, kinds: str = "od", **changes: Any) -> GroundingSe
         }
         for kind in kinds.split()
     ]
-    plain = {"sources": sources, "batch": 2, "sizes": [], "crop": None}
+    plain = {"sources": sources, "sizes": [], "crop": None}
     return GroundingSettings.model_validate(plain | changes)
 
 
-def toy_data(folder: Path, kinds: str = "od", *, batch: int = 4, seed: int = 0, **changes: Any) -> GroundingData:
+def toy_data(folder: Path, kinds: str = "od", *, batch: int = 2, seed: int = 0, **changes: Any) -> GroundingData:
     """The toy, opened."""
     settings = toy_settings(folder, kinds, **changes)
     sources = [open_source(source) for source in settings.sources]
