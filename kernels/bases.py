@@ -1,8 +1,8 @@
-"""Jittor's base classes, with types that a checker can follow."""
+"""Jittor's base classes, with types that a checker can follow, and gradients that free what they need."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kernels.runtime import jittor
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
         @classmethod
         def apply(cls, *arguments: Any) -> Any:
             """Run ``execute``."""
+
+        def __call__(self, *arguments: Any) -> Any:
+            """Run ``execute`` of this one."""
 
     class Module:
         """Network with parameters: attributes that are variables or modules."""
@@ -41,5 +44,35 @@ if TYPE_CHECKING:
             """Members, of a ``ModuleList``."""
 
 else:
-    Function = jittor().Function
+
+    class Function(jittor().Function):
+        """See above."""
+
+        def _grad(self, *gradients: Any) -> Any:
+            found = super()._grad(*gradients)
+            if _once:
+                vars(self).clear()
+            return found
+
     Module = jittor().nn.Module
+
+_once = False
+
+
+def gradients_once(loss: Any, variables: Sequence[Any]) -> list[Any]:
+    """Gradients of ``loss``, which cannot be asked for again.
+
+    So everything between is freed as soon as it is used. Jittor itself would hold what each ``Function`` saved for its
+    gradient till all of a computation is done, and with its ``jt.grad`` even longer.
+
+    Args:
+        loss: one number.
+        variables: to differentiate by.
+    """
+    global _once
+    before, _once = _once, True
+    try:
+        found: list[Any] = jittor().grad(loss, list(variables), False)
+    finally:
+        _once = before
+    return found

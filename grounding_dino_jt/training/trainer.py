@@ -26,6 +26,7 @@ from grounding_dino_jt.training.losses import Counts, Divisors, Loss, LossConfig
 from grounding_dino_jt.training.optimizer import AdamW, gradient_norm
 from grounding_dino_jt.training.processes import Processes
 from grounding_dino_jt.training.recipe import Recipe
+from kernels.bases import gradients_once
 from kernels.runtime import jittor
 
 jt = jittor()
@@ -112,7 +113,7 @@ class Trainer:
         first = self._processes.rank * sum(map(len, parts))
         for part in parts:
             loss = self.loss(part, slots, divided, first)
-            got = jt.grad(loss.total, list(self.trained.values()))
+            got = gradients_once(loss.total, list(self.trained.values()))
             gradients = [a + b for a, b in zip(gradients, got, strict=True)] if gradients else got
             terms = loss.terms.numpy()
             values = {name: values.get(name, 0) + row for name, row in zip(loss.names, terms, strict=True)}

@@ -64,6 +64,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
         raise DataError(str(error)) from error
     from benchmarks.training.grounding.trainer import GroundingDinoTrainer
     from grounding_dino_jt.training.losses import STYLES
+    from grounding_dino_jt.training.recompute import recompute_layers
     from grounding_dino_jt.training.start import new_network
     from grounding_dino_jt.training.trainer import Settings, Trainer
 
@@ -71,6 +72,8 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
         network = new_network(model, tensors, config.seed)
     except ValueError as error:  # options that change what the weights are for
         raise DataError(printable(f"trainer 'grounding-dino': model: {error}")) from error
+    if config.recompute:
+        recompute_layers(network)
     recipe = config.recipe(data.batches_per_epoch)
     losses, denoising = STYLES[config.losses], config.denoising.config()
     optimisation = Trainer(network, Settings(recipe, losses, denoising), processes)

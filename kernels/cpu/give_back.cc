@@ -1,0 +1,16 @@
+// Free memory goes back to the system, then a copy is made.
+#include <malloc.h>
+#include <cstddef>
+#include <cstring>
+
+#include "mem/allocator.h"
+
+namespace ovd {
+
+inline void give_back(const void* x, void* out, std::size_t bytes) {
+    jittor::gc_all();  // from Jittor's allocators to malloc
+    malloc_trim(0);    // from malloc to the system
+    std::memcpy(out, x, bytes);
+}
+
+}  // namespace ovd
