@@ -1,0 +1,59 @@
+"""The weights that ship with the suite are the ones their cards name, and find what they were taught."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from benchmarks.shapes import WORLDS, render
+from detectors.card import DetectorCard
+from detectors.interface import DetectorSettings
+from detectors.prompts import PromptPlan
+from detectors.registry import BUILT_IN, load_detector
+from detectors.shipped import check_sum, shipped_file
+from detectors.types import DetectorError, Image, Vocabulary
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("owl-nano", 0.8), ("owl-nano-hungarian", 0.4), ("closed-nano", 0.4), ("grounding-dino-nano", 0.6)],
+)
+def test_shipped_weights_find_what_they_were_taught(name: str, found: float) -> None:
+    world = WORLDS["shapes"]
+    detector = load_detector(name, DetectorSettings())
+    assert detector.card.weights_sha256 == BUILT_IN[name].weights_sha256
+    assert detector.card.parameters == BUILT_IN[name].parameters
+    ids, names = zip(*((category.id, category.name) for category in world.categories), strict=True)
+    detector.set_vocabulary(Vocabulary(ids, names), PromptPlan())
+    unseen = {category.id for category in world.categories if category.image_count == 0}
+    hits: dict[bool, list[bool]] = {True: [], False: []}
+    for index in range(40):
+        scene = render(world, "test", index)
+        (answer,) = detector.detect([Image(index, scene.pixels)])
+        best = slice(2 * len(scene.category_ids))
+        for (x, y, w, h), category in zip(scene.boxes_xywh, scene.category_ids.tolist(), strict=True):
+            boxes = torch.from_numpy(answer.boxes_xyxy[best][answer.category_ids[best] == category])
+            overlaps = box_iou(boxes, torch.tensor([[x, y, x + w, y + h]], dtype=boxes.dtype))
+            hits[category in unseen].append(bool((overlaps > 0.5).any()))
+    assert np.mean(hits[False]) > found
+    assert (np.mean(hits[True]) > 0.1) == (name != "closed-nano")
+
+
+def test_what_is_not_shipped() -> None:
+    assert shipped_file("some/hub-id") is None
+    with pytest.raises(DetectorError, match="no package 'nowhere'"):
+        shipped_file("package:nowhere/w.safetensors")
+    card = DetectorCard("x", family="x", framework="torch", loader="", weights_sha256="ab")
+    check_sum(card, Path("w"), "ab")
+    with pytest.raises(DetectorError, match="sha256 is cd"):
+        check_sum(card, Path("w"), "cd")
+
+
+def test_all_that_ships_is_small() -> None:
+    sizes = [path.stat().st_size for card in BUILT_IN.values() if (path := shipped_file(card.weights))]
+    assert len(sizes) == 4
+    assert sum(sizes) < 15e6
