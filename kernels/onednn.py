@@ -19,6 +19,9 @@ FOLDER = "mkl/dnnl_lnx_2.2.0_cpu_gomp"
 
 _HEADERS, _LIBRARY = "onednn-devel-cpu-gomp", "onednn-cpu-gomp"
 
+#: How often processes that mend the same folder may get in each other's way.
+_TRIES = 20
+
 
 def supported() -> bool:
     """Whether there is a package of oneDNN for this processor."""
@@ -91,12 +94,17 @@ def _link_all(sources: dict[str, Path], folder: Path) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(path)
     try:
-        if folder.exists():  # with dangling links
-            stale = folder.rename(folder.with_name(f"stale-{secrets.token_hex(4)}"))
-            shutil.rmtree(stale, ignore_errors=True)
-        scratch.rename(folder)
-    except OSError:
-        if not _complete(folder):  # else another process was first
-            raise
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                if folder.exists() and not _complete(folder):  # with dangling links
+                    stale = folder.rename(folder.with_name(f"stale-{secrets.token_hex(4)}"))
+                    shutil.rmtree(stale, ignore_errors=True)
+                scratch.rename(folder)
+                return
+            except OSError:
+                if _complete(folder):  # another process was first
+                    return
+                if not tries_left:  # or it has just moved the folder away, to mend it as well
+                    raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

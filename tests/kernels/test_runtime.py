@@ -47,6 +47,7 @@ import json, os, resource, signal, ssl, subprocess, sys, time
 def facts():
     return [dict(os.environ), repr(ssl._create_default_https_context), sys.getrecursionlimit(), sys.getdlopenflags(),
             resource.getrlimit(resource.RLIMIT_STACK), os.getcwd(), [repr(signal.getsignal(n)) for n in range(1, 32)]]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 before = facts()
 from kernels.runtime import jittor
 jt = jittor()
