@@ -1,13 +1,12 @@
-"""AdamW, clipping and the running average, as one fused pass over every parameter."""
+"""AdamW, clipping and the running average, as one pass over every parameter."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from grounding_dino_jt.training.recipe import Recipe
+from kernels.adamw import adamw, adamw_numbers, squared_length
 from kernels.runtime import jittor
 
 jt = jittor()
@@ -15,7 +14,7 @@ jt = jittor()
 
 def gradient_norm(gradients: Sequence[Any]) -> Any:
     """Euclidean norm of all gradients together, a variable (1,)."""
-    return jt.sqrt(jt.concat([(gradient * gradient).sum().reshape(1) for gradient in gradients]).sum())
+    return jt.sqrt(jt.concat([squared_length(gradient) for gradient in gradients]).sum())
 
 
 class AdamW:
@@ -51,29 +50,16 @@ class AdamW:
         self.step += 1
         # as torch.nn.utils.clip_grad_norm_
         scale = jt.minimum(recipe.clip / (norm + 1e-6), 1.0) if recipe.clip else jt.ones((1,))
-        beta1, beta2 = recipe.betas
-        bias1, bias2 = 1 - beta1**self.step, 1 - beta2**self.step
-        rate = recipe.rate(step)
-        follow = 1 - recipe.average_decay(self.step)
-        numbers: dict[float, Any] = {}
-
-        def number(value: float) -> Any:
-            """One variable for each number: a changed one is then a changed input and not another kernel."""
-            if value not in numbers:
-                numbers[value] = jt.array(np.array([value], np.float32))
-            return numbers[value]
-
+        groups: dict[tuple[float, float], Any] = {}
         for (name, value), gradient in zip(self._parameters.items(), gradients, strict=True):
-            own = rate * recipe.factor(name)
-            clipped = gradient * scale
-            first_moment, second_moment = self.moments[f"first.{name}"], self.moments[f"second.{name}"]
-            first = first_moment * beta1 + clipped * (1 - beta1)
-            second = second_moment * beta2 + clipped * clipped * (1 - beta2)
-            kept = number(1 - own * recipe.decay(len(value.shape)))
-            moved = value * kept - number(own / bias1) * first / (jt.sqrt(second) * number(bias2**-0.5) + recipe.eps)
-            first_moment.update(first)
-            second_moment.update(second)
-            if self._averages is not None:
-                average = self._averages[name]
-                average.update(average + (moved - average) * number(follow))
-            value.update(moved)
+            rate, decay = recipe.rate(step) * recipe.factor(name), recipe.decay(len(value.shape))
+            if (rate, decay) not in groups:
+                groups[rate, decay] = adamw_numbers(
+                    recipe.betas, recipe.eps, rate, decay, self.step, recipe.average_decay(self.step)
+                )
+            first, second = self.moments[f"first.{name}"], self.moments[f"second.{name}"]
+            average = None if self._averages is None else self._averages[name]
+            new = adamw(value, gradient, first, second, average, scale, groups[rate, decay])
+            for variable, changed in zip((value, first, second, average), new, strict=True):
+                if variable is not None:
+                    variable.update(changed)
