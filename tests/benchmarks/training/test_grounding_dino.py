@@ -136,6 +136,12 @@ def test_options_of_the_losses(toy: Path) -> None:
     assert np.isfinite(_losses(toy_document(toy, seed=2**62), 1)).all()
 
 
+def test_recomputed_layers_change_nothing(toy: Path) -> None:
+    """But for rounding."""
+    plain = _losses(toy_document(toy), 3)
+    np.testing.assert_allclose(_losses(toy_document(toy, recompute=True), 3), plain, rtol=1e-4)
+
+
 def test_another_configuration_is_refused(toy: Path, tmp_path: Path) -> None:
     _train(toy_document(toy, steps=2), tmp_path / "out")
     with pytest.raises(DataError, match="--resume"):
