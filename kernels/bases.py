@@ -37,6 +37,9 @@ if TYPE_CHECKING:
         def state_dict(self) -> dict[str, Any]:
             """Variables by name."""
 
+        def named_modules(self) -> list[tuple[str, Module]]:
+            """This module and those in it, by path."""
+
         def parameters(self) -> list[Any]:
             """Variables."""
 

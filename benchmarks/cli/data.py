@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(help="Name of a data set ('bench.py data list').", show_default=False)]
 Spec = Annotated[
     str,
-    typer.Argument(help="Name of a data set, or path of an annotation file or COCO-format folder.", show_default=False),
+    typer.Argument(
+        help="Name of a data set, or path: COCO-format folder, annotation file, training records (.jsonl).",
+        show_default=False,
+    ),
 ]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images where it is not the usual one.")]
+LabelMap = Annotated[
+    Path | None, typer.Option("--label-map", help="Label map of a .jsonl file where it is not beside it.")
+]
 Source = Annotated[Path, typer.Argument(help="The file to read.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.", show_default=False)]
 
@@ -148,9 +154,7 @@ def verify(
     decode: Annotated[bool, typer.Option("--decode", help="Read every image, not only look whether it is there.")] = (
         False
     ),
-    label_map: Annotated[
-        Path | None, typer.Option("--label-map", help="Label map of a .jsonl file where it is not beside it.")
-    ] = None,
+    label_map: LabelMap = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -201,23 +205,36 @@ def show(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images.")] = 0,
     data_root: DataRoot = Path("data"),
     images: Images = None,
+    label_map: LabelMap = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Draw images of a data set with their boxes and class names as one picture."""
+    """Draw images of a data set with their boxes and class names as one picture.
+
+    Of a file of training records (.jsonl), --images says where the images are; boxes of captions show their phrases.
+    """
     from benchmarks.datasets.registry import open_benchmark
     from benchmarks.datasets.sheet import write_sheet
+    from benchmarks.odvg.sheet import write_odvg_sheet
 
-    with counter("images rendered") as advance:
-        benchmark = open_benchmark(spec, data_root, images=images, progress=advance)
-    shown, passed_over = write_sheet(benchmark, output, count, class_name=class_name, seed=seed)
+    kind = "records" if spec.endswith(".jsonl") else "images"
+    if kind == "records":
+        folder = images or data_root
+        shown, passed_over = write_odvg_sheet(
+            Path(spec), folder, output, count, label_map=label_map, class_name=class_name, seed=seed
+        )
+    else:
+        with counter("images rendered") as advance:
+            benchmark = open_benchmark(spec, data_root, images=images, progress=advance)
+        shown, passed_over = write_sheet(benchmark, output, count, class_name=class_name, seed=seed)
     out = console(as_json)
     for line in passed_over:
         say(out, f"passed over: {line}")
     if as_json:
-        print_json({"picture": str(output), "image_ids": shown, "passed_over": passed_over})
+        key = "records" if kind == "records" else "image_ids"
+        print_json({"picture": str(output), key: shown, "passed_over": passed_over})
     else:
-        say(out, f"{len(shown)} images in {output}")
+        say(out, f"{len(shown)} {kind} in {output}")
 
 
 def minival(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:

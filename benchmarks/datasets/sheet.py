@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,37 +38,62 @@ def write_sheet(
     Raises:
         DataError: no such class, no image that shows it or can be used, another suffix.
     """
-    kind = _FORMATS.get(target.suffix.lower())
-    if kind is None:
-        raise DataError(f"{target}: a picture is written as {', '.join(_FORMATS)}")
     gt = read_ground_truth(benchmark.annotations)
     rows = np.flatnonzero(_of_class(gt, class_name)) if class_name else np.arange(len(gt.ann_ids))
     positions = np.unique(gt.image_index[rows]).tolist() if class_name else list(range(gt.num_images))
     names = image_paths(gt)
-    random.Random(seed).shuffle(positions)
-    tiles: list[Tile] = []
+
+    def tile(position: int) -> tuple[Tile, str]:
+        image_id, (width, height) = int(gt.image_ids[position]), gt.image_sizes[position].tolist()
+        image = read_image(image_id, image_file(benchmark.images, names[position]), (width, height))
+        own = rows[gt.image_index[rows] == position]
+        boxes_xyxy = gt.boxes_xywh[own] + np.pad(gt.boxes_xywh[own, :2], ((0, 0), (2, 0)))
+        return (image.pixels, boxes_xyxy, _labels(gt, own), None), str(image_id)
+
+    shown, passed_over = draw_some(tile, positions, target, count, benchmark.name, seed)
+    return [int(gt.image_ids[position]) for position in shown], passed_over
+
+
+def draw_some(
+    tile: Callable[[int], tuple[Tile, str]], positions: list[int], target: Path, count: int, name: str, seed: int
+) -> tuple[list[int], list[str]]:
+    """Draw some images, chosen at random, side by side.
+
+    Args:
+        tile: reads the image at a position; gives it with its boxes, and a title.
+        positions: to choose from.
+        target: ``.png``, ``.jpg`` or ``.webp``.
+        count: how many at most.
+        name: of what they are from.
+        seed: of the choice.
+
+    Returns:
+        Positions that are drawn, in order, and one line for every image that cannot be used.
+
+    Raises:
+        DataError: no image can be used, another suffix.
+    """
+    kind = _FORMATS.get(target.suffix.lower())
+    if kind is None:
+        raise DataError(f"{target}: a picture is written as {', '.join(_FORMATS)}")
+    tiles: list[tuple[Tile, str]] = []
     shown: list[int] = []
     passed_over: list[str] = []
-    for position in positions:
+    for position in random.Random(seed).sample(positions, len(positions)):
         if len(tiles) == count:
             break
-        image_id, (width, height) = int(gt.image_ids[position]), gt.image_sizes[position].tolist()
         try:
-            path = image_file(benchmark.images, names[position])
-            image = read_image(image_id, path, (width, height))
+            tiles.append(tile(position))
         except ImageError as error:
             passed_over.append(str(error))
             continue
-        own = rows[gt.image_index[rows] == position]
-        boxes_xyxy = gt.boxes_xywh[own] + np.pad(gt.boxes_xywh[own, :2], ((0, 0), (2, 0)))
-        tiles.append((image.pixels, boxes_xyxy, _labels(gt, own), None))
-        shown.append(image_id)
+        shown.append(position)
     if not tiles:
         why = f", first: {passed_over[0]}" if passed_over else ""
-        raise DataError(f"{benchmark.name}: none of {len(positions):,} images can be shown{why}")
+        raise DataError(f"{name}: none of {len(positions):,} images can be shown{why}")
     columns = max(1, round(len(tiles) ** 0.5 * 1.2))
     with atomic_write(target) as file:
-        contact_sheet(tiles, columns, [str(image_id) for image_id in shown]).save(file, kind)
+        contact_sheet([image for image, _ in tiles], columns, [title for _, title in tiles]).save(file, kind)
     return shown, passed_over
 
 

@@ -15,14 +15,14 @@ def write_batch(file: BinaryIO, batch: Any) -> None:
 
     Args:
         file: to write to.
-        batch: dataclasses, named tuples and sequences of arrays, one in another.
+        batch: dataclasses, named tuples and sequences of arrays and numbers, one in another.
     """
     np.savez_compressed(file, **dict(_arrays("", batch)))
 
 
 def _arrays(path: str, part: Any) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    if isinstance(part, np.ndarray):
-        yield path, part
+    if isinstance(part, np.ndarray | int):
+        yield path, np.asarray(part)
         return
     if dataclasses.is_dataclass(part):
         members = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}

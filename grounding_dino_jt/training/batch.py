@@ -21,11 +21,13 @@ class Targets:
             what the label embedding of the denoising queries is asked for, so it says nothing of the class itself.
         token_map: bool (n, T), true at the tokens of the caption that stand for the box; never at [CLS], [SEP], a
             separator or padding, and true somewhere in every row.
+        dropped: how many other boxes the image has, which its caption has no place for; for the log.
     """
 
     boxes: npt.NDArray[np.float32]
     phrases: npt.NDArray[np.int64]
     token_map: npt.NDArray[np.bool_]
+    dropped: int = 0
 
     def __len__(self) -> int:
         return len(self.boxes)

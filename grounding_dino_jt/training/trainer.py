@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from grounding_dino_jt.layers import drawn_by
 from grounding_dino_jt.load import MEAN, STD
 from grounding_dino_jt.model import GroundingDino
+from grounding_dino_jt.precision import mixed_precision
 from grounding_dino_jt.training.batch import TrainingBatch
 from grounding_dino_jt.training.denoising import (
     DenoisingConfig,
@@ -45,11 +47,13 @@ class Settings:
         recipe: of the optimisation.
         losses: weights and divisors.
         denoising: noise; ``queries=0`` for none.
+        precision: of the products with large matrices; see ``grounding_dino_jt.precision.mixed_precision``.
     """
 
     recipe: Recipe
     losses: LossConfig = field(default_factory=LossConfig)
     denoising: DenoisingConfig = field(default_factory=DenoisingConfig)
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class Trainer:
@@ -110,10 +114,11 @@ class Trainer:
         slots, divided = self._slots_and_divisors(parts)
         values: dict[str, _Floats] = {}
         gradients: list[Any] = []
-        first = self._processes.rank * sum(map(len, parts))
+        first, precision = self._processes.rank * sum(map(len, parts)), self.settings.precision
         for part in parts:
-            loss = self.loss(part, slots, divided, first)
-            got = gradients_once(loss.total, list(self.trained.values()))
+            with nullcontext() if precision == "float32" else mixed_precision(self.network, precision):
+                loss = self.loss(part, slots, divided, first)
+                got = gradients_once(loss.total, list(self.trained.values()))
             gradients = [a + b for a, b in zip(gradients, got, strict=True)] if gradients else got
             terms = loss.terms.numpy()
             values = {name: values.get(name, 0) + row for name, row in zip(loss.names, terms, strict=True)}

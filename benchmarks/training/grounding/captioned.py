@@ -23,8 +23,8 @@ class Dropped:
     over_budget: int = 0
     wordless: int = 0
 
-    def __add__(self, other: Dropped) -> Dropped:
-        return Dropped(self.over_budget + other.over_budget, self.wordless + other.wordless)
+    def __len__(self) -> int:
+        return self.over_budget + self.wordless
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,8 @@ class GroundingDinoTraining(TrainingConfig):
         parts: how many pieces a batch is gone through in, to save memory; the result is the same.
         recompute: whether layers are computed once more in the backward pass instead of being kept: much less memory,
             and a step takes a fifth to two fifths longer.
+        precision: of the products with large matrices; ``bfloat16``, on CUDA only, has the weights, their gradients and
+            everything that says where a box is in float32.
         needs: data sets of the suite that ``data`` is made of; they are rendered, or it is said how to get them.
         watch: data set that is scored while training; None = none.
         model, data, optimizer, denoising: see there. Paths in ``data`` are relative to the folder of the data sets.
@@ -124,6 +126,7 @@ class GroundingDinoTraining(TrainingConfig):
     steps: Positive | None = None
     parts: Annotated[int, Field(ge=1, le=4096)] = 1
     recompute: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
     needs: Annotated[tuple[str, ...], Field(strict=False)] = ()
     watch: str | None = None
     model: ModelSettings = ModelSettings()

@@ -7,8 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
-from benchmarks.training.grounding.captioned import Dropped
-from benchmarks.training.grounding.making import BatchMaker, Made, Task
+from benchmarks.training.grounding.making import BatchMaker, Task
 from benchmarks.training.grounding.sampling import Sampler, repeat_factors
 from benchmarks.training.grounding.settings import GroundingSettings
 from benchmarks.training.grounding.sources import Source
@@ -83,17 +82,12 @@ class GroundingData:
 
 
 class Batches(Iterator[TrainingBatch]):
-    """Batches without an end.
-
-    Attributes:
-        dropped: boxes so far that had no place in a caption.
-    """
+    """Batches without an end."""
 
     def __init__(self, make: BatchMaker, tasks: Iterator[Task], workers: int) -> None:
         """Begin, with so many processes beside this one."""
         self._workers = Workers(make, tasks, workers) if workers else None
-        self._made: Iterator[Made] = self._workers or map(make, tasks)
-        self.dropped = Dropped()
+        self._made: Iterator[TrainingBatch] = self._workers or map(make, tasks)
 
     def __next__(self) -> TrainingBatch:
         """The next batch.
@@ -101,9 +95,7 @@ class Batches(Iterator[TrainingBatch]):
         Raises:
             DataError: a bad record or image, or a worker that died.
         """
-        made = next(self._made)
-        self.dropped += made.dropped
-        return made.batch
+        return next(self._made)
 
     def close(self) -> None:
         """End the workers, if there are any."""

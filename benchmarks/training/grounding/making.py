@@ -13,7 +13,7 @@ from benchmarks.images import image_file, read_image
 from benchmarks.odvg.index import OdvgFile
 from benchmarks.odvg.records import OdvgRecord
 from benchmarks.odvg.spans import with_spans
-from benchmarks.training.grounding.captioned import Captioned, Dropped
+from benchmarks.training.grounding.captioned import Captioned
 from benchmarks.training.grounding.class_captions import ClassCaptions
 from benchmarks.training.grounding.free_captions import Spans, read_caption, swap_sides
 from benchmarks.training.grounding.samples import Sample, collate, relative_boxes
@@ -28,19 +28,6 @@ from metrics.types import DataError
 Task = Sequence[tuple[int, int]]
 #: Records of a batch that a message names.
 _NAMED = 4
-
-
-@dataclass(frozen=True)
-class Made:
-    """A batch, and what had no place in it.
-
-    Attributes:
-        batch: what is learned from.
-        dropped: boxes without a phrase.
-    """
-
-    batch: TrainingBatch
-    dropped: Dropped
 
 
 @dataclass(frozen=True)
@@ -80,14 +67,13 @@ class BatchMaker:
         except DataError as error:
             raise DataError(f"{source.records.path}: {error}") from error
 
-    def __call__(self, task: Task) -> Made:
+    def __call__(self, task: Task) -> TrainingBatch:
         """A batch.
 
         Raises:
             DataError: a bad record or image; the message names file, record and image.
         """
-        samples = [self._sample(record, number) for record, number in task]
-        return Made(collate(samples), sum((sample.dropped for sample in samples), Dropped()))
+        return collate([self._sample(record, number) for record, number in task])
 
     def where(self, task: Task) -> str:
         """Where the records of a batch are, for people."""
@@ -113,10 +99,9 @@ class BatchMaker:
         except DataError as error:
             raise DataError(f"{source.records.path}: record {position + 1}: {error}") from error
         height, width = image.image.shape[:2]
-        targets = Targets(
-            relative_boxes(image.boxes_xyxy[captioned.kept], width, height), captioned.phrases, captioned.token_map
-        )
-        return Sample(image.image, captioned.ids, targets, captioned.dropped)
+        boxes_cxcywh = relative_boxes(image.boxes_xyxy[captioned.kept], width, height)
+        targets = Targets(boxes_cxcywh, captioned.phrases, captioned.token_map, len(captioned.dropped))
+        return Sample(image.image, captioned.ids, targets)
 
     def _captioned(
         self,

@@ -59,7 +59,10 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
 
     os.environ["OMP_NUM_THREADS"] = str(machine.threads)  # read when Jittor and torch are imported, which is now
     try:
-        use_device(choose_device(machine.device, "jittor"))
+        device = choose_device(machine.device, "jittor")
+        if config.precision != "float32" and device == "cpu":
+            raise ValueError(f"precision is {config.precision}, which needs a CUDA device; the CPU computes in float32")
+        use_device(device)
     except (ValueError, RuntimeError) as error:
         raise DataError(str(error)) from error
     from benchmarks.training.grounding.trainer import GroundingDinoTrainer
@@ -76,7 +79,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
         recompute_layers(network)
     recipe = config.recipe(data.batches_per_epoch)
     losses, denoising = STYLES[config.losses], config.denoising.config()
-    optimisation = Trainer(network, Settings(recipe, losses, denoising), processes)
+    optimisation = Trainer(network, Settings(recipe, losses, denoising, config.precision), processes)
     start = tensors if config.interpolate else {}
     frozen = all(recipe.factor(name) == 0 for name in tensors if name.startswith("bert."))
     trainer = GroundingDinoTrainer(config, optimisation, tokenizer, start, packaged if frozen else "")

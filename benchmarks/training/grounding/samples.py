@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.training.grounding.captioned import Dropped
 from grounding_dino_jt.tokens import TokenBatch
 from grounding_dino_jt.training.batch import Targets, TrainingBatch
 
@@ -21,13 +21,11 @@ class Sample:
         image: uint8 (H, W, 3) RGB.
         ids: tokens of the caption, [CLS] and [SEP] included.
         targets: with as many token columns as there are ids.
-        dropped: boxes that the caption has no place for.
     """
 
     image: npt.NDArray[np.uint8]
     ids: tuple[int, ...]
     targets: Targets
-    dropped: Dropped
 
 
 def relative_boxes(boxes_xyxy: npt.NDArray[np.float64], width: int, height: int) -> npt.NDArray[np.float32]:
@@ -51,5 +49,5 @@ def collate(samples: Sequence[Sample]) -> TrainingBatch:
     for sample in samples:
         missing = columns - len(sample.ids)
         token_map = np.pad(sample.targets.token_map, ((0, 0), (0, missing)))
-        targets.append(Targets(sample.targets.boxes, sample.targets.phrases, token_map))
+        targets.append(dataclasses.replace(sample.targets, token_map=token_map))
     return TrainingBatch(images, sizes, tokens, targets)

@@ -58,8 +58,12 @@ class GroundingDinoTrainer:
         return self._optimisation.step
 
     def train_step(self, batch: TrainingBatch) -> dict[str, float]:
-        """One step; see ``grounding_dino_jt.training.trainer.Trainer.train_step``."""
-        return self._optimisation.train_step(batch.split(self._config.parts))
+        """One step; see ``grounding_dino_jt.training.trainer.Trainer.train_step``.
+
+        ``dropped`` are boxes that the captions of this process's images had no place for.
+        """
+        dropped = sum(targets.dropped for targets in batch.targets)
+        return {**self._optimisation.train_step(batch.split(self._config.parts)), "dropped": float(dropped)}
 
     def save(self, file: BinaryIO) -> None:
         """Write all that is needed to go on, as safetensors."""

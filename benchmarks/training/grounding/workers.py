@@ -13,7 +13,8 @@ from multiprocessing.context import SpawnProcess
 
 import numpy as np
 
-from benchmarks.training.grounding.making import BatchMaker, Made, Task
+from benchmarks.training.grounding.making import BatchMaker, Task
+from grounding_dino_jt.training.batch import TrainingBatch
 from metrics.types import DataError
 
 #: Tasks that a worker has at hand: one whose batch waits to be taken, one that it works on meanwhile.
@@ -21,7 +22,7 @@ _AHEAD = 2
 _SECONDS_TO_END = 5.0
 
 
-class Workers(Iterator[Made]):
+class Workers(Iterator[TrainingBatch]):
     """Batches of a list of tasks, made by several processes; they come in the order of the tasks.
 
     A worker that has made a batch waits until it is taken, so memory holds about one batch per worker. Workers are
@@ -48,7 +49,7 @@ class Workers(Iterator[Made]):
             self.close()
             raise
 
-    def __next__(self) -> Made:
+    def __next__(self) -> TrainingBatch:
         """The next batch.
 
         Raises:
@@ -95,7 +96,7 @@ class _Worker:
         self.process.start()
         other.close()  # so that the pipe ends with the worker
 
-    def receive(self) -> Made:
+    def receive(self) -> TrainingBatch:
         """The next of its batches.
 
         Raises:
@@ -103,13 +104,13 @@ class _Worker:
             EOFError: it is dead.
             OSError: likewise.
         """
-        answer: tuple[Made, tuple[int, ...]] | DataError = self.connection.recv()
+        answer: tuple[TrainingBatch, tuple[int, ...]] | DataError = self.connection.recv()
         if isinstance(answer, DataError):
             raise answer
-        made, shape = answer
+        batch, shape = answer
         images = np.empty(shape, np.uint8)
         self.connection.recv_bytes_into(images.data.cast("B"))
-        return replace(made, batch=replace(made.batch, images=images))
+        return replace(batch, images=images)
 
     def end(self) -> None:
         """End the process, whatever it is doing."""
@@ -134,7 +135,7 @@ def _serve(connection: Connection, make: BatchMaker) -> None:
 
 def _answer(connection: Connection, make: BatchMaker, task: Task) -> None:
     try:
-        made = make(task)
+        batch = make(task)
     except DataError as error:
         connection.send(DataError(str(error)))  # its kind may need more than a text to be made again
         return
@@ -143,7 +144,6 @@ def _answer(connection: Connection, make: BatchMaker, task: Task) -> None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         connection.send(DataError(f"{make.where(task)}: {reason} ({last.filename}:{last.lineno})"))
         return
-    images = made.batch.images
     # Pixels pass as they are: pickled, they would be copied twice more.
-    connection.send((replace(made, batch=replace(made.batch, images=images[:0])), images.shape))
-    connection.send_bytes(images.data.cast("B"))
+    connection.send((replace(batch, images=batch.images[:0]), batch.images.shape))
+    connection.send_bytes(batch.images.data.cast("B"))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -178,3 +179,29 @@ def test_label_map_can_be_elsewhere(tmp_path: Path) -> None:
     assert "not the name of their label" in found["wrong"][0]
     write_json(elsewhere, {"0": "a", "1": "b", "2": "c", "3": "desk lamp"})
     assert run_json("verify", path, "--label-map", elsewhere)["ok"]
+
+
+def test_show(tmp_path: Path) -> None:
+    """Records of both kinds; boxes by class and by phrase, and images that cannot be used."""
+    detection = {
+        "filename": "a.png",
+        "height": 30,
+        "width": 40,
+        "detection": {"instances": [{"bbox": [1, 2, 20, 25], "label": 1}, {"bbox": [30, 2, 38, 9], "label": 0}]},
+    }
+    file = _write(tmp_path / "some.jsonl", detection, _ogd(([1, 1, 9, 9], "two dogs")) | {"filename": "m.png"})
+    write_json(tmp_path / "some.label_map.json", {"0": "cat", "1": "desk lamp"})
+    for name in ("a.png", "m.png"):
+        write_image(tmp_path / "images" / name)
+    options = ("--images", tmp_path / "images", "-o", tmp_path / "s.png")
+    assert sorted(run_json("show", file, *options)["records"]) == [1, 2]
+    with PIL.Image.open(tmp_path / "s.png") as picture:
+        assert min(picture.size) > 100
+    assert run_json("show", file, "--class", "desk lamp", *options)["records"] == [1]
+    assert run_json("show", file, "--class", "two dogs", *options)["records"] == [2]
+    assert "2 records in" in run("show", file, *options).output
+    (tmp_path / "images" / "a.png").unlink()
+    document = run_json("show", file, *options)
+    assert document["records"] == [2]
+    assert "a.png" in document["passed_over"][0]
+    assert "no box is called 'dog'" in str(run("show", file, "--class", "dog", *options).exception)

@@ -263,3 +263,8 @@ def test_the_shipped_configuration_is_valid() -> None:
     config = read_config(find_config("grounding-dino-nano"))
     assert isinstance(config, GroundingDinoTraining)
     assert yaml.safe_load(config.as_yaml())["needs"] == ["shapes-train"]
+
+
+def test_half_precision_is_for_graphics_processors(toy: Path) -> None:
+    with pytest.raises(DataError, match="precision is bfloat16, which needs a CUDA device"):
+        _losses(toy_document(toy, precision="bfloat16"), 1)

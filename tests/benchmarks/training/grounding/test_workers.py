@@ -47,17 +47,6 @@ def test_batches_do_not_depend_on_workers(toy: Path) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_dropped_boxes_are_counted_in_workers_too(toy: Path) -> None:
-    counts = []
-    for workers in (0, 1):
-        with toy_data(toy, "vg", max_tokens=8, workers=workers).batches() as batches:
-            for _ in range(3):
-                next(batches)
-            counts.append(batches.dropped)
-    assert counts[0] == counts[1]
-    assert counts[0].over_budget == 6
-
-
 def test_a_bad_image_is_told_by_the_training(tmp_path: Path) -> None:
     folder = write_toy(tmp_path / "toy")
     (folder / "7.png").write_bytes(b"no image")
