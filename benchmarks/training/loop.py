@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.io.files import atomic_write
-from benchmarks.training.bad_batch import write_batch
+from benchmarks.training.batch_arrays import chained_sha256, write_batch
 from benchmarks.training.config import TrainingConfig
 from benchmarks.training.curves import Curves
 from benchmarks.training.figure import write_figure
@@ -42,10 +42,12 @@ class Log:
     Attributes:
         records: dictionaries with at least ``step``.
         core_seconds: processor time spent in steps, all threads added up.
+        data_sha256: of all batches so far, in their order; equal in two trainings that saw the same.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
     core_seconds: float = 0.0
+    data_sha256: str = ""
     _sums: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, values: dict[str, float]) -> None:
@@ -62,12 +64,17 @@ class Log:
 
     def state(self) -> dict[str, Any]:
         """What ``resumed`` needs."""
-        return {"records": self.records, "core_seconds": self.core_seconds, "sums": self._sums}
+        return {
+            "records": self.records,
+            "core_seconds": self.core_seconds,
+            "data_sha256": self.data_sha256,
+            "sums": self._sums,
+        }
 
     @staticmethod
     def resumed(state: dict[str, Any]) -> Log:
         """The log as it was."""
-        return Log(state["records"], state["core_seconds"], state["sums"])
+        return Log(state["records"], state["core_seconds"], state["data_sha256"], state["sums"])
 
     def as_jsonl(self) -> bytes:
         """One record per line."""
@@ -126,6 +133,7 @@ def train(
             **prepared.facts,
             "recipe": config.model_dump(mode="json"),
             "core_seconds": round(log.core_seconds, 1),
+            "data_sha256": log.data_sha256,
         }
         try:
             trainer.write_weights(out / WEIGHTS, facts)
@@ -175,6 +183,7 @@ def _begin(config: TrainingConfig, prepared: Prepared, out: Path, resume: bool) 
 def _step(prepared: Prepared, batches: Iterator[Any], log: Log, out: Path) -> None:
     start = time.process_time()
     batch = next(batches)
+    log.data_sha256 = chained_sha256(log.data_sha256, batch)
     try:
         values = prepared.trainer.train_step(batch)
     except FloatingPointError as error:

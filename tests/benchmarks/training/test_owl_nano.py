@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from baselines.owl_nano.train import Trainer
 from benchmarks.cli.training import register
 from benchmarks.datasets.benchmark import Benchmark
+from benchmarks.studies.cells import training_facts
 from benchmarks.training import owl_nano
 from benchmarks.training.config import CONFIGS, find_config
 from benchmarks.training.data import TrainingData
@@ -167,7 +168,9 @@ def test_a_training_that_was_killed_goes_on_bit_for_bit(
         _train(_config(), data, None, tmp_path / "parts")
     _train(_config(), data, None, tmp_path / "parts", resume=True)
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
-    assert (tmp_path / "parts/weights.safetensors").exists()
+    sums = {training_facts(tmp_path / name / "weights.safetensors")["data_sha256"] for name in ("parts", "whole")}
+    assert len(sums) == 1  # of all batches, also of those before the kill
+    assert len(sums.pop()) == 64
     states = []
     for name in ("parts", "whole"):
         trainer = make_training(_config(), data, None, FACTS).trainer

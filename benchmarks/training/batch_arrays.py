@@ -1,8 +1,9 @@
-"""A batch as a file, to be looked at."""
+"""The arrays of a batch: as a file, to be looked at, and as a sum, to know that two trainings saw the same."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -18,6 +19,20 @@ def write_batch(file: BinaryIO, batch: Any) -> None:
         batch: dataclasses, named tuples and sequences of arrays and numbers, one in another.
     """
     np.savez_compressed(file, **dict(_arrays("", batch)))
+
+
+def chained_sha256(before: str, batch: Any) -> str:
+    """Sum of a row of batches, of which ``batch`` is the last.
+
+    Args:
+        before: sum of those before it; empty for the first.
+        batch: see ``write_batch``.
+    """
+    sha256 = hashlib.sha256(before.encode())
+    for name, array in _arrays("", batch):
+        sha256.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        sha256.update(np.ascontiguousarray(array).data)
+    return sha256.hexdigest()
 
 
 def _arrays(path: str, part: Any) -> Iterator[tuple[str, npt.NDArray[Any]]]:
