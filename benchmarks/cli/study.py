@@ -97,7 +97,7 @@ def run(
     cells = cells_of(resolved, folder, _names(arms), [_seed(seed) for seed in _names(seeds)])
     with counter("rendering images") as advance:  # once, not in every cell
         open_benchmark(resolved.study.benchmark, data_root, progress=advance)
-    commands = Commands(resolved.detector, data_root, threads, device)
+    commands = Commands(data_root, threads, device)
     screen = Console(stderr=True)
     definition = find_study(name).read_bytes()
     try:

@@ -32,12 +32,14 @@ class Arm(_Part):
     Attributes:
         name: of the arm, and of its folder.
         about: what it is, in one sentence.
-        changes: to the configuration that all arms share.
+        base: training configuration of this arm, if it is another one than the study's; see ``Study.base``.
+        changes: to that configuration.
         published: numbers that its counterpart has elsewhere, by setting.
     """
 
     name: _Name
     about: _Sentence
+    base: Annotated[str, Field(min_length=1)] | None = None
     changes: Changes = {}
     published: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
 
@@ -60,8 +62,11 @@ class Study(_Part):
     Attributes:
         name: of the study, and of its folder.
         question: in one sentence.
-        base: training configuration, by the name of a shipped one or as a path (relative to the study's file).
-        shared: changes to it that all arms have, among them the budget.
+        base: training configuration, by the name of a shipped one or as a path (relative to the study's file); needed
+            unless every arm has its own.
+        shared: changes that all arms have, among them the budget.
+        controlled: whether all arms must share backbone, text encoder, data, order and budget, to the byte, so that the
+            difference is one of design; see ``benchmarks.studies.controlled``.
         benchmark: whose images are scored: what ``bench.py run -b`` takes; a path may be relative to the study's file.
         limit: only so many of its images, for studies that have no time; the report says so.
         reference: name of the arm that the others are compared with.
@@ -72,8 +77,9 @@ class Study(_Part):
 
     name: _Name
     question: _Sentence
-    base: Annotated[str, Field(min_length=1)]
+    base: Annotated[str, Field(min_length=1)] | None = None
     shared: Changes = {}
+    controlled: bool = False
     benchmark: Annotated[str, Field(min_length=1)]
     limit: Positive | None = None
     reference: _Name
@@ -87,6 +93,8 @@ class Study(_Part):
         for what, entries in (("arm", names), ("seed", [str(seed) for seed in self.seeds])):
             if twice := [entry for entry in entries if entries.count(entry) > 1]:
                 raise ValueError(f"{what} '{twice[0]}' is there twice")
+        if without := [arm.name for arm in self.arms if not (arm.base or self.base)]:
+            raise ValueError(f"arm '{without[0]}' has no base, and neither has the study")
         if self.reference not in names:
             raise ValueError(f"reference '{self.reference}' is no arm: they are {', '.join(names)}")
         if self.published is None and any(arm.published for arm in self.arms):

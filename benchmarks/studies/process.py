@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.studies.cells import CONFIG, RESULTS, Cell
 from benchmarks.text import printable
+from benchmarks.training.trainers import find_trainer
 
 _ROOT = Path(__file__).resolve().parents[2]
 _GRACE_SECONDS = 5.0
@@ -23,13 +24,11 @@ class Commands:
     """The command lines of a cell's two steps.
 
     Attributes:
-        detector: that the weights are for.
         data_root: folder of the data sets.
         threads: of the network.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
-    detector: str
     data_root: Path
     threads: int = 1
     device: str = "auto"
@@ -47,7 +46,8 @@ class Commands:
         weights, results = cell.weights.resolve(), cell.folder.resolve() / RESULTS
         options = ("--weights", str(weights), "--out", str(results), "--threads", str(self.threads), "--quiet")
         limit = () if cell.limit is None else ("--limit", str(cell.limit))
-        return _bench("run", "-d", self.detector, "-b", cell.benchmark, *options, *limit, *place)
+        detector = find_trainer(cell.config.trainer).detector
+        return _bench("run", "-d", detector, "-b", cell.benchmark, *options, *limit, *place)
 
 
 @dataclass

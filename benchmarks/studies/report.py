@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.studies.cells import Cell, training_facts
+from benchmarks.studies.controlled import Manifest, manifests
+from benchmarks.studies.definition import Study
 from benchmarks.studies.measure import RESAMPLES, Metrics, Scored, check_alike, measure
 from benchmarks.studies.resolve import ResolvedArm, ResolvedStudy
 from benchmarks.studies.statistics import RULE, Effect, Spread, effects
@@ -52,6 +54,7 @@ class StudyReport:
         metrics: names of what was measured.
         remarks: what a reader must know, one line each.
         facts: benchmark, protocol, images, resamples.
+        manifests: of a controlled study, what the trainings of each seed had in hand; None = it does not claim to be.
     """
 
     resolved: ResolvedStudy
@@ -59,6 +62,12 @@ class StudyReport:
     metrics: tuple[str, ...]
     remarks: tuple[str, ...]
     facts: dict[str, Any]
+    manifests: tuple[Manifest, ...] | None = None
+
+    @property
+    def controlled(self) -> bool:
+        """Whether it is proved that the arms differ in design alone."""
+        return bool(self.manifests) and not any(one.problems for one in self.manifests or ())
 
     def as_json(self) -> dict[str, Any]:
         """One JSON object; shares of 1, not rounded."""
@@ -69,6 +78,8 @@ class StudyReport:
             "rule": RULE,
             "facts": self.facts,
             "remarks": list(self.remarks),
+            "controlled": self.controlled,
+            "manifests": None if self.manifests is None else [dataclasses.asdict(one) for one in self.manifests],
             "arms": [
                 {
                     "name": arm.name,
@@ -130,7 +141,22 @@ def build_report(
         "finished": len(scored),
         "resamples": resamples,
     }
-    return StudyReport(resolved, tuple(arms), tuple(measured), (*remarks, *_conditions(scored, resolved)), facts)
+    remarks = [*remarks, *_conditions(scored, resolved)]
+    proof = _proof(scored, resolved.study)
+    if proof is not None:
+        problems = [line for one in proof for line in one.lines]
+        if not proof:
+            problems = [f"the reference '{resolved.study.reference}' is not finished"]
+        remarks += [f"NOT CONTROLLED: {problem}" for problem in problems]
+    return StudyReport(resolved, tuple(arms), tuple(measured), tuple(remarks), facts, proof)
+
+
+def _proof(scored: Sequence[Scored], study: Study) -> tuple[Manifest, ...] | None:
+    """What the trainings wrote down of what they share, if the study claims to be controlled."""
+    if not study.controlled:
+        return None
+    facts = {(one.cell.arm, one.cell.seed): training_facts(one.cell.weights) for one in scored}
+    return tuple(manifests(facts, study.reference))
 
 
 def _finished(cells: Sequence[Cell]) -> tuple[list[Scored], list[str]]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.studies.controlled import disagreements
 from benchmarks.studies.definition import Arm, Changes, Study
 from benchmarks.text import printable
 from benchmarks.training.config import TrainingConfig, find_config, validated
-from benchmarks.training.trainers import find_trainer, read_config
+from benchmarks.training.trainers import read_config
 from metrics.types import DataError
 
 #: Values of an arm and of the reference where they differ, by dotted key; a key that one of them lacks is ``None``.
@@ -50,11 +51,6 @@ class ResolvedStudy:
     arms: tuple[ResolvedArm, ...]
 
     @property
-    def detector(self) -> str:
-        """Name of the detector that the weights are for."""
-        return find_trainer(self.arms[0].config.trainer).detector
-
-    @property
     def reference(self) -> ResolvedArm:
         """The arm that the others are compared with."""
         return next(one for one in self.arms if one.arm.name == self.study.reference)
@@ -69,19 +65,27 @@ def resolve(study: Study, path: Path) -> ResolvedStudy:
 
     Raises:
         DataError: no such base; a change to a key that the configuration does not have, with a value that does not
-            fit, or that changes nothing; two arms that are the same.
+            fit, or that changes nothing; two arms that are the same; a controlled study whose arms differ in what they
+            have to share.
     """
     beside = path.parent / study.benchmark
     if beside.is_file():
         study = study.model_copy(update={"benchmark": str(beside.resolve())})
-    base = _changed(read_config(_base(study, path)), study.shared, f"{path}: shared")
-    configs = {arm.name: _changed(base, arm.changes, f"{path}: arm '{arm.name}'") for arm in study.arms}
+    names = dict.fromkeys(arm.base or study.base or "" for arm in study.arms)
+    bases = {name: _changed(read_config(_base(name, path)), study.shared, f"{path}: shared") for name in names}
+    configs = {
+        arm.name: _changed(bases[arm.base or study.base or ""], arm.changes, f"{path}: arm '{arm.name}'")
+        for arm in study.arms
+    }
     configs = {name: config.model_copy(update={"seed": study.seeds[0]}) for name, config in configs.items()}
     settled = {name: flat(config.resolved()) for name, config in configs.items()}
     for number, arm in enumerate(study.arms):
         for other in study.arms[:number]:
             if settled[other.name] == settled[arm.name]:
                 raise DataError(f"{path}: arms '{other.name}' and '{arm.name}' are the same training")
+    if study.controlled and (apart := disagreements(settled, study.reference)):
+        more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
+        raise DataError(f"{path}: is not controlled: {apart[0]}{more}: make them equal, or take out 'controlled'")
     reference = settled[study.reference]
     arms = [ResolvedArm(arm, configs[arm.name], differences(settled[arm.name], reference)) for arm in study.arms]
     return ResolvedStudy(study, tuple(arms))
@@ -104,12 +108,12 @@ def differences(ours: Mapping[str, Any], reference: Mapping[str, Any]) -> Differ
     return {key: (ours.get(key), reference.get(key)) for key in keys if ours.get(key) != reference.get(key)}
 
 
-def _base(study: Study, path: Path) -> Path:
-    beside = path.parent / study.base
+def _base(name: str, path: Path) -> Path:
+    beside = path.parent / name
     if beside.suffix in (".yaml", ".yml") and beside.is_file():
         return beside
     try:
-        return find_config(study.base)
+        return find_config(name)
     except DataError as error:
         raise DataError(f"{path}: base: {error}") from None
 

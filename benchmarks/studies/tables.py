@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from benchmarks.studies.controlled import PROOF, Manifest
 from benchmarks.studies.report import ArmReport, StudyReport
 from benchmarks.studies.resolve import Differences
 from benchmarks.studies.statistics import RULE, Effect, Spread
@@ -70,6 +71,8 @@ def sheets(report: StudyReport, *, every: bool) -> list[Sheet]:
     found = [_means(report), _differences(report)]
     if report.resolved.study.published:
         found.append(_published(report))
+    if report.manifests:
+        found.append(_manifest(report.manifests))
     return [*found, _all_differences(report), _arms(report)] if every else found
 
 
@@ -81,7 +84,8 @@ def facts_line(report: StudyReport) -> str:
             f"{facts['benchmark']}: {facts['images']:,} images, {facts['classes']:,} classes, {facts['boxes']:,} boxes",
             f"protocol {facts['protocol']} ({facts['protocol_sha256'][:8]})",
             f"annotations {facts['annotations_sha256'][:8]}",
-            f"base {study.base}",
+            f"base {', '.join(dict.fromkeys(arm.base or study.base or '' for arm in study.arms))}",
+            *(("controlled",) if report.controlled else ()),
             f"seeds {', '.join(map(str, study.seeds))}",
             f"{facts['finished']} of {facts['cells']} cells",
             f"{facts['resamples']:,} resamples of the images",
@@ -217,6 +221,16 @@ def _published(report: StudyReport) -> Sheet:
     )
     head = ("arm", *(f"{key}, published" for key in settings), f"AP here, {report.facts['benchmark']}")
     return Sheet("Beside the published numbers", head, tuple(rows), notes)
+
+
+def _manifest(items: Sequence[Manifest]) -> Sheet:
+    rows = [
+        (str(one.seed), what, str(one.reference[key])[:16], "NO" if key in one.problems else "yes")
+        for one in items
+        for key, what in PROOF.items()
+    ]
+    head = ("seed", "what", "value", "the same in all arms")
+    return Sheet("Manifest", head, tuple(rows), ("as each training wrote it into its weights",), words=2)
 
 
 def _arms(report: StudyReport) -> Sheet:

@@ -134,6 +134,8 @@ def train(
             "recipe": config.model_dump(mode="json"),
             "core_seconds": round(log.core_seconds, 1),
             "data_sha256": log.data_sha256,
+            "steps": trainer.step,
+            "samples": trainer.step * config.batch,
         }
         try:
             trainer.write_weights(out / WEIGHTS, facts)

@@ -46,7 +46,7 @@ def test_two_arms_are_trained_scored_and_reported(tmp_path: Path) -> None:
     resolved = resolve(read_study(path), path)
     cells = cells_of(resolved, tmp_path / "out")
     screen = io.StringIO()
-    commands = Commands("grounding-dino-tiny", tmp_path)
+    commands = Commands(tmp_path)
     reports = StudyRun(tmp_path / "out", path.read_bytes(), commands, Console(file=screen)).run(cells)
     assert [report.problem for report in reports] == ["", ""], screen.getvalue()
     assert all(cell.finished() for cell in cells)

@@ -185,7 +185,7 @@ def test_the_command_lists_what_failed(study_file: Path, tmp_path: Path, monkeyp
 
 def test_command_lines_are_the_suites_own(study_file: Path, tmp_path: Path) -> None:
     cell = _cells(study_file, tmp_path)[1]
-    commands = Commands("grounding-dino-nano", tmp_path, threads=2)
+    commands = Commands(tmp_path, threads=2)
     train_command, score_command = (" ".join(command) for command in (commands.train(cell), commands.score(cell)))
     folder = tmp_path / "no-fusion" / "seed-0"
     assert f"bench.py train {folder}/config.yaml --out {folder} --resume --threads 2" in train_command

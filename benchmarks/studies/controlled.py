@@ -1,0 +1,111 @@
+"""Whether the arms of a study really share what a controlled comparison must hold equal.
+
+Twice: before anything is trained, from the configurations; and afterwards, from what each training wrote into its
+weights about the bytes that it had in hand. Only the second is a proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.text import printable
+
+#: Keys of the training configurations that all arms must agree in; with a dot at the end, all that begin so.
+_SHARED = (
+    "seed",
+    "steps",
+    "epochs",
+    "batch",
+    "needs",
+    "data.",
+    "model.weights",
+    "model.backbone",
+    "model.options.backbone.",
+    "model.text_encoder",
+)
+#: What each training writes down of itself, and what it is.
+PROOF = {
+    "backbone_sha256": "first weights of the image backbone",
+    "text_sha256": "weights of the text encoder",
+    "data_sha256": "images, captions and boxes of all batches, in their order",
+    "steps": "optimisation steps",
+    "samples": "images seen",
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the trainings of one seed had in hand.
+
+    Attributes:
+        seed: of these trainings.
+        reference: by key of ``PROOF``, as the reference arm has it.
+        problems: where an arm differs, or does not say, by key of ``PROOF``; one line each.
+    """
+
+    seed: int
+    reference: dict[str, Any]
+    problems: dict[str, tuple[str, ...]]
+
+    @property
+    def lines(self) -> list[str]:
+        """All problems."""
+        return [line for lines in self.problems.values() for line in lines]
+
+
+def disagreements(settled: Mapping[str, Mapping[str, Any]], reference: str) -> list[str]:
+    """Where the configurations of the arms differ though they must not, one line each.
+
+    Args:
+        settled: flat configuration of each arm, by name.
+        reference: name of an arm.
+    """
+    keys = {key: None for config in settled.values() for key in config if _is_shared(key)}
+    return [
+        printable(f"{key} is {config.get(key)} in arm '{name}' and {settled[reference].get(key)} in '{reference}'")
+        for name, config in settled.items()
+        for key in keys
+        if config.get(key) != settled[reference].get(key)
+    ]
+
+
+def manifests(facts: Mapping[tuple[str, int], Mapping[str, Any]], reference: str) -> list[Manifest]:
+    """Compare what finished trainings wrote down, seed by seed.
+
+    Args:
+        facts: of each training, by arm and seed.
+        reference: name of the arm that the others are compared with.
+    """
+    found = []
+    for seed in sorted({seed for _, seed in facts}):
+        arms = {arm: values for (arm, number), values in facts.items() if number == seed}
+        if reference not in arms:
+            continue
+        ours = {key: arms[reference].get(key) for key in PROOF}
+        problems = {
+            key: tuple(
+                _problem(arm, seed, key, values.get(key), value, reference)
+                for arm, values in arms.items()
+                if values.get(key) is None or values[key] != value
+            )
+            for key, value in ours.items()
+        }
+        found.append(Manifest(seed, ours, {key: lines for key, lines in problems.items() if lines}))
+    return found
+
+
+def _is_shared(key: str) -> bool:
+    return any(key.startswith(name) if name.endswith(".") else key == name for name in _SHARED)
+
+
+def _problem(arm: str, seed: int, key: str, value: Any, expected: Any, reference: str) -> str:
+    if value is None:
+        return f"{arm}, seed {seed}: its weights do not say {key} ({PROOF[key]})"
+    line = f"{arm}, seed {seed}: {key} ({PROOF[key]}) is {_short(value)}, that of {reference} is {_short(expected)}"
+    return printable(line)
+
+
+def _short(value: Any) -> str:
+    return value[:12] if isinstance(value, str) else str(value)
