@@ -3,7 +3,7 @@
 Importing this imports no framework; torch is imported when a ``.pth`` file is read or written.
 """
 
-from grounding_dino_jt.weights.backbones import read_backbone
+from grounding_dino_jt.weights.backbones import draw_backbone, read_backbone, tensors_sha256
 from grounding_dino_jt.weights.errors import WeightsError
 from grounding_dino_jt.weights.read import Checkpoint, read_checkpoint, read_weights
 from grounding_dino_jt.weights.shapes import expected_shapes, parameter_count
@@ -17,6 +17,8 @@ __all__ = [
     "read_weights",
     "read_text_encoder",
     "read_backbone",
+    "draw_backbone",
+    "tensors_sha256",
     "expected_shapes",
     "parameter_count",
     "write_canonical",

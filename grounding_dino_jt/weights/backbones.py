@@ -1,17 +1,21 @@
-"""Pretrained image backbones alone, to start a training from: Swin transformers of ImageNet."""
+"""Image backbones alone, to start a training from: Swin transformers of ImageNet, or drawn."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from grounding_dino_jt.config import Config
+import numpy as np
+import numpy.typing as npt
+
+from grounding_dino_jt.config import Config, SwinConfig
 from grounding_dino_jt.weights.errors import WeightsError
 from grounding_dino_jt.weights.folder import read_tensors
 from grounding_dino_jt.weights.names import Part
 from grounding_dino_jt.weights.names_hf import HF_NAMES, SWIN, stored_name
-from grounding_dino_jt.weights.shapes import expected_shapes
+from grounding_dino_jt.weights.shapes import expected_shapes, swin_shapes
 from grounding_dino_jt.weights.stored import Array, Stored, assemble
 from grounding_dino_jt.weights.torch_file import read_torch, torch_tensors
 
@@ -42,6 +46,40 @@ def read_backbone(path: Path, config: Config) -> dict[str, Array]:
         if name.startswith("backbone.") and not _OWN.fullmatch(name)
     }
     return assemble(path, stored, place, expected, size)
+
+
+def draw_backbone(config: SwinConfig, seed: int) -> dict[str, Array]:
+    """First weights of a Swin transformer, with canonical names: a function of sizes and seed alone.
+
+    So detectors in any framework can start from the same one. Matrices are Glorot's, tables and biases as in the Swin
+    of the trainer.
+
+    Args:
+        config: of the backbone.
+        seed: of the numbers.
+    """
+    tensors: dict[str, Array] = {}
+    for number, (name, shape) in enumerate(swin_shapes(config).items()):
+        rng = np.random.Generator(np.random.PCG64([seed, number]))
+        if name.endswith("bias_table"):
+            values = 0.02 * rng.standard_normal(shape)
+        elif len(shape) > 1:
+            bound = np.sqrt(6 / (np.prod(shape[1:]) + shape[0] * np.prod(shape[2:])))
+            values = rng.uniform(-bound, bound, shape)
+        else:
+            values = np.full(shape, float(name.endswith("weight")))  # of norms
+        tensors[name] = values.astype(np.float32)
+    return tensors
+
+
+def tensors_sha256(tensors: Mapping[str, npt.NDArray[np.float32]]) -> str:
+    """Sum of names, shapes and numbers, in the order of the names."""
+    sha256 = hashlib.sha256()
+    for name in sorted(tensors):
+        values = np.ascontiguousarray(tensors[name], np.float32)
+        sha256.update(f"{name} {values.shape}".encode())
+        sha256.update(values.data)
+    return sha256.hexdigest()
 
 
 def _stored(path: Path) -> tuple[Mapping[str, Stored], int]:

@@ -41,6 +41,13 @@ def parameter_count(config: Config) -> int:
     return sum(math.prod(shape) for shape in expected_shapes(config).values())
 
 
+def swin_shapes(swin: SwinConfig) -> Shapes:
+    """Shape of every parameter of an image backbone, the norms of its outputs included."""
+    shapes: Shapes = {}
+    _swin(shapes, swin)
+    return shapes
+
+
 def text_shapes(shapes: Shapes, text: TextConfig) -> None:
     """Add the parameters of a text encoder."""
     if text.kind == "clip":

@@ -11,7 +11,7 @@ import torch
 from transformers import SwinConfig, SwinForImageClassification
 
 from grounding_dino_jt.config import NANO, TINY, Config
-from grounding_dino_jt.weights import WeightsError, expected_shapes, read_backbone
+from grounding_dino_jt.weights import WeightsError, draw_backbone, expected_shapes, read_backbone, tensors_sha256
 
 SMALL = dataclasses.replace(
     NANO,
@@ -83,3 +83,34 @@ def test_another_model_is_refused(tmp_path: Path, config: Config, drop: str, mes
         read_backbone(tmp_path / "swin.pth", config)
     with pytest.raises(WeightsError, match="no such file"):
         read_backbone(tmp_path / "nothing.pth", config)
+
+
+def test_drawn_numbers_are_those_of_the_seed() -> None:
+    drawn = draw_backbone(SMALL.backbone, 3)
+    expected = {name: shape for name, shape in expected_shapes(SMALL).items() if name.startswith("backbone.")}
+    assert {name: values.shape for name, values in drawn.items()} == expected
+    assert {values.dtype for values in drawn.values()} == {np.dtype(np.float32)}
+    assert tensors_sha256(draw_backbone(SMALL.backbone, 3)) == tensors_sha256(drawn)
+    assert tensors_sha256(draw_backbone(SMALL.backbone, 4)) != tensors_sha256(drawn)
+    matrix = drawn["backbone.0.layers.2.blocks.0.mlp.fc1.weight"]  # (128, 32)
+    assert matrix.var() == pytest.approx(2 / (128 + 32), rel=0.1)
+    np.testing.assert_array_equal(drawn["backbone.0.norm1.weight"], 1)
+    np.testing.assert_array_equal(drawn["backbone.0.layers.1.blocks.0.attn.qkv.bias"], 0)
+    # no two tensors of one shape are the same numbers
+    pair = [drawn[f"backbone.0.layers.2.blocks.{block}.mlp.fc1.weight"] for block in (0, 1)]
+    assert abs(np.corrcoef(pair[0].ravel(), pair[1].ravel())[0, 1]) < 0.1
+
+
+def test_a_sum_covers_names_shapes_and_numbers() -> None:
+    tensors = {"a": np.zeros((2, 3), np.float32), "b": np.ones(2, np.float32)}
+    sums = {
+        tensors_sha256(changed)
+        for changed in (
+            tensors,
+            {"a": tensors["a"], "c": tensors["b"]},
+            {"a": tensors["a"].reshape(3, 2), "b": tensors["b"]},
+            {"a": tensors["a"] + 1, "b": tensors["b"]},
+        )
+    }
+    assert len(sums) == 4
+    assert tensors_sha256(dict(reversed(tensors.items()))) in sums

@@ -33,7 +33,8 @@ class ModelSettings(_Part):
         weights: start from these instead: a file or folder of any layout that ``convert-weights`` reads. ``size`` is
             then the file's.
         backbone: where a model that starts from random numbers has its image backbone from: a ``.pth`` of
-            microsoft/Swin-Transformer or a folder in the layout of transformers.
+            microsoft/Swin-Transformer, a folder in the layout of transformers, or ``drawn`` for random numbers that are
+            the same for every detector with this seed, whatever its framework; None = the model's own random numbers.
         text_encoder: where a model that starts from random numbers has its text encoder from: a folder in the layout
             of transformers, ``packaged`` for the all-MiniLM-L6-v2 that is installed with the suite, or ``classes`` for
             none: each class has vectors of its own (see ``grounding_dino_jt.closed_set``), which must learn.

@@ -28,12 +28,19 @@ from grounding_dino_jt.config import Config, TextConfig
 from grounding_dino_jt.device import use_device
 from grounding_dino_jt.tokenizer import Tokenizer, packaged_folder, packaged_tokenizer, read_tokenizer
 from grounding_dino_jt.training.recipe import ENCODER_RATES
-from grounding_dino_jt.weights import expected_shapes, read_backbone, read_checkpoint, read_text_encoder
+from grounding_dino_jt.weights import (
+    draw_backbone,
+    expected_shapes,
+    read_backbone,
+    read_checkpoint,
+    read_text_encoder,
+    tensors_sha256,
+)
 from metrics.types import DataError
 
 _Tensors = dict[str, npt.NDArray[np.float32]]
-#: Text encoders that are no folder.
-PACKAGED, CLASSES = "packaged", "classes"
+#: Text encoders that are no folder, and a backbone that is no file.
+PACKAGED, CLASSES, DRAWN = "packaged", "classes", "drawn"
 
 
 def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | None) -> Prepared:
@@ -75,6 +82,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
         network = new_network(model, tensors, config.seed)
     except ValueError as error:  # options that change what the weights are for
         raise DataError(printable(f"trainer 'grounding-dino': model: {error}")) from error
+    first = network.state_dict()
     if config.recompute:
         recompute_layers(network)
     recipe = config.recipe(data.batches_per_epoch)
@@ -93,6 +101,10 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
         ],
         "batches_per_epoch": data.batches_per_epoch,
         "start": config.model.weights or "random",
+        **{
+            key: tensors_sha256({name: value.numpy() for name, value in first.items() if name.startswith(beginning)})
+            for key, beginning in (("backbone_sha256", "backbone."), ("text_sha256", "bert."))
+        },
         "threads": machine.threads,
         "processes": processes.count,
     }
@@ -137,7 +149,9 @@ def _start(config: GroundingDinoTraining, sources: Sequence[Source]) -> tuple[To
             return tokenizer, given.tensors, settings.config(given.config), given.packaged_text_sha256
         tokenizer, text, tensors, packaged = _text(settings, sources)
         model = dataclasses.replace(settings.config(), text=text)
-        if settings.backbone:
+        if settings.backbone == DRAWN:
+            tensors |= draw_backbone(model.backbone, config.seed)
+        elif settings.backbone:
             tensors |= read_backbone(Path(settings.backbone), model)
         return tokenizer, tensors, model, packaged
     except ValueError as error:

@@ -28,7 +28,7 @@ from detectors.grounding_dino import load
 from detectors.interface import DetectorSettings
 from grounding_dino_jt.training.losses import Loss
 from grounding_dino_jt.training.trainer import Trainer as Optimisation
-from grounding_dino_jt.weights import read_weights
+from grounding_dino_jt.weights import draw_backbone, read_weights, tensors_sha256
 from metrics.types import DataError
 from tests.benchmarks.training.toy_grounding import OPTIONS, toy_document, write_bert, write_config, write_toy
 
@@ -268,3 +268,20 @@ def test_the_shipped_configuration_is_valid() -> None:
 def test_half_precision_is_for_graphics_processors(toy: Path) -> None:
     with pytest.raises(DataError, match="precision is bfloat16, which needs a CUDA device"):
         _losses(toy_document(toy, precision="bfloat16"), 1)
+
+
+def test_a_drawn_backbone_is_the_seeds(toy: Path) -> None:
+    """Equal for equal seeds, whatever else is configured; its sum is written down."""
+    document = toy_document(toy)
+    document["model"]["backbone"] = "drawn"
+    sums = []
+    for seed, queries in ((1, 10), (1, 12), (2, 10)):
+        document["seed"] = seed
+        document["model"]["options"] = {**document["model"]["options"], "num_queries": queries}
+        prepared = _prepare(document)
+        sums.append((prepared.facts["backbone_sha256"], prepared.facts["text_sha256"]))
+    assert sums[0] == sums[1]
+    assert sums[0][0] != sums[2][0]
+    assert sums[0][1] == sums[2][1]
+    config = _config(document).model.config()
+    assert sums[2][0] == tensors_sha256(draw_backbone(config.backbone, 2))
