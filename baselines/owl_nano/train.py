@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +10,7 @@ import torch
 from torch import Tensor
 
 from baselines.batch import Batch
+from baselines.optimisation import Optimisation, Recipe
 from baselines.owl_nano.assign import Targets, assign_hungarian, assign_one_to_many
 from baselines.owl_nano.boxes import iou
 from baselines.owl_nano.config import OwlNanoConfig
@@ -29,43 +27,6 @@ from baselines.owl_nano.losses import (
 from baselines.owl_nano.model import STRIDE, Output, OwlNano, cell_centres, normalize
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train.
-
-    Attributes:
-        steps: optimisation steps; the learning rate falls along a cosine to ``final`` of its peak at the last.
-        lr: peak learning rate.
-        warm_up: part of the steps in which the rate rises linearly to the peak.
-        final: last learning rate over the peak.
-        weight_decay: of AdamW, on matrices only.
-        betas: of AdamW.
-        clip: greatest norm of the gradient.
-        ema: decay of the running average of the weights, which is what is evaluated and kept.
-        precision: of the matrix products; ``bfloat16`` halves the time on processors that have it in hardware.
-        seed: of the first weights.
-    """
-
-    steps: int
-    lr: float = 2e-3
-    warm_up: float = 0.04
-    final: float = 0.02
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.98)
-    clip: float = 1.0
-    ema: float = 0.998
-    precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
-        warm = max(1, round(self.warm_up * self.steps))
-        if step < warm:
-            return self.lr * (step + 1) / warm
-        done = (step - warm) / max(1, self.steps - 1 - warm)
-        return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
-
-
 class Trainer:
     """A model in training.
 
@@ -75,49 +36,28 @@ class Trainer:
         phrases: float32 (K, text_width), vectors of the classes that the training may know; their mean is subtracted.
 
     Attributes:
-        step: steps done.
+        model: whose weights learn.
         average: the model with averaged weights.
     """
 
     def __init__(self, config: OwlNanoConfig, recipe: Recipe, phrases: npt.NDArray[np.float32]) -> None:
         torch.manual_seed(recipe.seed)
-        self.config, self.recipe, self.step = config, recipe, 0
+        self.config, self.recipe = config, recipe
         self.model, self.average = OwlNano(config), OwlNano(config)
         self.phrases = torch.from_numpy(np.ascontiguousarray(phrases, np.float32))
         self.model.text_mean.copy_(self.phrases.mean(0))
-        self.average.load_state_dict(self.model.state_dict())
-        self.average.requires_grad_(False).eval()
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
-        others = [p for p in self.model.parameters() if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas)
+        what = {"config": asdict(config), "classes": len(phrases)}
+        self._optimisation = Optimisation(self.model, self.average, recipe, what)
+        self.checkpoint, self.restore = self._optimisation.checkpoint, self._optimisation.restore
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self._optimisation.step
 
     def train_step(self, batch: Batch) -> dict[str, float]:
-        """One step of optimisation.
-
-        Returns:
-            The parts of the loss, their weighted sum ``loss``, the norm of the gradient and the learning rate.
-
-        Raises:
-            FloatingPointError: the loss is not finite; the weights are as they were.
-        """
-        rate = self.recipe.rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        parts = self.losses(batch)
-        loss = torch.stack(list(parts.values())).sum()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {float(loss.detach())} at step {self.step + 1}: lower the learning rate"
-            )
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        self.optimizer.step()
-        self.step += 1
-        self._update_average()
-        values = {name: float(part.detach()) for name, part in parts.items()}
-        return {"loss": float(loss.detach()), **values, "gradient": float(norm), "lr": rate}
+        """One step of optimisation; see ``baselines.optimisation.Optimisation.descend``."""
+        return self._optimisation.descend(self.losses(batch))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted parts of the loss of a batch."""
@@ -129,45 +69,6 @@ class Trainer:
             output = self.model(images, self.model.queries(self.phrases))
         output = Output(*(None if value is None else value.float() for value in output))
         return detection_losses(output, targets, (width, height))
-
-    def _update_average(self) -> None:
-        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-
-    def checkpoint(self) -> bytes:
-        """All that is needed to go on as if never stopped."""
-        stream = io.BytesIO()
-        state = {
-            "what": self._what(),
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        torch.save(state, stream)
-        return stream.getvalue()
-
-    def restore(self, data: bytes) -> None:
-        """Go on from ``checkpoint``.
-
-        Raises:
-            ValueError: it is none, or of another model or recipe.
-        """
-        try:
-            state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
-            same = state["what"] == self._what()
-        except Exception as error:  # torch.load raises what unpickling finds
-            raise ValueError("is no checkpoint of owl-nano") from error
-        if not same:
-            raise ValueError("is of another model or recipe")
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-
-    def _what(self) -> dict[str, Any]:
-        return {"config": asdict(self.config), "recipe": asdict(self.recipe), "classes": len(self.phrases)}
 
 
 def padded_targets(batch: Batch) -> Targets:

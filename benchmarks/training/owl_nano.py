@@ -9,8 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
+from baselines.optimisation import Recipe
 from baselines.owl_nano.config import OwlNanoConfig
-from baselines.owl_nano.train import Recipe
 from baselines.owl_nano.train import Trainer as Optimisation
 from baselines.owl_nano.weights import save_weights
 from baselines.text import packaged_encoder

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.optimisation import Recipe
 from baselines.owl_nano.config import OwlNanoConfig
-from baselines.owl_nano.train import Recipe, Trainer
+from baselines.owl_nano.train import Trainer
 from tests.baselines.nano import TINY, random_batch
 
 PHRASES = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
@@ -91,7 +92,10 @@ def test_the_average_follows_slowly_and_biases_do_not_decay() -> None:
     trainer.train_step(random_batch(0))
     step = trainer.model.box.weight - start
     torch.testing.assert_close(trainer.average.box.weight - start, step * (1 - 2 / 11), rtol=1e-4, atol=1e-7)
-    decays = {group["weight_decay"]: {p.ndim for p in group["params"]} for group in trainer.optimizer.param_groups}
+    decays = {
+        group["weight_decay"]: {p.ndim for p in group["params"]}
+        for group in trainer._optimisation._optimizer.param_groups
+    }
     assert decays[0.0] == {1}
     assert 1 not in decays[0.05]
 

@@ -1,0 +1,138 @@
+"""How the small detectors are trained: AdamW, a cosine, clipping, a running average. Reads and writes no file."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        steps: optimisation steps; the learning rate falls along a cosine to ``final`` of its peak at the last.
+        lr: peak learning rate.
+        warm_up: part of the steps in which the rate rises linearly to the peak.
+        final: last learning rate over the peak.
+        weight_decay: of AdamW, on matrices only.
+        betas: of AdamW.
+        clip: greatest norm of the gradient.
+        ema: decay of the running average of the weights, which is what is evaluated and kept.
+        precision: of the matrix products; ``bfloat16`` halves the time on processors that have it in hardware.
+        seed: of the first weights.
+    """
+
+    steps: int
+    lr: float = 2e-3
+    warm_up: float = 0.04
+    final: float = 0.02
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = 1.0
+    ema: float = 0.998
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        warm = max(1, round(self.warm_up * self.steps))
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        done = (step - warm) / max(1, self.steps - 1 - warm)
+        return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Optimisation:
+    """A model in training.
+
+    Args:
+        model: is changed in place.
+        average: a second one, which follows it; its weights are set to those of the model.
+        recipe: of the training.
+        what: what a checkpoint must agree with.
+
+    Attributes:
+        step: steps done.
+    """
+
+    def __init__(self, model: nn.Module, average: nn.Module, recipe: Recipe, what: Mapping[str, Any]) -> None:
+        self.model, self.average, self.recipe, self.step = model, average, recipe, 0
+        self._what = {"recipe": asdict(recipe), **what}
+        average.load_state_dict(model.state_dict())
+        average.requires_grad_(False).eval()
+        matrices = [p for p in model.parameters() if p.ndim > 1]
+        others = [p for p in model.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self._optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas)
+
+    def descend(self, parts: Mapping[str, Tensor]) -> dict[str, float]:
+        """One step.
+
+        Args:
+            parts: of the loss, weighted.
+
+        Returns:
+            The parts, their sum ``loss``, the norm of the gradient and the learning rate.
+
+        Raises:
+            FloatingPointError: the loss is not finite; the weights are as they were.
+        """
+        rate = self.recipe.rate(self.step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        loss = torch.stack(list(parts.values())).sum()
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {float(loss.detach())} at step {self.step + 1}: lower the learning rate"
+            )
+        self._optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self._optimizer.step()
+        self.step += 1
+        self._update_average()
+        values = {name: float(part.detach()) for name, part in parts.items()}
+        return {"loss": float(loss.detach()), **values, "gradient": float(norm), "lr": rate}
+
+    def _update_average(self) -> None:
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+
+    def checkpoint(self) -> bytes:
+        """All that is needed to go on as if never stopped."""
+        stream = io.BytesIO()
+        state = {
+            "what": self._what,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        torch.save(state, stream)
+        return stream.getvalue()
+
+    def restore(self, data: bytes) -> None:
+        """Go on from ``checkpoint``.
+
+        Raises:
+            ValueError: it is none, or of another model or recipe.
+        """
+        try:
+            state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
+            same = state["what"] == self._what
+        except Exception as error:  # torch.load raises what unpickling finds
+            raise ValueError("is no checkpoint of this trainer") from error
+        if not same:
+            raise ValueError("is of another model or recipe")
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
