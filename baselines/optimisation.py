@@ -115,6 +115,7 @@ class Optimisation:
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "random": torch.get_rng_state(),  # what is dropped
         }
         torch.save(state, stream)
         return stream.getvalue()
@@ -135,4 +136,5 @@ class Optimisation:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
         self.step = state["step"]

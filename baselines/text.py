@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -46,16 +47,22 @@ class PhraseEncoder:
         Phrases are encoded one by one on one thread: the last bits of a batch would depend on its other members.
         """
         vectors = {}
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with torch.inference_mode():
-                for phrase in dict.fromkeys(phrases):
-                    mean = self._hidden(self._tokenizer.encode(phrase).ids).double().mean(0)
-                    vectors[phrase] = (mean / mean.norm()).float().numpy()
-        finally:
-            torch.set_num_threads(threads)
+        with _alone():
+            for phrase in dict.fromkeys(phrases):
+                mean = self._hidden(self._tokenizer.encode(phrase).ids).double().mean(0)
+                vectors[phrase] = (mean / mean.norm()).float().numpy()
         return np.stack([vectors[phrase] for phrase in phrases]) if phrases else np.empty((0, WIDTH), np.float32)
+
+    def hidden(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Last hidden state of tokens that see each other and nothing else, float32 (n, 384); nothing is added."""
+        with _alone():
+            states: npt.NDArray[np.float32] = self._hidden(list(ids)).numpy()
+        return states
+
+    def numbers(self) -> dict[str, npt.NDArray[np.float32]]:
+        """All weights that hidden states depend on, by their names in the package."""
+        unused = ("pooler.", "embeddings.position_ids")
+        return {name: tensor.numpy() for name, tensor in self._weights.items() if not name.startswith(unused)}
 
     def _hidden(self, ids: list[int]) -> Tensor:
         """Last hidden state, (tokens, 384)."""
@@ -83,6 +90,18 @@ class PhraseEncoder:
     def _norm(self, tokens: Tensor, name: str) -> Tensor:
         weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
         return functional.layer_norm(tokens, (WIDTH,), weight, bias, _EPSILON)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """No gradients, and one thread: with more the last bits would depend on the machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @cache

@@ -56,8 +56,8 @@ class OwlNano(nn.Module):  # type: ignore[misc]
         self.from_middle = nn.Linear(middle, config.neck)
         self.from_coarse = nn.Linear(coarse, config.neck)
         self.norm = nn.LayerNorm(config.neck)
-        self.class_tower = _tower(config.neck)
-        self.box_tower = _tower(config.neck)
+        self.class_tower = tower(config.neck)
+        self.box_tower = tower(config.neck)
         self.embed = nn.Linear(config.neck, config.embedding)
         self.scale = nn.Linear(config.neck, 1)
         self.shift = nn.Linear(config.neck, 1)
@@ -110,8 +110,8 @@ class OwlNano(nn.Module):  # type: ignore[misc]
         return Output(logits, boxes, None if self.quality is None else self.quality(places)[..., 0])
 
 
-def _tower(width: int) -> nn.Sequential:
-    """(B, H, W, C) to the same."""
+def tower(width: int) -> nn.Sequential:
+    """A 3 x 3 convolution with norm and activation, (B, H, W, C) to the same."""
     return nn.Sequential(TokenConv(width, width, 3), nn.LayerNorm(width), nn.SiLU())
 
 

@@ -96,7 +96,7 @@ def detection_losses(output: Output, targets: Targets, size: tuple[int, int]) ->
     if output.quality is None:
         chosen = assign_hungarian(output, targets, size)
     else:
-        centres = cell_centres(size[1] // STRIDE, size[0] // STRIDE, output.logits.device)
+        centres = cell_centres(-(-size[1] // STRIDE), -(-size[0] // STRIDE), output.logits.device)
         chosen = assign_one_to_many(output, targets, centres)
     boxes = output.boxes_xyxy[chosen.image, chosen.cell]
     truth = targets.boxes_xyxy[chosen.image, chosen.target]

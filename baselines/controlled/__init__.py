@@ -1,0 +1,1 @@
+"""Detectors of a controlled study: one backbone, one text encoder, one stream of batches, different designs."""

@@ -1,0 +1,116 @@
+"""Training of a contestant, one step at a time, on plain numpy batches. Reads and writes no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from baselines.controlled.captions import CaptionEncoder
+from baselines.controlled.config import ContestantConfig
+from baselines.controlled.owl import Owl
+from baselines.controlled.region import Region
+from baselines.optimisation import Optimisation, Recipe
+from baselines.owl_nano.assign import Targets
+
+#: Of RGB in 0 … 1, as the backbones of ImageNet want it.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class CaptionedBatch:
+    """B images with a caption each; the same content as the batches of Grounding DINO.
+
+    Attributes:
+        images: uint8 (B, H, W, 3) RGB; smaller images lie in the upper left corner.
+        sizes: int64 (B, 2), height and width of each.
+        ids: int32 (B, T), tokens of the captions, a dot behind every phrase.
+        real: bool (B, T), false at padding.
+        boxes_xyxy: of each image float32 (n, 4), pixels.
+        phrases: of each image int64 (n,), number of the box's phrase in its caption.
+    """
+
+    images: npt.NDArray[np.uint8]
+    sizes: npt.NDArray[np.int64]
+    ids: npt.NDArray[np.int32]
+    real: npt.NDArray[np.bool_]
+    boxes_xyxy: Sequence[npt.NDArray[np.float32]]
+    phrases: Sequence[npt.NDArray[np.int64]]
+
+
+def build(config: ContestantConfig) -> Owl | Region:
+    """A contestant with random weights."""
+    return Owl(config) if config.kind == "owl" else Region(config)
+
+
+class Trainer:
+    """A contestant in training.
+
+    Args:
+        config: of the contestant.
+        recipe: of the optimisation.
+        encoder: of the captions.
+        backbone: first weights of the backbone, official names.
+
+    Attributes:
+        model: whose weights learn.
+        average: the model with averaged weights.
+    """
+
+    def __init__(
+        self,
+        config: ContestantConfig,
+        recipe: Recipe,
+        encoder: CaptionEncoder,
+        backbone: Mapping[str, npt.NDArray[np.float32]],
+    ) -> None:
+        torch.manual_seed(recipe.seed)
+        self.config, self._encoder = config, encoder
+        self.model, self.average = build(config), build(config)
+        self.model.backbone.load_state_dict({name: torch.from_numpy(values) for name, values in backbone.items()})
+        self._optimisation = Optimisation(self.model, self.average, recipe, {"config": asdict(config)})
+        self.checkpoint, self.restore = self._optimisation.checkpoint, self._optimisation.restore
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self._optimisation.step
+
+    def train_step(self, batch: CaptionedBatch) -> dict[str, float]:
+        """One step of optimisation; see ``baselines.optimisation.Optimisation.descend``."""
+        return self._optimisation.descend(self.losses(batch))
+
+    def losses(self, batch: CaptionedBatch) -> dict[str, Tensor]:
+        """Weighted parts of the loss of a batch."""
+        captions = self._encoder(batch.ids, batch.real)
+        pixels = normalised(torch.from_numpy(batch.images))
+        for image, (height, width) in enumerate(batch.sizes.tolist()):  # padding is zero, as in Grounding DINO
+            pixels[image, :, height:] = 0
+            pixels[image, :, :, width:] = 0
+        return self.model.losses(pixels, captions, padded_targets(batch, captions.known()))
+
+
+def normalised(images: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) to what the backbone wants, float32 (B, 3, H, W)."""
+    pixels = (images.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    return pixels.permute(0, 3, 1, 2).contiguous()
+
+
+def padded_targets(batch: CaptionedBatch, known: Tensor) -> Targets:
+    """Objects of B images as tensors; room for at least one object per image.
+
+    Args:
+        batch: with the objects.
+        known: bool (B, K), phrases that each caption has.
+    """
+    images, most = len(batch.phrases), max(1, *(len(rows) for rows in batch.phrases))
+    boxes = np.zeros((images, most, 4), np.float32)
+    rows = np.zeros((images, most), np.int64)
+    valid = np.zeros((images, most), np.bool_)
+    for image, (box, names) in enumerate(zip(batch.boxes_xyxy, batch.phrases, strict=True)):
+        boxes[image, : len(names)], rows[image, : len(names)], valid[image, : len(names)] = box, names, True
+    return Targets(torch.from_numpy(boxes), torch.from_numpy(rows), torch.from_numpy(valid), known)

@@ -1,0 +1,59 @@
+"""Contestants that train in milliseconds, and batches for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from baselines.controlled.captions import CaptionEncoder
+from baselines.controlled.config import NANO_SWIN, ContestantConfig
+from baselines.controlled.train import CaptionedBatch, Trainer, build
+from baselines.optimisation import Recipe
+from baselines.text import packaged_encoder
+
+SMALL_SWIN = replace(NANO_SWIN, embed_dim=8, depths=(1, 1, 1), num_heads=(1, 2, 4), window_size=4)
+SMALL = ContestantConfig(backbone=SMALL_SWIN, width=16, regions=12)
+#: [CLS] a cat . two old dogs . a bench . [SEP], and parts of it.
+CLS, SEP, DOT = 101, 102, 1012
+CAT, DOGS, BENCH = (1037, 4937, DOT), (2048, 2214, 6077, DOT), (1037, 6847, DOT)
+ROWS = ((CLS, *CAT, *DOGS, *BENCH, SEP), (CLS, *BENCH, SEP), (CLS, *DOGS, *CAT, SEP), (CLS, *CAT, SEP))
+#: Objects of each image, of phrases in the order of its caption.
+PHRASES = ((0, 2), (), (1,), (0, 0, 0))
+ENCODER = CaptionEncoder(packaged_encoder())
+
+
+def tokens(rows: tuple[tuple[int, ...], ...] = ROWS) -> tuple[Any, Any]:
+    """Ids and what of them is real."""
+    ids = np.zeros((len(rows), max(map(len, rows))), np.int32)
+    real = np.zeros(ids.shape, np.bool_)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)], real[number, : len(row)] = row, True
+    return ids, real
+
+
+def batch(seed: int = 0) -> CaptionedBatch:
+    """Four images of noise of two sizes with bright rectangles in them, one image without objects."""
+    rng = np.random.default_rng(seed)
+    sizes = np.array([[64, 64], [64, 48], [48, 64], [64, 64]])
+    images = np.zeros((4, 64, 64, 3), np.uint8)
+    boxes = []
+    for image, ((height, width), names) in enumerate(zip(sizes.tolist(), PHRASES, strict=True)):
+        images[image, :height, :width] = rng.integers(0, 100, (height, width, 3))
+        corners = rng.uniform(0, 0.5, (len(names), 2)) * (width, height)
+        own = np.concatenate([corners, corners + rng.uniform(12, 22, (len(names), 2))], 1)
+        for x0, y0, x1, y1 in own.astype(int):
+            images[image, y0:y1, x0:x1] += 150
+        boxes.append(own.astype(np.float32))
+    return CaptionedBatch(images, sizes, *tokens(), boxes, [np.array(names, np.int64) for names in PHRASES])
+
+
+def trainer(config: ContestantConfig, **recipe: Any) -> Trainer:
+    """From a backbone that does not depend on the seed of the rest."""
+    donor = build(replace(config, kind="owl"))
+    for number, parameter in enumerate(donor.backbone.parameters()):
+        values = np.random.default_rng(number).normal(0.0, 0.1, tuple(parameter.shape))
+        parameter.data.copy_(parameter.data.new_tensor(values))
+    backbone = {name: tensor.numpy().copy() for name, tensor in donor.backbone.state_dict().items()}
+    return Trainer(config, Recipe(**{"steps": 60, "lr": 5e-3, **recipe}), ENCODER, backbone)
