@@ -12,13 +12,9 @@ from torch import Tensor
 
 from baselines.controlled.captions import CaptionEncoder
 from baselines.controlled.config import ContestantConfig
-from baselines.controlled.owl import Owl
-from baselines.controlled.region import Region
+from baselines.controlled.models import build, normalised
 from baselines.optimisation import Optimisation, Recipe
 from baselines.owl_nano.assign import Targets
-
-#: Of RGB in 0 … 1, as the backbones of ImageNet want it.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -40,11 +36,6 @@ class CaptionedBatch:
     real: npt.NDArray[np.bool_]
     boxes_xyxy: Sequence[npt.NDArray[np.float32]]
     phrases: Sequence[npt.NDArray[np.int64]]
-
-
-def build(config: ContestantConfig) -> Owl | Region:
-    """A contestant with random weights."""
-    return Owl(config) if config.kind == "owl" else Region(config)
 
 
 class Trainer:
@@ -87,17 +78,11 @@ class Trainer:
     def losses(self, batch: CaptionedBatch) -> dict[str, Tensor]:
         """Weighted parts of the loss of a batch."""
         captions = self._encoder(batch.ids, batch.real)
-        pixels = normalised(torch.from_numpy(batch.images))
+        pixels = normalised(torch.from_numpy(batch.images).permute(0, 3, 1, 2)).contiguous()
         for image, (height, width) in enumerate(batch.sizes.tolist()):  # padding is zero, as in Grounding DINO
             pixels[image, :, height:] = 0
             pixels[image, :, :, width:] = 0
         return self.model.losses(pixels, captions, padded_targets(batch, captions.known()))
-
-
-def normalised(images: Tensor) -> Tensor:
-    """uint8 (B, H, W, 3) to what the backbone wants, float32 (B, 3, H, W)."""
-    pixels = (images.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
-    return pixels.permute(0, 3, 1, 2).contiguous()
 
 
 def padded_targets(batch: CaptionedBatch, known: Tensor) -> Targets:

@@ -178,7 +178,20 @@ def _grounding_dino(config: Any, machine: Machine, console: Console | None) -> P
     return prepare(config, machine, console)
 
 
+def _contestant_config() -> type[TrainingConfig]:
+    from benchmarks.training.contestants import ContestantTraining
+
+    return ContestantTraining
+
+
+def _contestant(config: Any, machine: Machine, console: Console | None) -> Prepared:
+    from benchmarks.training.contestants import prepare
+
+    return prepare(config, machine, console)
+
+
 TRAINERS = {
     "owl-nano": TrainerKind("owl-nano", _owl_nano_config, _owl_nano),
+    "contestant": TrainerKind("contestant", _contestant_config, _contestant),
     "grounding-dino": TrainerKind("grounding-dino-nano", _grounding_dino_config, _grounding_dino),
 }

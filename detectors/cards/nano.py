@@ -70,6 +70,18 @@ CARDS: tuple[DetectorCard, ...] = (
         capabilities=(),
     ),
     DetectorCard(
+        name="contestant",
+        family="contestant",
+        framework="torch",
+        loader="detectors.contestants:load",
+        backbone="Swin",
+        text_encoder="all-MiniLM-L6-v2, frozen",
+        image_size="shorter side as in training",
+        training_data=(_PHRASES,),
+        licence="that of what it was trained on",
+        notes=("a detector of a controlled study: --weights names those of a training (docs/studies.md)",),
+    ),
+    DetectorCard(
         name="grounding-dino-nano",
         family="grounding-dino",
         framework="jittor",

@@ -104,34 +104,53 @@ class DenoisingSettings(_Part):
         return DenoisingConfig(**self.model_dump())
 
 
-class GroundingDinoTraining(TrainingConfig):
-    """The YAML file of a training of Grounding DINO.
+class CaptionedTraining(TrainingConfig):
+    """What every training on captioned batches has, whatever the model.
 
     Attributes:
         epochs, steps: length; exactly one of the two.
+        needs: data sets of the suite that ``data`` is made of; they are rendered, or it is said how to get them.
+        watch: data set that is scored while training; None = none.
+        data: see there; its paths are relative to the folder of the data sets.
+    """
+
+    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    steps: Positive | None = None
+    needs: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    watch: str | None = None
+    data: GroundingSettings
+
+    @model_validator(mode="after")
+    def _one_length(self) -> CaptionedTraining:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("either epochs or steps is needed, and not both")
+        return self
+
+    def length(self, batches_per_epoch: int) -> int:
+        """Optimisation steps."""
+        return self.steps or max(1, round((self.epochs or 0) * batches_per_epoch))
+
+
+class GroundingDinoTraining(CaptionedTraining):
+    """The YAML file of a training of Grounding DINO.
+
+    Attributes:
         parts: how many pieces a batch is gone through in, to save memory; the result is the same.
         recompute: whether layers are computed once more in the backward pass instead of being kept: much less memory,
             and a step takes a fifth to two fifths longer.
         precision: of the products with large matrices; ``bfloat16``, on CUDA only, has the weights, their gradients and
             everything that says where a box is in float32.
-        needs: data sets of the suite that ``data`` is made of; they are rendered, or it is said how to get them.
-        watch: data set that is scored while training; None = none.
-        model, data, optimizer, denoising: see there. Paths in ``data`` are relative to the folder of the data sets.
+        model, optimizer, denoising: see there.
         losses: divisors of the losses and weights of the matching, as in mmdetection or in Open-GroundingDino.
         interpolate: share of the start weights that is mixed into the result (Wortsman et al. 2022, "Robust fine-tuning
             of zero-shot models"): what fine-tuning forgets of other classes comes back in part. 0 = none.
         half: whether the weights file holds float16.
     """
 
-    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    steps: Positive | None = None
     parts: Annotated[int, Field(ge=1, le=4096)] = 1
     recompute: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
-    needs: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    watch: str | None = None
     model: ModelSettings = ModelSettings()
-    data: GroundingSettings
     optimizer: OptimizerSettings = OptimizerSettings()
     losses: Literal["mmdetection", "open-groundingdino"] = "mmdetection"
     denoising: DenoisingSettings = DenoisingSettings()
@@ -140,8 +159,6 @@ class GroundingDinoTraining(TrainingConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> GroundingDinoTraining:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("either epochs or steps is needed, and not both")
         if self.batch % self.parts:
             raise ValueError(f"batch is {self.batch}, which parts, {self.parts}, do not divide")
         if self.interpolate and not self.model.weights:
@@ -172,7 +189,7 @@ class GroundingDinoTraining(TrainingConfig):
         return Recipe(
             **{
                 **fields,
-                "steps": max(1, round((self.steps or self.epochs or 0) * unit)),
+                "steps": self.length(batches_per_epoch),
                 "seed": self.seed,
                 "schedule": Schedule(**{**given.model_dump(), "milestones": milestones}),
             }

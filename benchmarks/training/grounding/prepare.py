@@ -6,23 +6,20 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from benchmarks.datasets.registry import open_benchmark
-from benchmarks.io.files import file_sha256
 from benchmarks.runner.loading import choose_device
 from benchmarks.text import printable
 from benchmarks.training.grounding.class_captions import seen_names
 from benchmarks.training.grounding.config import GroundingDinoTraining, ModelSettings
-from benchmarks.training.grounding.loader import GroundingData
-from benchmarks.training.grounding.settings import SourceSettings
-from benchmarks.training.grounding.sources import Source, open_source
+from benchmarks.training.grounding.opening import open_data
+from benchmarks.training.grounding.sources import Source
 from benchmarks.training.processes import group
 from benchmarks.training.trainers import Batches, Machine, Prepared
-from benchmarks.training.watch import Watch
 from grounding_dino_jt.closed_set import class_encoder, tokenizer_of
 from grounding_dino_jt.config import Config, TextConfig
 from grounding_dino_jt.device import use_device
@@ -40,7 +37,9 @@ from metrics.types import DataError
 
 _Tensors = dict[str, npt.NDArray[np.float32]]
 #: Text encoders that are no folder, and a backbone that is no file.
-PACKAGED, CLASSES, DRAWN = "packaged", "classes", "drawn"
+PACKAGED: Final = "packaged"
+CLASSES: Final = "classes"
+DRAWN: Final = "drawn"
 
 
 def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | None) -> Prepared:
@@ -54,15 +53,10 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
         raise DataError(
             f"batch is {config.batch}, which {processes.count} processes with {config.parts} parts each do not divide"
         )
-    data_root = machine.data_root
-    benchmarks = {name: open_benchmark(name, data_root) for name in (*config.needs, *filter(None, [config.watch]))}
-    settings = config.data.model_copy(update={"sources": tuple(_rooted(s, data_root) for s in config.data.sources)})
-    if console and not processes.rank:
-        console.print(f"reading {len(settings.sources)} sources from {data_root}", highlight=False, markup=False)
-    sources = [open_source(source) for source in settings.sources]
-    tokenizer, tensors, model, packaged = _start(config, sources)
+    opened = open_data(config, machine.data_root, None if processes.rank else console)
+    tokenizer, tensors, model, packaged = _start(config, opened.sources)
     _check(config, model)
-    data = GroundingData(sources, settings, tokenizer, batch=config.batch, seed=config.seed)
+    data = opened.batches(config, tokenizer)
 
     os.environ["OMP_NUM_THREADS"] = str(machine.threads)  # read when Jittor and torch are imported, which is now
     try:
@@ -91,14 +85,8 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
     start = tensors if config.interpolate else {}
     frozen = all(recipe.factor(name) == 0 for name in tensors if name.startswith("bert."))
     trainer = GroundingDinoTrainer(config, optimisation, tokenizer, start, packaged if frozen else "")
-    watch = None
-    if config.watch and not processes.rank:
-        watched = benchmarks[config.watch]
-        watch = Watch(watched.annotations, watched.images, watched.protocol)
     facts = {
-        "sources": [
-            {"name": Path(s.annotations).name, "sha256": file_sha256(Path(s.annotations))} for s in settings.sources
-        ],
+        **opened.facts(),
         "batches_per_epoch": data.batches_per_epoch,
         "start": config.model.weights or "random",
         **{
@@ -112,7 +100,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
     def batches(first: int) -> Batches:
         return data.batches(first, rank=processes.rank, world=processes.count)
 
-    return Prepared(trainer, recipe.steps, batches, watch, facts, processes)
+    return Prepared(trainer, recipe.steps, batches, None if processes.rank else opened.watch, facts, processes)
 
 
 def _check(config: GroundingDinoTraining, model: Config) -> None:
@@ -126,16 +114,6 @@ def _check(config: GroundingDinoTraining, model: Config) -> None:
     for beginning in config.optimizer.rates.keys() - ENCODER_RATES.keys():
         if not any(name.startswith(beginning) for name in names):
             raise DataError(printable(f"optimizer.rates: no parameter's name begins with '{beginning}'"))
-
-
-def _rooted(source: SourceSettings, data_root: Path) -> SourceSettings:
-    """Paths under the folder of the data sets; absolute ones stay."""
-    places = {
-        name: str(data_root / value)
-        for name in ("annotations", "images", "label_map")
-        if (value := getattr(source, name))
-    }
-    return source.model_copy(update=places)
 
 
 def _start(config: GroundingDinoTraining, sources: Sequence[Source]) -> tuple[Tokenizer, _Tensors, Config, str]:

@@ -12,10 +12,11 @@ from torchvision.ops import roi_align
 
 from baselines.controlled.captions import Captions
 from baselines.controlled.config import ContestantConfig
+from baselines.controlled.models import build, normalised
 from baselines.controlled.owl import Owl
 from baselines.controlled.parts import Grid
 from baselines.controlled.region import Region
-from baselines.controlled.train import build, normalised, padded_targets
+from baselines.controlled.train import padded_targets
 from baselines.owl_nano.boxes import iou
 from tests.baselines.controlled.toy import BENCH, CAT, CLS, DOGS, ENCODER, SEP, SMALL, batch, tokens, trainer
 
@@ -32,7 +33,7 @@ def config(request: pytest.FixtureRequest) -> ContestantConfig:
 
 
 def _pixels(images: int = 1) -> torch.Tensor:
-    return normalised(torch.from_numpy(batch().images[:images]))
+    return normalised(torch.from_numpy(batch().images[:images]).permute(0, 3, 1, 2))
 
 
 def _captions(*rows: tuple[int, ...]) -> Captions:
@@ -83,7 +84,7 @@ def test_the_loss_of_a_batch_has_no_part_in_absent_phrases(config: ContestantCon
     captions = ENCODER(content.ids, content.real)
     targets = padded_targets(content, captions.known())
     wider = Captions(captions.tokens, captions.real, captions.phrase_of, captions.count + 5)
-    pixels = normalised(torch.from_numpy(content.images))
+    pixels = normalised(torch.from_numpy(content.images).permute(0, 3, 1, 2))
     parts = model.losses(pixels, captions, targets)
     more = model.losses(pixels, wider, padded_targets(content, wider.known()))
     for name, value in parts.items():

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from baselines.controlled.captions import CaptionEncoder
 from baselines.controlled.config import NANO_SWIN, ContestantConfig
-from baselines.controlled.train import CaptionedBatch, Trainer, build
+from baselines.controlled.models import build
+from baselines.controlled.train import CaptionedBatch, Trainer
+from baselines.controlled.weights import save_weights
 from baselines.optimisation import Recipe
 from baselines.text import packaged_encoder
 
@@ -57,3 +61,15 @@ def trainer(config: ContestantConfig, **recipe: Any) -> Trainer:
         parameter.data.copy_(parameter.data.new_tensor(values))
     backbone = {name: tensor.numpy().copy() for name, tensor in donor.backbone.state_dict().items()}
     return Trainer(config, Recipe(**{"steps": 60, "lr": 5e-3, **recipe}), ENCODER, backbone)
+
+
+def write_weights(path: Path, config: ContestantConfig, seed: int = 0, *, half: bool = False) -> Path:
+    """A weights file of a contestant with random numbers in every parameter."""
+    torch.manual_seed(seed)
+    model = build(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" not in name and name != "log_scale":
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+    path.write_bytes(save_weights(model, config, {"note": "random"}, half=half))
+    return path

@@ -1,0 +1,26 @@
+"""The contestants by kind, and what they see."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.controlled.config import ContestantConfig
+from baselines.controlled.owl import Owl
+from baselines.controlled.region import Region
+
+Model = Owl | Region
+
+#: Of RGB in 0 … 1, as the backbones of ImageNet want it.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def build(config: ContestantConfig) -> Model:
+    """A contestant with random weights."""
+    return Owl(config) if config.kind == "owl" else Region(config)
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """Pixels (B, 3, H, W), 0 … 255, as the backbone wants them, float32."""
+    mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (MEAN, STD))
+    return (pixels.float() / 255 - mean) / std

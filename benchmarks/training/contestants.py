@@ -1,0 +1,210 @@
+"""Contestants of a controlled study as a trainer of the suite: other designs on the batches of Grounding DINO."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from rich.console import Console
+
+from baselines.controlled.captions import CaptionEncoder
+from baselines.controlled.config import ContestantConfig, Kind
+from baselines.controlled.train import CaptionedBatch
+from baselines.controlled.train import Trainer as Optimisation
+from baselines.controlled.weights import save_weights
+from baselines.optimisation import Recipe
+from baselines.swin import SwinConfig
+from baselines.text import packaged_encoder
+from benchmarks.io.files import atomic_write
+from benchmarks.text import printable
+from benchmarks.training.grounding.config import CaptionedTraining
+from benchmarks.training.grounding.opening import open_data
+from benchmarks.training.grounding.prepare import DRAWN, PACKAGED
+from benchmarks.training.trainers import Machine, Prepared
+from detectors.card import DetectorCard
+from detectors.contestants import ContestantDetector
+from detectors.interface import DetectorSettings
+from grounding_dino_jt.config import Config
+from grounding_dino_jt.config import SwinConfig as JittorSwinConfig
+from grounding_dino_jt.tokenizer import packaged_tokenizer
+from grounding_dino_jt.training.batch import TrainingBatch
+from grounding_dino_jt.weights import draw_backbone, read_backbone, tensors_sha256
+from metrics.types import DataError
+
+#: Beginning of the canonical names of the backbone's parameters.
+_BACKBONE = "backbone.0."
+
+
+class ContestantModel(BaseModel):
+    """What is trained.
+
+    Attributes:
+        kind: see ``baselines.controlled.config.ContestantConfig``.
+        backbone: its first weights: ``drawn``, or a file or folder, as in Grounding DINO's ``ModelSettings``.
+        text_encoder: ``packaged``: all-MiniLM-L6-v2, which does not learn.
+        options: values of ``ContestantConfig`` other than the defaults.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    kind: Kind
+    backbone: str = DRAWN
+    text_encoder: Literal["packaged"] = PACKAGED
+    options: dict[str, Any] = {}
+
+    def config(self) -> ContestantConfig:
+        """The model's configuration.
+
+        Raises:
+            ValueError: an option that does not exist or does not fit.
+        """
+        fields: dict[str, Any] = TypeAdapter(ContestantConfig).dump_python(ContestantConfig(self.kind), mode="json")
+        for key, value in self.options.items():
+            fields[key] = {**fields[key], **value} if isinstance(value, dict) and key in fields else value
+        try:
+            return TypeAdapter(ContestantConfig).validate_json(json.dumps(fields), strict=True, extra="forbid")
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+class ContestantOptimizer(BaseModel):
+    """See ``baselines.optimisation.Recipe``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    lr: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Recipe.lr
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = Recipe.warm_up
+    final: Annotated[float, Field(ge=0, le=1)] = Recipe.final
+    weight_decay: Annotated[float, Field(ge=0, le=1e3)] = Recipe.weight_decay
+    betas: Annotated[tuple[float, float], Field(strict=False)] = Recipe.betas
+    clip: Annotated[float, Field(gt=0, le=1e6)] = Recipe.clip
+    ema: Annotated[float, Field(ge=0, lt=1)] = Recipe.ema
+
+
+class ContestantTraining(CaptionedTraining):
+    """The YAML file of a training of a contestant.
+
+    Attributes:
+        model, optimizer: see there.
+        half: whether the weights file holds float16.
+    """
+
+    model: ContestantModel
+    optimizer: ContestantOptimizer = ContestantOptimizer()
+    half: bool = False
+
+    def resolved(self) -> dict[str, Any]:
+        """All values; ``model.options`` with the defaults.
+
+        Raises:
+            DataError: an option that does not exist or does not fit.
+        """
+        document = self.model_dump(mode="json")
+        try:
+            options = TypeAdapter(ContestantConfig).dump_python(self.model.config(), mode="json")
+        except ValueError as error:
+            raise DataError(printable(f"model.options: {error}")) from error
+        document["model"]["options"] = {key: value for key, value in options.items() if key != "kind"}
+        return document
+
+
+class ContestantTrainer:
+    """See ``benchmarks.training.trainers.Trainer``.
+
+    Args:
+        config: of the training.
+        optimisation: the contestant in training.
+    """
+
+    def __init__(self, config: ContestantTraining, optimisation: Optimisation) -> None:
+        self._config, self._optimisation = config, optimisation
+        self.restore = optimisation.restore
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self._optimisation.step
+
+    def train_step(self, batch: TrainingBatch) -> dict[str, float]:
+        """One step; ``dropped`` are boxes that the captions had no place for."""
+        dropped = sum(targets.dropped for targets in batch.targets)
+        return {**self._optimisation.train_step(captioned(batch)), "dropped": float(dropped)}
+
+    def save(self, file: BinaryIO) -> None:
+        """Write all that is needed to go on."""
+        file.write(self._optimisation.checkpoint())
+
+    def detector(self) -> ContestantDetector:
+        """A detector that shares the averaged weights."""
+        card = DetectorCard("contestant in training", family="contestant", framework="torch", loader="")
+        config = self._optimisation.config
+        return ContestantDetector(card, self._optimisation.average, config, DetectorSettings())
+
+    def write_weights(self, path: Path, training: dict[str, Any]) -> None:
+        """Write the averaged weights."""
+        optimisation = self._optimisation
+        content = save_weights(optimisation.average, optimisation.config, training, half=self._config.half)
+        with atomic_write(path) as file:
+            file.write(content)
+
+
+def prepare(config: ContestantTraining, machine: Machine, console: Console | None) -> Prepared:
+    """Open the data, which is rendered first where it is missing and can be, and make the model.
+
+    Raises:
+        DataError: data or weights that are missing or bad, or a machine that it does not train on.
+    """
+    if machine.device not in ("auto", "cpu"):
+        raise DataError(f"trainer 'contestant': trains on the CPU: leave out --device {printable(machine.device)}")
+    torch.set_num_threads(machine.threads)
+    opened = open_data(config, machine.data_root, console)
+    data = opened.batches(config, packaged_tokenizer())
+    steps = config.length(data.batches_per_epoch)
+    encoder = packaged_encoder()
+    try:
+        model = config.model.config()
+        backbone = _backbone(config, model.backbone)
+        recipe = Recipe(steps, seed=config.seed, **config.optimizer.model_dump())
+        first = {name.removeprefix(_BACKBONE): values for name, values in backbone.items()}
+        optimisation = Optimisation(model, recipe, CaptionEncoder(encoder), first)
+    except ValueError as error:
+        raise DataError(printable(f"trainer 'contestant': model: {error}")) from error
+    numbers = {f"bert.{name}": values for name, values in encoder.numbers().items()}
+    facts = {
+        **opened.facts(),
+        "batches_per_epoch": data.batches_per_epoch,
+        "start": "random",
+        "backbone_sha256": tensors_sha256(backbone),
+        "text_sha256": tensors_sha256(numbers),
+        "threads": machine.threads,
+        "processes": 1,
+        "torch": torch.__version__,
+    }
+    return Prepared(ContestantTrainer(config, optimisation), steps, data.batches, opened.watch, facts)
+
+
+def captioned(batch: TrainingBatch) -> CaptionedBatch:
+    """The same content as PyTorch's side takes it: corners in pixels in place of shares of the image."""
+    boxes = []
+    for targets, (height, width) in zip(batch.targets, batch.sizes.tolist(), strict=True):
+        centres, halves = targets.boxes[:, :2], targets.boxes[:, 2:] / 2
+        corners = np.concatenate([centres - halves, centres + halves], 1) * np.tile((width, height), 2)
+        boxes.append(corners.astype(np.float32))
+    phrases = [targets.phrases for targets in batch.targets]
+    return CaptionedBatch(batch.images, batch.sizes, batch.tokens.ids, batch.tokens.real, boxes, phrases)
+
+
+def _backbone(config: ContestantTraining, swin: SwinConfig) -> dict[str, npt.NDArray[np.float32]]:
+    """First weights of the backbone by canonical name, norms of the outputs included."""
+    same = JittorSwinConfig(**TypeAdapter(SwinConfig).dump_python(swin))
+    drawn = draw_backbone(same, config.seed)
+    if config.model.backbone == DRAWN:
+        return drawn
+    read = read_backbone(Path(config.model.backbone), Config(backbone=same, num_feature_levels=len(swin.out_stages)))
+    return {name: read.get(name, values) for name, values in drawn.items()}  # new norms are ones and zeros

@@ -1,0 +1,142 @@
+"""Adapter of the contestants of a controlled study (``baselines.controlled``)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from baselines.controlled.captions import CaptionEncoder, Captions
+from baselines.controlled.config import ContestantConfig
+from baselines.controlled.models import Model, normalised
+from baselines.controlled.weights import load_weights
+from baselines.text import packaged_encoder
+from detectors.captions import Caption, caption_of_names, tokenize_names
+from detectors.card import DetectorCard, TrainingData
+from detectors.image_tensors import resized, shorter_side_size
+from detectors.interface import DetectorSettings
+from detectors.owl_nano import NOTHING, without_duplicates
+from detectors.prompts import PromptPlan
+from detectors.selection import Pairs, best_pairs_of_chunks, detections
+from detectors.shipped import check_sum, shipped_file
+from detectors.types import Detections, DetectorError, Image, Vocabulary
+from grounding_dino_jt.tokenizer import packaged_tokenizer
+
+
+def load(card: DetectorCard, settings: DetectorSettings) -> ContestantDetector:
+    """Load the weights that the settings or else the card names.
+
+    Raises:
+        DetectorError: no weights named, no such file, another sha256 than the card's, no weights file of a contestant.
+    """
+    if settings.device == "cpu":
+        torch.set_num_threads(1)  # its layers are too small to be shared, as those of owl-nano
+    source = settings.weights or card.weights
+    if not source:
+        raise DetectorError(f"detector '{card.name}': name the weights of a training with --weights")
+    path = shipped_file(source) or Path(source)
+    try:
+        model, about = load_weights(path)
+    except ValueError as error:
+        raise DetectorError(str(error)) from error
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if settings.weights is None:
+        check_sum(card, path, sha256)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    data = card.training_data if settings.weights is None else _training_data(card, about.training)
+    card = dataclasses.replace(card, weights=source, weights_sha256=sha256, parameters=parameters, training_data=data)
+    return ContestantDetector(card, model, about.config, settings)
+
+
+def _training_data(card: DetectorCard, training: dict[str, Any]) -> tuple[TrainingData, ...] | None:
+    """What the card has, and the files that the weights say they come of; None = they do not say it."""
+    sources = training.get("sources")
+    try:
+        named = [(str(source["name"]), str(source["sha256"])[:12]) for source in sources or ()]
+    except (TypeError, KeyError):
+        named = []
+    if not named:
+        return None
+    return (*(card.training_data or ()), *(TrainingData(name, note=f"sha256 {sha256}") for name, sha256 in named))
+
+
+class ContestantDetector:
+    """A contestant of a controlled study.
+
+    The image is resized as for Grounding DINO. All classes are asked at once, whatever the chunks of the plan: of
+    ``owl`` classes do not see each other, and regions are shared out among the whole vocabulary, as CLIP does. Of
+    ``owl`` with one-to-many assignment duplicates within a class are removed by NMS, as in ``owl-nano``.
+
+    Args:
+        card: what it is.
+        model: the network, float32.
+        config: what it is made of.
+        settings: device, sizes and limits.
+    """
+
+    def __init__(self, card: DetectorCard, model: Model, config: ContestantConfig, settings: DetectorSettings) -> None:
+        if settings.dtype != "float32":
+            raise DetectorError(f"detector '{card.name}': computes in float32, not in {settings.dtype}")
+        if config.kind == "region":  # a softmax over the vocabulary
+            card = dataclasses.replace(card, capabilities=(*card.capabilities, "joint"))
+        self._plain_card, self.card, self._settings = card, card, settings
+        self._duplicates = config.kind == "owl" and config.assignment == "one_to_many"
+        self._shorter = settings.image_size or config.image_size
+        self._longest = max(round(config.image_longest * self._shorter / config.image_size), self._shorter)
+        try:
+            self._model = model.to(settings.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise DetectorError(f"detector '{card.name}': device '{settings.device}': {reason}") from error
+        self._encoder = CaptionEncoder(packaged_encoder())
+        self._captions: Captions | None = None
+        self._ids: list[int] = []
+        self._chunks: list[range] = []
+
+    def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
+        """Encode the names.
+
+        Raises:
+            DetectorError: several templates, or a name without words.
+        """
+        if len(plan.templates) > 1:
+            raise DetectorError(
+                f"detector '{self.card.name}': prompt plan '{plan.name}' has {len(plan.templates)} templates; "
+                "it averages none, so one is the most"
+            )
+        order = plan.rows(vocabulary)
+        tokenize = packaged_tokenizer().words
+        names = tokenize_names(tokenize, [plan.fill(vocabulary.names[row])[0] for row in order])
+        self._captions = self._encoded(caption_of_names(names.ids))
+        self._chunks = plan.chunks(len(order), [len(ids) + 1 for ids in names.ids], overhead=2)
+        self._ids = [vocabulary.ids[row] for row in order]
+        self.card = dataclasses.replace(self._plain_card, notes=(*self._plain_card.notes, *names.notes))
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """See ``detectors.interface.Detector``."""
+        if self._captions is None:
+            raise DetectorError(f"detector '{self.card.name}': no vocabulary was set")
+        with torch.inference_mode():
+            return [self._detect(image, self._captions) for image in images]
+
+    def _encoded(self, caption: Caption) -> Captions:
+        ids = np.array([caption.ids], np.int32)
+        return self._encoder(ids, np.ones(ids.shape, np.bool_)).to(self._settings.device)
+
+    def _detect(self, image: Image, captions: Captions) -> Detections:
+        height, width = shorter_side_size(image, self._shorter, self._longest)
+        pixels = normalised(resized(image, height, width)[None].to(self._settings.device))
+        boxes, scores = self._model.find(pixels, captions)
+        if self._duplicates:
+            scores = without_duplicates(scores, boxes)
+        pairs = best_pairs_of_chunks(scores, self._chunks, self._settings.top_k, self._settings.chunk_top_k)
+        number = int((pairs.scores > NOTHING).sum())  # best first, so the others are at the end
+        pairs = Pairs(pairs.scores[:number], pairs.boxes[:number], pairs.classes[:number])
+        frame = boxes.new_tensor([image.width, image.height] * 2)
+        scale = frame / boxes.new_tensor([width, height] * 2)
+        return detections(image, pairs, (boxes * scale).clamp(min=0).minimum(frame), self._ids)

@@ -1,0 +1,142 @@
+"""Contestants in training: the batches, words and backbone of Grounding DINO, to the byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.studies.cells import training_facts
+from benchmarks.training.config import find_config
+from benchmarks.training.contestants import ContestantTraining, captioned, prepare
+from benchmarks.training.grounding.config import GroundingDinoTraining
+from benchmarks.training.grounding.prepare import prepare as prepare_grounding_dino
+from benchmarks.training.loop import train
+from benchmarks.training.trainers import Machine, Prepared, read_config
+from benchmarks.training.watch import Watch
+from detectors.interface import DetectorSettings
+from detectors.registry import load_detector
+from metrics.types import DataError
+from tests.benchmarks.training.toy_grounding import OPTIONS, toy_document, write_toy
+
+MACHINE = Machine(Path("/"))
+SWIN = {**OPTIONS["backbone"], "depths": [1, 1, 1], "num_heads": [1, 2, 4], "out_stages": [1, 2], "drop_path_rate": 0.0}
+#: What both frameworks' configurations have.
+SHARED: dict[str, Any] = {"steps": 8, "batch": 4}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def _document(toy: Path, **changes: Any) -> dict[str, Any]:
+    base = toy_document(toy)
+    options = {"backbone": SWIN, "width": 16, "regions": 20, "image_size": 64, "image_longest": 64}
+    return {
+        **{key: base[key] for key in ("seed", "log_every", "checkpoint_every", "data")},
+        **SHARED,
+        "trainer": "contestant",
+        "model": {"kind": "owl", "options": options},
+        "optimizer": {"lr": 0.005},
+        **changes,
+    }
+
+
+def _prepare(document: dict[str, Any]) -> Prepared:
+    return prepare(ContestantTraining.model_validate(document), MACHINE, None)
+
+
+@pytest.mark.parametrize("kind", ["owl", "region"])
+def test_a_training_from_beginning_to_end(kind: str, toy: Path, tmp_path: Path) -> None:
+    """It learns; the weights file gives the last evaluation's AP, and says what it comes of."""
+    document = _document(toy, steps=120, log_every=20, watch=str(toy / "lvis.json"), half=True)
+    document["model"]["kind"] = kind
+    config = ContestantTraining.model_validate(document)
+    result = train(config, prepare(config, MACHINE, None), tmp_path / "out")
+    records = [json.loads(line) for line in (tmp_path / "out/log.jsonl").read_text().splitlines()]
+    losses = [record["loss"] for record in records if "loss" in record]
+    assert losses[-1] < 0.7 * losses[0]
+    assert records[-1]["AP50"] > 0.1
+    detector = load_detector("contestant", DetectorSettings(weights=result["weights"]))
+    assert Watch(toy / "lvis.json", toy).score(detector)["AP50"] == pytest.approx(records[-1]["AP50"], abs=0.05)
+    facts = training_facts(Path(result["weights"]))
+    assert ContestantTraining.model_validate(facts["recipe"]) == config
+    assert (facts["steps"], facts["samples"]) == (120, 480)
+
+
+def test_it_shares_everything_that_a_controlled_study_asks_for(toy: Path, tmp_path: Path) -> None:
+    """Sums of backbone, text encoder and batches are those of a training of Grounding DINO."""
+    other = toy_document(toy, **SHARED)
+    other["model"] = {"size": "nano", "backbone": "drawn", "options": {**OPTIONS, "backbone": SWIN}}
+    grounding_dino = GroundingDinoTraining.model_validate(other)
+    ours = ContestantTraining.model_validate(_document(toy))
+    facts = []
+    for name, config, made in (
+        ("ours", ours, prepare(ours, MACHINE, None)),
+        ("other", grounding_dino, prepare_grounding_dino(grounding_dino, MACHINE, None)),
+    ):
+        facts.append(training_facts(Path(train(config, made, tmp_path / name)["weights"])))
+    for key in ("backbone_sha256", "text_sha256", "data_sha256", "steps", "samples"):
+        assert facts[0][key] == facts[1][key], key
+    assert len(facts[0]["data_sha256"]) == 64
+
+
+def test_another_seed_is_another_backbone(toy: Path) -> None:
+    sums = {_prepare(_document(toy, seed=seed)).facts["backbone_sha256"] for seed in (1, 1, 2)}
+    assert len(sums) == 2
+
+
+def test_batches_keep_their_content(toy: Path) -> None:
+    made = _prepare(_document(toy))
+    batch = next(made.batches(0))
+    found = captioned(batch)
+    for targets, boxes, (height, width) in zip(batch.targets, found.boxes_xyxy, batch.sizes.tolist(), strict=True):
+        assert boxes.dtype == np.float32
+        scale = np.array([width, height])
+        np.testing.assert_allclose((boxes[:, :2] + boxes[:, 2:]) / 2 / scale, targets.boxes[:, :2], atol=1e-6)
+        np.testing.assert_allclose((boxes[:, 2:] - boxes[:, :2]) / scale, targets.boxes[:, 2:], atol=1e-6)
+
+
+def test_shipped_configurations_are_valid_and_alike() -> None:
+    """But for what they compare: kind and rates."""
+    settled = [read_config(find_config(f"contestant-{kind}")).resolved() for kind in ("owl", "region")]
+    for one in settled:
+        one["model"].pop("kind")
+        one["optimizer"].pop("lr")
+    assert settled[0] == settled[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": {"kind": "owl", "options": {"size": 3}}}, "model: size"),
+        ({"model": {"kind": "owl", "options": {"width": "wide"}}}, "model: width"),
+        ({"model": {"kind": "owl", "options": {"backbone": {"out_stages": [0, 1]}}}}, "every 8 pixels"),
+        ({"model": {"kind": "owl", "backbone": "/no/such.pth", "options": {"backbone": SWIN}}}, "no such file"),
+    ],
+)
+def test_bad_options_are_one_line(changes: dict[str, Any], reason: str, toy: Path) -> None:
+    with pytest.raises(DataError, match="trainer 'contestant'") as caught:
+        _prepare(_document(toy, **changes))
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_it_trains_on_the_cpu_alone(toy: Path) -> None:
+    config = ContestantTraining.model_validate(_document(toy))
+    with pytest.raises(DataError, match="trains on the CPU"):
+        prepare(config, Machine(Path("/"), device="cuda"), None)
