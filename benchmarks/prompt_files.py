@@ -32,6 +32,7 @@ class _PlanFile(BaseModel):
     chunk_classes: int | None = 40
     token_budget: int = 256
     order: Order = "id"
+    paraphrase: int = 0
 
 
 def read_plan(spec: str) -> PromptPlan:

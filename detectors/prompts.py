@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -43,6 +44,8 @@ class PromptPlan:
             between classes may see all at once; ``DetectorSettings.chunk_top_k`` still counts per chunk.
         token_budget: text tokens per chunk of a model that reads all its classes as one caption.
         order: of the classes before they are cut into chunks.
+        paraphrase: 0 = the names; n = the n-th synonym that the vocabulary lists for a category in place of its name,
+            counted round where there are fewer, and the name where there is none.
 
     Raises:
         DetectorError: no template, one without exactly one ``{}``, or a number below 1.
@@ -55,6 +58,7 @@ class PromptPlan:
     chunk_classes: int | None = 40
     token_budget: int = 256
     order: Order = "id"
+    paraphrase: int = 0
 
     def __post_init__(self) -> None:
         if not self.templates:
@@ -68,12 +72,27 @@ class PromptPlan:
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise DetectorError(f"prompt plan '{self.name}': {field} is {value}, at least 1 is needed")
+        if self.paraphrase < 0:
+            raise DetectorError(f"prompt plan '{self.name}': paraphrase is {self.paraphrase}, at least 0 is needed")
 
     @property
     def sha256(self) -> str:
         """Hash of everything but the name."""
         content = {key: value for key, value in asdict(self).items() if key != "name"}
+        if not self.paraphrase:  # as before there were any: hashes of plans are part of published results
+            del content["paraphrase"]
         return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def spoken(self, vocabulary: Vocabulary) -> Vocabulary:
+        """The vocabulary with the words that a detector is given for names; ids and order stay."""
+        if not self.paraphrase:
+            return vocabulary
+        names = []
+        for name, listed in zip(vocabulary.names, vocabulary.synonyms or [()] * len(vocabulary), strict=True):
+            own = self.clean(name).casefold()
+            others = [word for word in listed if self.clean(word).casefold() != own]
+            names.append(others[(self.paraphrase - 1) % len(others)] if others else name)
+        return dataclasses.replace(vocabulary, names=tuple(names))
 
     def rows(self, vocabulary: Vocabulary) -> list[int]:
         """Positions of the categories in the order in which they are asked for."""

@@ -66,7 +66,7 @@ def card_of(info: DetectorInfo) -> DetectorCard:
 def protocol_info(protocol: RunProtocol, vocabulary: Vocabulary) -> ProtocolInfo:
     """The protocol, with what its prompt plan makes of the vocabulary."""
     plan = protocol.plan
-    collisions = plan.collisions(vocabulary)
+    collisions = plan.collisions(plan.spoken(vocabulary))
     fields = asdict(plan) | {"templates": list(plan.templates), "sha256": plan.sha256, "collisions": collisions}
     return ProtocolInfo(
         name=protocol.ap,

@@ -72,7 +72,7 @@ class Predictor:
         everything = self._selection.vocabulary
         self._asked = None
         self._vocabulary = everything if subset is None else everything.take(subset)
-        self._detector.set_vocabulary(self._vocabulary, self._plan)
+        self._detector.set_vocabulary(self._plan.spoken(self._vocabulary), self._plan)
         self._asked = (subset,)
 
     def shard(self, groups: Sequence[Group], images: Iterator[Read]) -> ShardPredictions:

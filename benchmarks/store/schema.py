@@ -78,6 +78,10 @@ class PlanInfo(Part):
     chunk_classes: int | None
     token_budget: int
     order: str
+    #: Left out at 0, as in the files that were written before it existed.
+    paraphrase: Annotated[
+        int, Field(ge=0, exclude_if=lambda value: value == 0, description="which synonym stands for the name; 0 = none")
+    ] = 0
     collisions: dict[str, list[int]] = Field(description="words that stand for several category ids")
 
 

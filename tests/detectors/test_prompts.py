@@ -169,6 +169,7 @@ def test_hashes_of_shipped_plans_never_change() -> None:
         {"token_budget": 255},
         {"order": "vocabulary"},
         {"order": "name"},
+        {"paraphrase": 1},
     ],
 )
 def test_every_field_but_the_name_changes_the_hash(change: dict[str, Any]) -> None:
@@ -181,10 +182,45 @@ def test_the_name_does_not_change_the_hash() -> None:
 
 def test_fields_of_a_plan_are_all_covered_above() -> None:
     fields = {field.name for field in dataclasses.fields(PromptPlan)}
-    assert fields == {"name", "cleaning", "templates", "ensemble", "chunk_classes", "token_budget", "order"}
+    assert fields == {
+        "name",
+        "cleaning",
+        "templates",
+        "ensemble",
+        "chunk_classes",
+        "token_budget",
+        "order",
+        "paraphrase",
+    }
 
 
 def test_shipped_plans_have_their_name_and_distinct_hashes() -> None:
     assert all(name == plan.name for name, plan in PLANS.items())
     assert len({plan.sha256 for plan in PLANS.values()}) == len(PLANS)
     assert len(OWL_TEMPLATES) == 7
+
+
+def test_a_paraphrase_is_a_synonym_that_says_something_else() -> None:
+    """The name itself is often among the synonyms, in another spelling; few synonyms are counted round."""
+    vocabulary = Vocabulary(
+        (3, 1, 2),
+        ("traffic_light", "sofa", "cat"),
+        synonyms=(("Traffic light", "stoplight"), ("couch", "sofa", "settee"), ()),
+        frequency=("f", "r", "c"),
+    )
+    spoken = [PromptPlan(paraphrase=number).spoken(vocabulary) for number in range(4)]
+    assert [one.names for one in spoken] == [
+        ("traffic_light", "sofa", "cat"),
+        ("stoplight", "couch", "cat"),
+        ("stoplight", "settee", "cat"),
+        ("stoplight", "couch", "cat"),
+    ]
+    assert {one.ids for one in spoken} == {(3, 1, 2)}
+    assert spoken[1].frequency == vocabulary.frequency
+    without = Vocabulary((1,), ("cat",))
+    assert PromptPlan(paraphrase=1).spoken(without) == without
+
+
+def test_a_negative_paraphrase_is_refused() -> None:
+    with pytest.raises(DetectorError, match="paraphrase is -1"):
+        PromptPlan(paraphrase=-1)
