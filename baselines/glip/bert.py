@@ -1,0 +1,109 @@
+"""BERT (Devlin et al. 2019), with the names of ``transformers.BertModel``; also the language layers of GLIP's head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.glip.config import BertConfig
+
+_EPSILON = 1e-12
+
+
+class Bert(nn.Module):  # type: ignore[misc]
+    """Tokens to their last hidden states.
+
+    Args:
+        config: sizes.
+        dropout: in training.
+        pooler: whether there is one; nothing uses it.
+    """
+
+    def __init__(self, config: BertConfig, dropout: float, *, pooler: bool) -> None:
+        super().__init__()
+        self.embeddings = _Embeddings(config, dropout)
+        layers = [BertLayer(config, dropout) for _ in range(config.layers)]
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
+        if pooler:
+            self.pooler = nn.ModuleDict({"dense": nn.Linear(config.width, config.width)})
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Int64 (B, n) and bool (B, n), True for tokens and False for padding, to (B, n, D)."""
+        hidden = self.embeddings(ids)
+        for layer in self.encoder["layer"]:
+            hidden = layer(hidden, mask)
+        return hidden
+
+
+class _Embeddings(nn.Module):  # type: ignore[misc]
+    """Word, position and the first of two segments."""
+
+    def __init__(self, config: BertConfig, dropout: float) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocabulary, config.width)
+        self.position_embeddings = nn.Embedding(config.positions, config.width)
+        self.token_type_embeddings = nn.Embedding(2, config.width)
+        self.LayerNorm = nn.LayerNorm(config.width, _EPSILON)
+        self._dropout = dropout
+        for table in (self.word_embeddings, self.position_embeddings, self.token_type_embeddings):
+            nn.init.normal_(table.weight, std=0.02)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        positions = self.position_embeddings.weight[: ids.shape[1]]
+        tokens = self.word_embeddings(ids) + positions + self.token_type_embeddings.weight[0]
+        return functional.dropout(self.LayerNorm(tokens), self._dropout, self.training)
+
+
+class BertLayer(nn.Module):  # type: ignore[misc]
+    """Self-attention and feed-forward part, each behind a residual and a norm.
+
+    Args:
+        config: sizes.
+        dropout: in training.
+        clamp: attention scores are kept within ± this; None = as they are (``modeling/rpn/modeling_bert.py``, which
+            keeps half precision from overflowing).
+    """
+
+    def __init__(self, config: BertConfig, dropout: float, clamp: float | None = None) -> None:
+        super().__init__()
+        width = config.width
+        self.attention = nn.ModuleDict(
+            {
+                "self": nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value")}),
+                "output": _output(width, width),
+            }
+        )
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, config.intermediate)})
+        self.output = _output(config.intermediate, width)
+        self._heads, self._dropout, self._clamp = config.heads, dropout, clamp
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """(B, n, D) and bool (B, n), False for padding, which no token sees, to (B, n, D)."""
+        batch, tokens, width = hidden.shape
+        query, key, value = (
+            projection(hidden).view(batch, tokens, self._heads, -1).transpose(1, 2)
+            for projection in self.attention["self"].values()
+        )
+        scores = query @ key.transpose(-1, -2) * (width // self._heads) ** -0.5
+        if self._clamp is not None:
+            scores = scores.clamp(-self._clamp, self._clamp)
+        scores = scores.masked_fill(~mask[:, None, None], torch.finfo(scores.dtype).min)
+        shares = self._drop(scores.softmax(-1))
+        mixed = (shares @ value).transpose(1, 2).reshape(batch, tokens, width)
+        hidden = self._residual(self.attention["output"], mixed, hidden)
+        return self._residual(self.output, functional.gelu(self.intermediate["dense"](hidden)), hidden)
+
+    def _residual(self, part: nn.ModuleDict, inner: Tensor, hidden: Tensor) -> Tensor:
+        return part["LayerNorm"](hidden + self._drop(part["dense"](inner)))
+
+    def _drop(self, values: Tensor) -> Tensor:
+        return functional.dropout(values, self._dropout, self.training)
+
+
+def _output(inner: int, width: int) -> nn.ModuleDict:
+    return nn.ModuleDict({"dense": nn.Linear(inner, width), "LayerNorm": nn.LayerNorm(width, _EPSILON)})

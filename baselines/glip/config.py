@@ -1,0 +1,102 @@
+"""Sizes of GLIP. The variants are those of ``configs/pretrain/*.yaml`` of microsoft/GLIP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from baselines.swin import SwinConfig
+
+#: How the branch from the coarser level gets its offsets; see ``baselines.glip.dyhead``.
+CoarseOffsets = Literal["prefix", "resized"]
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes of the text encoder; the defaults are those of bert-base-uncased.
+
+    Attributes:
+        vocabulary: word pieces.
+        positions: tokens that have a position; a caption has at most ``GlipConfig.max_tokens``.
+        width: channels.
+        layers, heads: of the encoder.
+        intermediate: channels inside the feed-forward part.
+    """
+
+    vocabulary: int = 30522
+    positions: int = 512
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    intermediate: int = 3072
+
+
+@dataclass(frozen=True)
+class GlipConfig:
+    """Sizes of the detector; the defaults are GLIP-T's.
+
+    Attributes:
+        swin: backbone; its output stages become the finest levels of the pyramid.
+        bert: text encoder. The language layers of the head have its width, heads and intermediate channels too.
+        text_pooler: whether the encoder has BERT's pooler, which nothing uses but weights may hold.
+        channels: of the pyramid and the head.
+        blocks: of the head.
+        fused: whether image and text meet in every block; without it (variant A) they only meet in the dot product.
+        fusion_width, fusion_heads: of the attention between image and text.
+        norm_groups: of the normalisation behind each deformable convolution.
+        classes: of the closed-set head, which nothing uses but weights may hold; 0 = there is none.
+        max_tokens: of a caption, [CLS] and [SEP] included.
+        anchor_sizes: side of the one square anchor of each level, pixels; as many as levels.
+        dropout: of fusion and language layers, in training.
+        coarse_offsets: ``prefix`` is what the released weights were trained with.
+        image_size, image_longest: shorter side of the image, and what the longer one may not pass, pixels.
+    """
+
+    swin: SwinConfig = field(default_factory=SwinConfig)
+    bert: BertConfig = field(default_factory=BertConfig)
+    text_pooler: bool = True
+    channels: int = 256
+    blocks: int = 6
+    fused: bool = True
+    fusion_width: int = 2048
+    fusion_heads: int = 8
+    norm_groups: int = 16
+    classes: int = 80
+    max_tokens: int = 256
+    anchor_sizes: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    dropout: float = 0.1
+    coarse_offsets: CoarseOffsets = "prefix"
+    image_size: int = 800
+    image_longest: int = 1333
+
+    def __post_init__(self) -> None:
+        if len(self.anchor_sizes) != len(self.swin.out_stages) + 2:
+            raise ValueError(
+                f"GlipConfig: {len(self.anchor_sizes)} anchor_sizes, {len(self.swin.out_stages) + 2} levels: "
+                "two more than output stages of the backbone are needed"
+            )
+        for name, whole, parts in (
+            ("fusion_width", self.fusion_width, self.fusion_heads),
+            ("bert.width", self.bert.width, self.bert.heads),
+            ("channels", self.channels, self.norm_groups),
+        ):
+            if whole % parts:
+                raise ValueError(f"GlipConfig: {name} is {whole}, a multiple of {parts} is needed")
+        if self.coarse_offsets not in ("prefix", "resized"):
+            raise ValueError(f"GlipConfig: coarse_offsets is {self.coarse_offsets!r}, 'prefix' or 'resized' is needed")
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels between locations of each level."""
+        strides = [self.swin.stride(stage) for stage in self.swin.out_stages]
+        return (*strides, 2 * strides[-1], 4 * strides[-1])
+
+
+_SWIN_L = SwinConfig(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), window_size=12, drop_path_rate=0.4)
+
+#: ``tiny``: GLIP-T (B), (C) and GLIP-T, which differ only in what they were trained on.
+VARIANTS: dict[str, GlipConfig] = {
+    "tiny-a": GlipConfig(fused=False),
+    "tiny": GlipConfig(),
+    "large": GlipConfig(swin=_SWIN_L, blocks=8),
+}
