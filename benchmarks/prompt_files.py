@@ -13,8 +13,9 @@ from detectors.prompts import PLANS, Cleaning, Ensemble, Order, PromptPlan
 from detectors.types import DetectorError
 from metrics.types import DataError
 
-MAX_BYTES = 2**16
+MAX_BYTES = 2**20
 _MAX_TEMPLATES = 100
+_MAX_DISTRACTORS = 20_000
 
 Template = Annotated[str, Field(max_length=500)]
 
@@ -33,6 +34,7 @@ class _PlanFile(BaseModel):
     token_budget: int = 256
     order: Order = "id"
     paraphrase: int = 0
+    distractors: Annotated[list[Template], Field(max_length=_MAX_DISTRACTORS)] = []
 
 
 def read_plan(spec: str) -> PromptPlan:
@@ -63,6 +65,6 @@ def read_plan(spec: str) -> PromptPlan:
     if content["name"] in PLANS:
         raise DataError(f"{path}: name: '{content['name']}' is a plan of the suite, take another name")
     try:
-        return PromptPlan(**content | {"templates": tuple(content["templates"])})
+        return PromptPlan(**content | {key: tuple(content[key]) for key in ("templates", "distractors")})
     except DetectorError as error:
         raise DataError(f"{path}: {error}") from None

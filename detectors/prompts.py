@@ -46,9 +46,10 @@ class PromptPlan:
         order: of the classes before they are cut into chunks.
         paraphrase: 0 = the names; n = the n-th synonym that the vocabulary lists for a category in place of its name,
             counted round where there are fewer, and the name where there is none.
+        distractors: names that are asked for as well, of nothing that is annotated; what is found of them is dropped.
 
     Raises:
-        DetectorError: no template, one without exactly one ``{}``, or a number below 1.
+        DetectorError: no template, one without exactly one ``{}``, a number below 1, a distractor twice.
     """
 
     name: str = "names"
@@ -59,6 +60,7 @@ class PromptPlan:
     token_budget: int = 256
     order: Order = "id"
     paraphrase: int = 0
+    distractors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.templates:
@@ -72,6 +74,8 @@ class PromptPlan:
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise DetectorError(f"prompt plan '{self.name}': {field} is {value}, at least 1 is needed")
+        if len(set(self.distractors)) != len(self.distractors):
+            raise DetectorError(f"prompt plan '{self.name}': a distractor is there twice")
         if self.paraphrase < 0:
             raise DetectorError(f"prompt plan '{self.name}': paraphrase is {self.paraphrase}, at least 0 is needed")
 
@@ -79,20 +83,37 @@ class PromptPlan:
     def sha256(self) -> str:
         """Hash of everything but the name."""
         content = {key: value for key, value in asdict(self).items() if key != "name"}
-        if not self.paraphrase:  # as before there were any: hashes of plans are part of published results
-            del content["paraphrase"]
+        for added in ("paraphrase", "distractors"):  # as before they existed: hashes are part of published results
+            if not content[added]:
+                del content[added]
         return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def spoken(self, vocabulary: Vocabulary) -> Vocabulary:
-        """The vocabulary with the words that a detector is given for names; ids and order stay."""
-        if not self.paraphrase:
-            return vocabulary
-        names = []
-        for name, listed in zip(vocabulary.names, vocabulary.synonyms or [()] * len(vocabulary), strict=True):
-            own = self.clean(name).casefold()
-            others = [word for word in listed if self.clean(word).casefold() != own]
-            names.append(others[(self.paraphrase - 1) % len(others)] if others else name)
-        return dataclasses.replace(vocabulary, names=tuple(names))
+        """The vocabulary that a detector is given.
+
+        Ids and order stay; distractors come behind, with ids above all others.
+
+        Raises:
+            DetectorError: a distractor is the name of a category.
+        """
+        names = list(vocabulary.names)
+        if self.paraphrase:
+            synonyms = vocabulary.synonyms or ((),) * len(vocabulary)
+            names = [self._paraphrased(name, listed) for name, listed in zip(names, synonyms, strict=True)]
+        there = {self.clean(name).casefold() for name in names}
+        for distractor in self.distractors:
+            if self.clean(distractor).casefold() in there:
+                raise DetectorError(f"prompt plan '{self.name}': distractor '{distractor}' is a class, too")
+        if not self.distractors:
+            return dataclasses.replace(vocabulary, names=tuple(names))
+        first = max(vocabulary.ids) + 1
+        ids = (*vocabulary.ids, *range(first, first + len(self.distractors)))
+        return Vocabulary(ids, (*names, *self.distractors))
+
+    def _paraphrased(self, name: str, synonyms: Sequence[str]) -> str:
+        own = self.clean(name).casefold()
+        others = [word for word in synonyms if self.clean(word).casefold() != own]
+        return others[(self.paraphrase - 1) % len(others)] if others else name
 
     def rows(self, vocabulary: Vocabulary) -> list[int]:
         """Positions of the categories in the order in which they are asked for."""
@@ -164,5 +185,6 @@ PLANS = {
         PromptPlan(name="photo", templates=("a photo of a {}",)),
         PromptPlan(name="owl7", templates=OWL_TEMPLATES),
         PromptPlan(name="raw", cleaning="none"),
+        *(PromptPlan(name=f"synonyms-{number}", paraphrase=number) for number in (1, 2, 3)),
     )
 }

@@ -159,6 +159,18 @@ class Detections:
                 "which is not in the vocabulary"
             )
 
+    def of_categories(self, category_ids: npt.NDArray[np.int32]) -> Detections:
+        """Only those of the given categories, in the same order."""
+        kept = np.isin(self.category_ids, category_ids)
+        return Detections(
+            self.image_id,
+            self.width,
+            self.height,
+            self.boxes_xyxy[kept],
+            self.scores[kept],
+            self.category_ids[kept],
+        )
+
     @staticmethod
     def of(image: Image, boxes_xyxy: npt.ArrayLike, scores: npt.ArrayLike, category_ids: npt.ArrayLike) -> Detections:
         """Detections of an image from anything that numpy reads; types are converted, values are checked.

@@ -67,7 +67,8 @@ def protocol_info(protocol: RunProtocol, vocabulary: Vocabulary) -> ProtocolInfo
     """The protocol, with what its prompt plan makes of the vocabulary."""
     plan = protocol.plan
     collisions = plan.collisions(plan.spoken(vocabulary))
-    fields = asdict(plan) | {"templates": list(plan.templates), "sha256": plan.sha256, "collisions": collisions}
+    lists = {"templates": list(plan.templates), "distractors": list(plan.distractors)}
+    fields = asdict(plan) | lists | {"sha256": plan.sha256, "collisions": collisions}
     return ProtocolInfo(
         name=protocol.ap,
         sha256=protocol.sha256,

@@ -63,6 +63,7 @@ class Predictor:
         self._on_images = on_images
         self._on_halved = on_halved
         self._vocabulary = selection.vocabulary
+        self._wanted = np.array(selection.vocabulary.ids, np.int32)
         self._asked: tuple[Subset] | None = None
 
     def ask(self, subset: Subset) -> None:
@@ -71,8 +72,10 @@ class Predictor:
             return
         everything = self._selection.vocabulary
         self._asked = None
-        self._vocabulary = everything if subset is None else everything.take(subset)
-        self._detector.set_vocabulary(self._plan.spoken(self._vocabulary), self._plan)
+        wanted = everything if subset is None else everything.take(subset)
+        self._vocabulary = self._plan.spoken(wanted)
+        self._detector.set_vocabulary(self._vocabulary, self._plan)
+        self._wanted = np.array(wanted.ids, np.int32)
         self._asked = (subset,)
 
     def shard(self, groups: Sequence[Group], images: Iterator[Read]) -> ShardPredictions:
@@ -117,7 +120,7 @@ class Predictor:
                 self._on_halved(self.batch)
                 continue
             self._check(part, found)
-            done += found
+            done += [one.of_categories(self._wanted) for one in found] if self._plan.distractors else found
             self._on_images(len(part))
         return done
 

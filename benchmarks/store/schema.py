@@ -82,6 +82,9 @@ class PlanInfo(Part):
     paraphrase: Annotated[
         int, Field(ge=0, exclude_if=lambda value: value == 0, description="which synonym stands for the name; 0 = none")
     ] = 0
+    distractors: Annotated[
+        list[str], Field(exclude_if=lambda names: not names, description="asked for beside the classes, and dropped")
+    ] = []
     collisions: dict[str, list[int]] = Field(description="words that stand for several category ids")
 
 

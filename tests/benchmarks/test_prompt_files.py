@@ -35,9 +35,13 @@ ensemble: embeddings
 chunk_classes: null
 token_budget: 77
 order: name
+paraphrase: 2
+distractors: [a kite, a drum]
 """
     plan = read_plan(write(tmp_path, text))
-    assert plan == PromptPlan("mine-2", "none", ("a {}", "ein {} für sich"), "embeddings", None, 77, "name")
+    assert plan == PromptPlan(
+        "mine-2", "none", ("a {}", "ein {} für sich"), "embeddings", None, 77, "name", 2, ("a kite", "a drum")
+    )
     assert hash(plan)
 
 

@@ -148,6 +148,9 @@ HASHES = {
     "names-one-pass": "9e9b689841d8854815be75b50d416b3242f9fea846b86adc31250aea49e1058e",
     "owl7": "c331a491639791ccd94af2225b789dc658caf497acf8794db335e1f1e75ad70b",
     "photo": "21d5bc9f9ba9204746646e6599d54b1d26a592472bf586b3012ab9c4174c1e95",
+    "synonyms-1": "92f626876d5428e1f5453f33a632d8ac0b62c4b6bdb97eff16ace54262ca61be",
+    "synonyms-2": "fd905806bb5a241dbab9db57c25e8f05bfc3b7f688a7fef415bd90d879ef8c83",
+    "synonyms-3": "4f281250198e25f5bbae041d09bda64e9f055f0b90fee65a68cbdf36d399af4d",
     "raw": "8ef5f503d58be59ee43160d442191f14cce0b23ec4a1858a7a037a4885c91568",
 }
 
@@ -170,6 +173,9 @@ def test_hashes_of_shipped_plans_never_change() -> None:
         {"order": "vocabulary"},
         {"order": "name"},
         {"paraphrase": 1},
+        {"paraphrase": 2},
+        {"distractors": ("a", "b")},
+        {"distractors": ("b", "a")},
     ],
 )
 def test_every_field_but_the_name_changes_the_hash(change: dict[str, Any]) -> None:
@@ -191,6 +197,7 @@ def test_fields_of_a_plan_are_all_covered_above() -> None:
         "token_budget",
         "order",
         "paraphrase",
+        "distractors",
     }
 
 
@@ -224,3 +231,18 @@ def test_a_paraphrase_is_a_synonym_that_says_something_else() -> None:
 def test_a_negative_paraphrase_is_refused() -> None:
     with pytest.raises(DetectorError, match="paraphrase is -1"):
         PromptPlan(paraphrase=-1)
+
+
+def test_distractors_come_behind_with_ids_of_their_own() -> None:
+    vocabulary = Vocabulary((3, 9, 2), ("a", "b", "c"), frequency=("f", "r", "c"))
+    plan = PromptPlan(distractors=("x", "y"), order="name")
+    spoken = plan.spoken(vocabulary)
+    assert (spoken.ids, spoken.names) == ((3, 9, 2, 10, 11), ("a", "b", "c", "x", "y"))
+    assert plan.rows(spoken) == [0, 1, 2, 3, 4]
+
+
+def test_a_distractor_is_no_class_and_there_once() -> None:
+    with pytest.raises(DetectorError, match="distractor 'B_b' is a class, too"):
+        PromptPlan(distractors=("x", "B_b")).spoken(Vocabulary((1,), ("b b",)))
+    with pytest.raises(DetectorError, match="a distractor is there twice"):
+        PromptPlan(distractors=("x", "x"))

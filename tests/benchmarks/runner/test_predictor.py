@@ -175,3 +175,31 @@ def test_what_a_detector_may_not_give(name: str) -> None:
 
     with pytest.raises(DetectorError, match=message):
         predictor(Wrong(), 6).shard(ALL, images(ALL))
+
+
+@pytest.mark.parametrize("subsets", [None, [(0, 2)] * len(IDS)])
+def test_distractors_are_asked_for_and_dropped(subsets: list[tuple[int, ...]] | None) -> None:
+    """They take part in what the detector says, not in what is kept."""
+    detector = Scripted()
+    run = predictor(detector, 4, subsets)
+    run._plan = PromptPlan(distractors=("x", "y"))
+    groups = ALL if subsets is None else [Group((0, 2), list(range(6)))]
+    made = run.shard(groups, images(groups))
+    assert detector.asked == [(1, 2, 3, 4, 5) if subsets is None else (1, 3, 4, 5)]
+    assert made.predictions.category_id.tolist() == ([1, 2, 3] if subsets is None else [1, 3]) * 6
+
+
+def test_synonyms_are_what_the_detector_hears() -> None:
+    heard: list[tuple[str, ...]] = []
+
+    class Listening(Scripted):
+        def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
+            heard.append(vocabulary.names)
+
+    run = predictor(Listening(), 4)
+    run._plan = PromptPlan(paraphrase=1)
+    run._selection = Selection(
+        Vocabulary((1, 2), ("a", "b"), synonyms=(("z",), ())), IDS, [f"{i}.png" for i in IDS], [None] * len(IDS), None
+    )
+    run.ask(None)
+    assert heard == [("z", "b")]
