@@ -1,7 +1,8 @@
 """The trainings of a study on disk: what is there, what is finished, what fits no more.
 
 The folder of a study holds ``study.yaml`` and, per arm and seed, a cell: ``ARM/seed-N`` with everything a training
-leaves (``config.yaml``, ``weights.safetensors`` …), ``results`` with the run that scores it, and ``log.txt``.
+leaves (``config.yaml``, ``weights.safetensors`` …), ``results`` with the run that scores it, ``probes/NAME`` with the
+run of each probe, and ``log.txt``.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from pydantic import ValidationError
 
 from benchmarks.datasets.cards import CARDS
 from benchmarks.io.files import atomic_write, file_sha256
+from benchmarks.prompt_files import read_plan
 from benchmarks.store.folders import find_results
 from benchmarks.store.schema import Result
-from benchmarks.studies.definition import Study
+from benchmarks.studies.definition import Probe, Study
 from benchmarks.studies.resolve import ResolvedStudy, differences, flat
 from benchmarks.text import printable
 from benchmarks.training.config import TrainingConfig
@@ -27,7 +29,7 @@ from metrics.types import DataError
 
 #: Names of ``benchmarks.training.loop``, which loads numpy and more.
 CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
-RESULTS, LOG, STUDY = "results", "log.txt", "study.yaml"
+RESULTS, PROBES, LOG, STUDY = "results", "probes", "log.txt", "study.yaml"
 _MAX_HEADER = 64 * 2**20
 
 
@@ -40,7 +42,7 @@ class Cell:
         seed: of the training.
         folder: of all its files.
         config: of the training.
-        benchmark, limit: see ``Study``.
+        benchmark, limit, probes: see ``Study``.
     """
 
     arm: str
@@ -49,6 +51,7 @@ class Cell:
     config: TrainingConfig
     benchmark: str
     limit: int | None
+    probes: tuple[Probe, ...] = ()
 
     @property
     def label(self) -> str:
@@ -112,15 +115,23 @@ class Cell:
             )
         return True
 
-    def result(self) -> tuple[Path, Result] | None:
-        """The scored run of the weights that are there: its folder and its result."""
+    def results(self, probe: Probe | None = None) -> Path:
+        """Where the scored run lies, or that of a probe."""
+        return self.folder / RESULTS if probe is None else self.folder / PROBES / probe.name
+
+    def result(self, probe: Probe | None = None) -> tuple[Path, Result] | None:
+        """The scored run of the weights that are there, or that of a probe: its folder and its result."""
         if not self.weights.exists():
             return None
         sha256 = file_sha256(self.weights)
-        for path, result in find_results(self.folder / RESULTS)[0]:
+        for path, result in find_results(self.results(probe))[0]:
             images = None if not result.partial else result.benchmark.images
             named = self.benchmark not in CARDS or result.benchmark.name == self.benchmark
-            if result.detector.weights_sha256 == sha256 and named and images == self.limit:
+            asked = probe is None or (
+                result.protocol.plan.sha256 == read_plan(probe.prompts).sha256
+                and result.protocol.vocabulary == probe.vocabulary
+            )
+            if result.detector.weights_sha256 == sha256 and named and images == self.limit and asked:
                 return path.parent, result
         return None
 
@@ -131,7 +142,7 @@ class Cell:
             DataError: what is there is of another configuration.
         """
         self.check()
-        return self.trained() and self.result() is not None
+        return self.trained() and all(self.result(probe) is not None for probe in (None, *self.probes))
 
 
 def cells_of(resolved: ResolvedStudy, out: Path, arms: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[Cell]:
@@ -154,7 +165,13 @@ def cells_of(resolved: ResolvedStudy, out: Path, arms: Sequence[str] = (), seeds
         raise DataError(f"study '{study.name}' has no seed {unknown[0]}: its seeds are {known}")
     return [
         Cell(
-            one.arm.name, seed, cell_folder(out, one.arm.name, seed), one.with_seed(seed), study.benchmark, study.limit
+            arm=one.arm.name,
+            seed=seed,
+            folder=cell_folder(out, one.arm.name, seed),
+            config=one.with_seed(seed),
+            benchmark=study.benchmark,
+            limit=study.limit,
+            probes=study.probes,
         )
         for seed in study.seeds
         for one in resolved.arms

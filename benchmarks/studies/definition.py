@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -44,6 +44,28 @@ class Arm(_Part):
     published: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
 
 
+class Probe(_Part):
+    """The trained models once more, asked otherwise: what AP becomes, nothing else changed.
+
+    Attributes:
+        name: of the probe, and of its folder.
+        about: what it asks, in one sentence.
+        prompts: prompt plan: a name, or a YAML file (relative to the study's).
+        vocabulary: classes asked for in an image, as ``bench.py run --vocabulary`` takes it.
+    """
+
+    name: _Name
+    about: _Sentence
+    prompts: Annotated[str, Field(min_length=1)] = "names"
+    vocabulary: Literal["full", "present", "verified"] = "full"
+
+    @model_validator(mode="after")
+    def _asks_otherwise(self) -> Probe:
+        if self.prompts == "names" and self.vocabulary == "full":
+            raise ValueError(f"probe '{self.name}' asks as the study does: 'prompts' or 'vocabulary' is needed")
+        return self
+
+
 class Published(_Part):
     """Where the published numbers of the arms are from.
 
@@ -72,6 +94,7 @@ class Study(_Part):
         reference: name of the arm that the others are compared with.
         seeds: each arm is trained once with each.
         arms: see there.
+        probes: see there.
         published: needed where an arm has published numbers.
     """
 
@@ -85,12 +108,14 @@ class Study(_Part):
     reference: _Name
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(strict=False, min_length=1)]
     arms: Annotated[tuple[Arm, ...], Field(strict=False, min_length=2)]
+    probes: Annotated[tuple[Probe, ...], Field(strict=False)] = ()
     published: Published | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
         names = [arm.name for arm in self.arms]
-        for what, entries in (("arm", names), ("seed", [str(seed) for seed in self.seeds])):
+        seeds, probes = [str(seed) for seed in self.seeds], [probe.name for probe in self.probes]
+        for what, entries in (("arm", names), ("seed", seeds), ("probe", probes)):
             if twice := [entry for entry in entries if entries.count(entry) > 1]:
                 raise ValueError(f"{what} '{twice[0]}' is there twice")
         if without := [arm.name for arm in self.arms if not (arm.base or self.base)]:
@@ -154,6 +179,6 @@ def _hint(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] != "extra_forbidden":
         return ""
-    parts: dict[str, type[BaseModel]] = {"arms": Arm, "published": Published}
+    parts: dict[str, type[BaseModel]] = {"arms": Arm, "published": Published, "probes": Probe}
     part = parts.get(str(first["loc"][0]), Study) if len(first["loc"]) > 1 else Study
     return f": the keys are {', '.join(part.model_fields)}"

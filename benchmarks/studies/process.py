@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.studies.cells import CONFIG, RESULTS, Cell
+from benchmarks.studies.cells import CONFIG, Cell
+from benchmarks.studies.definition import Probe
 from benchmarks.text import printable
 from benchmarks.training.trainers import find_trainer
 
@@ -40,14 +41,15 @@ class Commands:
         options = ("--out", folder, "--resume", "--threads", str(self.threads))
         return _bench("train", str(cell.folder.resolve() / CONFIG), *options, *place)
 
-    def score(self, cell: Cell) -> list[str]:
-        """Predict and score, or go on with the shard that is missing."""
+    def score(self, cell: Cell, probe: Probe | None = None) -> list[str]:
+        """Predict and score, or go on with the shard that is missing; of a probe only AP is wanted."""
         place = ("--data-root", str(self.data_root.resolve()), "--device", self.device)
-        weights, results = cell.weights.resolve(), cell.folder.resolve() / RESULTS
+        weights, results = cell.weights.resolve(), cell.results(probe).resolve()
         options = ("--weights", str(weights), "--out", str(results), "--threads", str(self.threads), "--quiet")
         limit = () if cell.limit is None else ("--limit", str(cell.limit))
+        asked = () if probe is None else ("--prompts", probe.prompts, "--vocabulary", probe.vocabulary, "-m", "unseen")
         detector = find_trainer(cell.config.trainer).detector
-        return _bench("run", "-d", detector, "-b", cell.benchmark, *options, *limit, *place)
+        return _bench("run", "-d", detector, "-b", cell.benchmark, *options, *limit, *asked, *place)
 
 
 @dataclass

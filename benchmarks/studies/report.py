@@ -17,6 +17,19 @@ from benchmarks.studies.resolve import ResolvedArm, ResolvedStudy
 from benchmarks.studies.statistics import RULE, Effect, Spread, effects
 from metrics.types import DataError
 
+#: Beside AP, by the names in a result: is the class there at all, which error costs how much, do scores mean anything.
+BEYOND = (
+    "srp/SRP",
+    "presence/auroc",
+    "presence/fpr95",
+    "tide/dAP_cls",
+    "tide/dAP_loc",
+    "tide/dAP_bkg",
+    "tide/dAP_miss",
+    "calibration/oLRP",
+    "calibration/la_ece",
+)
+
 
 @dataclass(frozen=True)
 class ArmReport:
@@ -29,6 +42,8 @@ class ArmReport:
         effects: per metric, against the reference; empty for that one, and where either has no finished seed.
         parameters: of the detector, None where not known.
         core_minutes: of training, mean over the seeds; None where the weights do not say it.
+        beyond: further statistics of the results, by their names there, over the seeds.
+        probes: AP of each probe, and that minus the AP of the same weights asked as usual, over the seeds.
     """
 
     arm: ResolvedArm
@@ -37,6 +52,8 @@ class ArmReport:
     effects: dict[str, Effect]
     parameters: int | None
     core_minutes: float | None
+    beyond: dict[str, Spread]
+    probes: dict[str, tuple[Spread, Spread]]
 
     @property
     def name(self) -> str:
@@ -89,6 +106,11 @@ class StudyReport:
                     "seeds": list(arm.seeds),
                     "parameters": arm.parameters,
                     "core_minutes": arm.core_minutes,
+                    "beyond": {name: _spread_json(spread) for name, spread in arm.beyond.items()},
+                    "probes": {
+                        name: {"AP": _spread_json(ap), "difference": _spread_json(apart)}
+                        for name, (ap, apart) in arm.probes.items()
+                    },
                     "metrics": {name: _spread_json(spread) for name, spread in arm.spreads.items()},
                     "differences": {name: dataclasses.asdict(one) for name, one in arm.effects.items()},
                     "published": arm.arm.arm.published,
@@ -213,7 +235,33 @@ def _arm_report(
         effects={metric: by_arm[name] for metric, by_arm in found.items() if name in by_arm},
         parameters=own[0].result.detector.parameters if own else None,
         core_minutes=float(np.mean(known)) / 60 if known else None,
+        beyond=_beyond(own),
+        probes=_probes(own),
     )
+
+
+def _beyond(own: Sequence[Scored]) -> dict[str, Spread]:
+    """Statistics that the suite's scoring has beside AP, where all results have them."""
+    found = {}
+    for name in BEYOND:
+        values = [metric.value for one in own if (metric := one.result.metrics.get(name)) and metric.value is not None]
+        if own and len(values) == len(own):
+            found[name] = Spread.of(values)
+    return found
+
+
+def _probes(own: Sequence[Scored]) -> dict[str, tuple[Spread, Spread]]:
+    found = {}
+    for probe in own[0].cell.probes if own else ():
+        pairs = []
+        for one in own:
+            there = one.cell.result(probe)
+            asked, usual = there[1].metrics["AP"].value if there else None, one.result.metrics["AP"].value
+            if asked is not None and usual is not None:
+                pairs.append((asked, asked - usual))
+        if pairs:
+            found[probe.name] = (Spread.of([ap for ap, _ in pairs]), Spread.of([apart for _, apart in pairs]))
+    return found
 
 
 def _spread_json(spread: Spread) -> dict[str, Any]:

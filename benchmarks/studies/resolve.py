@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.prompt_files import read_plan
 from benchmarks.studies.controlled import disagreements
-from benchmarks.studies.definition import Arm, Changes, Study
+from benchmarks.studies.definition import Arm, Changes, Probe, Study
 from benchmarks.text import printable
 from benchmarks.training.config import TrainingConfig, find_config, validated
 from benchmarks.training.trainers import read_config
@@ -71,6 +72,7 @@ def resolve(study: Study, path: Path) -> ResolvedStudy:
     beside = path.parent / study.benchmark
     if beside.is_file():
         study = study.model_copy(update={"benchmark": str(beside.resolve())})
+    study = study.model_copy(update={"probes": tuple(_probe(probe, path) for probe in study.probes)})
     names = dict.fromkeys(arm.base or study.base or "" for arm in study.arms)
     bases = {name: _changed(read_config(_base(name, path)), study.shared, f"{path}: shared") for name in names}
     configs = {
@@ -89,6 +91,22 @@ def resolve(study: Study, path: Path) -> ResolvedStudy:
     reference = settled[study.reference]
     arms = [ResolvedArm(arm, configs[arm.name], differences(settled[arm.name], reference)) for arm in study.arms]
     return ResolvedStudy(study, tuple(arms))
+
+
+def _probe(probe: Probe, path: Path) -> Probe:
+    """A probe with the path of its plan as it is found from anywhere.
+
+    Raises:
+        DataError: no such plan, or a bad file.
+    """
+    beside = path.parent / probe.prompts
+    if beside.is_file():
+        probe = probe.model_copy(update={"prompts": str(beside.resolve())})
+    try:
+        read_plan(probe.prompts)
+    except DataError as error:
+        raise DataError(f"{path}: probe '{probe.name}': {error}") from None
+    return probe
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from benchmarks.io.files import atomic_write
 from benchmarks.runner.locks import held
 from benchmarks.studies.cells import STUDY, Cell
+from benchmarks.studies.definition import Probe
 from benchmarks.studies.process import Processes
 from benchmarks.text import printable
 from metrics.types import DataError
@@ -30,9 +32,26 @@ class Steps(Protocol):
         """Leaves the weights."""
         ...
 
-    def score(self, cell: Cell) -> list[str]:
-        """Leaves the result."""
+    def score(self, cell: Cell, probe: Probe | None = None) -> list[str]:
+        """Leaves the result, or that of a probe."""
         ...
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One command of a cell.
+
+    Attributes:
+        name: for people.
+        kind: ``train`` or ``score``.
+        done: whether what it leaves is there.
+        command: program and arguments.
+    """
+
+    name: str
+    kind: str
+    done: Callable[[], bool]
+    command: list[str]
 
 
 @dataclass(frozen=True)
@@ -117,20 +136,21 @@ class StudyRun:
     def _steps(self, cell: Cell, processes: Processes) -> CellReport:
         cell.begin()
         seconds = {"train": 0.0, "score": 0.0}
-        steps: tuple[tuple[str, Callable[[], bool], Callable[[Cell], list[str]]], ...] = (
-            ("train", cell.trained, self.steps.train),
-            ("score", lambda: cell.result() is not None, self.steps.score),
-        )
-        for name, done, command in steps:
-            if done():
+        steps = [_Step("train", "train", cell.trained, self.steps.train(cell))]
+        for probe in (None, *cell.probes):
+            done = partial(lambda one: cell.result(one) is not None, probe)
+            name = "score" if probe is None else f"probe {probe.name}"
+            steps.append(_Step(name, "score", done, self.steps.score(cell, probe)))
+        for step in steps:
+            if step.done():
                 continue
             began = time.monotonic()
-            problem = processes.run(command(cell), cell.log)
-            seconds[name] = time.monotonic() - began
-            if not problem and not done():
+            problem = processes.run(step.command, cell.log)
+            seconds[step.kind] += time.monotonic() - began
+            if not problem and not step.done():
                 problem = "left nothing behind"
             if problem:
-                return CellReport(cell, seconds["train"], seconds["score"], f"{name}: {problem}")
+                return CellReport(cell, seconds["train"], seconds["score"], f"{step.name}: {problem}")
         return CellReport(cell, seconds["train"], seconds["score"])
 
     def _say(self, line: str) -> None:

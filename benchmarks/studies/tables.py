@@ -11,13 +11,24 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from benchmarks.studies.controlled import PROOF, Manifest
-from benchmarks.studies.report import ArmReport, StudyReport
+from benchmarks.studies.report import BEYOND, ArmReport, StudyReport
 from benchmarks.studies.resolve import Differences
 from benchmarks.studies.statistics import RULE, Effect, Spread
 from benchmarks.text import printable
 
 #: What people read for the name of a metric.
 HEADINGS = {"unseen/APu": "APu"} | {f"ladder/AP_{rung}": f"AP {rung}" for rung in ("syn", "basic", "super", "loc")}
+BEYOND_HEADINGS = {
+    "srp/SRP": "SRP",
+    "presence/auroc": "presence AUROC",
+    "presence/fpr95": "FPR95",
+    "tide/dAP_cls": "dAP class",
+    "tide/dAP_loc": "dAP place",
+    "tide/dAP_bkg": "dAP ground",
+    "tide/dAP_miss": "dAP missed",
+    "calibration/oLRP": "oLRP",
+    "calibration/la_ece": "LaECE",
+}
 _FEW = 2
 #: Blanks beside every column of a terminal's table.
 _BLANKS = 3
@@ -69,6 +80,10 @@ def sheets(report: StudyReport, *, every: bool) -> list[Sheet]:
         every: also those that a terminal is too narrow for: every difference in a row of its own, and the arms.
     """
     found = [_means(report), _differences(report)]
+    if any(arm.beyond for arm in report.arms):
+        found.append(_beyond(report))
+    if any(arm.probes for arm in report.arms):
+        found.append(_probes(report))
     if report.resolved.study.published:
         found.append(_published(report))
     if report.manifests:
@@ -194,6 +209,38 @@ def _all_differences(report: StudyReport) -> Sheet:
     head = ("arm", "metric", "difference", "95 %", "image sd", "seed sd", "pairings", "verdict")
     notes = ("image sd: of the difference, over resamples of the images",)
     return Sheet(f"All differences to {report.resolved.study.reference}, points", head, tuple(rows), notes, words=2)
+
+
+def _beyond(report: StudyReport) -> Sheet:
+    there = [name for name in BEYOND if any(name in arm.beyond for arm in report.arms)]
+    rows = [(arm.name, *(_spread(arm.beyond.get(name)) for name in there)) for arm in report.arms]
+    notes = (
+        "percent; mean and spread over the seeds as above; differences are not judged",
+        "presence AUROC, FPR95: is a class in the image at all? · dAP: what AP50 would gain without this kind of "
+        "error · oLRP, LaECE: lower is better (docs/metrics.md)",
+    )
+    head = ("arm", *(BEYOND_HEADINGS.get(name, name) for name in there))
+    return Sheet("Beyond AP", head, tuple(rows), notes, spare=tuple(reversed(head[1:])))
+
+
+def _probes(report: StudyReport) -> Sheet:
+    probes = report.resolved.study.probes
+    rows = [
+        (arm.name, *(_probe_cell(arm.probes[one.name]) if one.name in arm.probes else "–" for one in probes))
+        for arm in report.arms
+    ]
+    notes = (
+        "AP of the same weights asked otherwise, and its difference to AP as usual, points ± spread over the seeds; "
+        "differences between arms are not judged",
+        *(f"{one.name}: {one.about}" for one in probes),
+    )
+    return Sheet("Asked otherwise", ("arm", *(one.name for one in probes)), tuple(rows), notes)
+
+
+def _probe_cell(probe: tuple[Spread, Spread]) -> str:
+    ap, apart = probe
+    spread = _spread(apart)
+    return f"{100 * ap.mean:.1f} ({'' if spread.startswith('-') else '+'}{spread})"
 
 
 def _published(report: StudyReport) -> Sheet:

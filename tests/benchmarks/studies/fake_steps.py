@@ -1,6 +1,6 @@
 """Steps of a cell that take no time: a 'training' that writes an empty weights file, a 'run' of a given quality.
 
-As a program: ``python -m tests.benchmarks.studies.fake_steps train|score CELL QUALITY``.
+As a program: ``python -m tests.benchmarks.studies.fake_steps train|score CELL QUALITY SEED ANNOTATIONS RESULTS ASKED``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import yaml
 
 if TYPE_CHECKING:  # a step is a process that must start at once
     from benchmarks.studies.cells import Cell
+    from benchmarks.studies.definition import Probe
 
 #: Share of wrong labels of a cell; ``crash`` and ``hang`` are trainings that do so.
 Quality = float | str
@@ -35,15 +36,22 @@ def train(folder: Path, quality: Quality) -> None:
     (folder / "weights.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
 
 
-def score(folder: Path, quality: float, seed: int, annotations: Path) -> None:
-    """Leave a run with its result."""
+def score(
+    folder: Path, quality: float, seed: int, annotations: Path, results: str = "results", asked: str = "names full"
+) -> None:
+    """Leave a run with its result; asked otherwise than usual it is worse."""
     from benchmarks.datasets.benchmark import Benchmark
     from benchmarks.io.files import file_sha256
+    from benchmarks.prompt_files import read_plan
+    from benchmarks.protocols import RunProtocol
     from tests.benchmarks.board.made_runs import make_run
 
     benchmark = Benchmark("toy", "toy", "val", annotations, annotations.parent / "images", "lvis")
     sha256 = file_sha256(folder / "weights.safetensors")
-    make_run(folder / "results", benchmark, "toy", wrong=quality, seed=seed, weights=sha256)
+    plan, vocabulary = asked.split()
+    protocol = RunProtocol.of("lvis", read_plan(plan), vocabulary)  # type: ignore[arg-type]
+    wrong = quality + (0.0 if results == "results" else 0.15)
+    make_run(folder / results, benchmark, "toy", wrong=wrong, seed=seed, weights=sha256, protocol=protocol)
 
 
 @dataclass(frozen=True)
@@ -61,18 +69,19 @@ class FakeSteps:
     def train(self, cell: Cell) -> list[str]:
         return self._command("train", cell)
 
-    def score(self, cell: Cell) -> list[str]:
-        return self._command("score", cell)
+    def score(self, cell: Cell, probe: Probe | None = None) -> list[str]:
+        asked = "names full" if probe is None else f"{probe.prompts} {probe.vocabulary}"
+        return self._command("score", cell, str(cell.results(probe).relative_to(cell.folder)), asked)
 
-    def _command(self, step: str, cell: Cell) -> list[str]:
+    def _command(self, step: str, cell: Cell, results: str = "", asked: str = "") -> list[str]:
         quality = str(self.quality.get(cell.arm, 0.2))
         module = (sys.executable, "-P", "-m", "tests.benchmarks.studies.fake_steps")
-        return [*module, step, str(cell.folder), quality, str(cell.seed), str(self.annotations)]
+        return [*module, step, str(cell.folder), quality, str(cell.seed), str(self.annotations), results, asked]
 
 
 if __name__ == "__main__":
-    _, name, folder, share, number, gt = sys.argv
+    _, name, folder, share, number, gt, place, question = sys.argv
     if name == "train":
         train(Path(folder), share)
     else:
-        score(Path(folder), float(share), int(number), Path(gt))
+        score(Path(folder), float(share), int(number), Path(gt), place, question)
