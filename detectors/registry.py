@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import cast
 
 from detectors.card import DetectorCard
+from detectors.cards.glip import CARDS as GLIP
 from detectors.cards.grounding_dino import CARDS as GROUNDING_DINO
 from detectors.cards.nano import CARDS as NANO
 from detectors.cards.omdet_turbo import CARDS as OMDET_TURBO
@@ -28,7 +29,7 @@ Loader = Callable[[DetectorCard, DetectorSettings], Detector]
 #: Entry point group under which an installed package offers detector cards.
 ENTRY_POINTS = "ovd_bench.detectors"
 
-BUILT_IN: dict[str, DetectorCard] = {card.name: card for card in (*NANO, *OWL, *GROUNDING_DINO, *OMDET_TURBO)}
+BUILT_IN: dict[str, DetectorCard] = {card.name: card for card in (*NANO, *OWL, *GROUNDING_DINO, *OMDET_TURBO, *GLIP)}
 
 
 def detector_cards() -> dict[str, DetectorCard]:
