@@ -1,4 +1,4 @@
-"""Conversion between the weight files of Grounding DINO, for the command line."""
+"""Conversion between the weight files of Grounding DINO, and between those of GLIP, for the command line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from detectors.types import DetectorError
 
+#: ``jittor`` is the suite's own safetensors, of GLIP too, which is PyTorch.
 Layout = Literal["jittor", "official", "hf"]
 
 
@@ -85,6 +86,8 @@ def convert_weights(source: Path, target: Path, *, layout: str | None = None, ov
     written = target / "model.safetensors" if form == "hf" else target
     if not overwrite and (written.exists() or (form == "hf" and (target / "config.json").exists())):
         raise DetectorError(f"{target}: exists; --overwrite replaces it")
+    if _holds_glip(source):
+        return _convert_glip(source, target, form)
     try:
         model = read_checkpoint(source)
         if form == "jittor":
@@ -109,4 +112,44 @@ def convert_weights(source: Path, target: Path, *, layout: str | None = None, ov
         tensors=len(model.tensors),
         dropped=model.dropped,
         config=dataclasses.asdict(model.config),
+    )
+
+
+def _holds_glip(source: Path) -> bool:
+    try:
+        from baselines.glip.weights import holds_glip
+    except ModuleNotFoundError:  # without torch there is no GLIP
+        return False
+    return source.is_file() and holds_glip(source)
+
+
+def _convert_glip(source: Path, target: Path, form: Layout) -> Conversion:
+    import dataclasses
+    import hashlib
+
+    from baselines.glip.weights import read_weights, write_weights
+
+    if form == "hf":
+        raise DetectorError(f"{target}: transformers has no GLIP: name a .safetensors or .pth file")
+    try:
+        model, about = read_weights(source)
+        write_weights(model, target, "canonical" if form == "jittor" else "official", f"{about.layout}: {source.name}")
+    except (ValueError, OSError) as error:
+        raise DetectorError(str(error)) from error
+    sums = []
+    for path in (source, target):
+        with path.open("rb") as file:
+            sums.append(hashlib.file_digest(file, "sha256").hexdigest())
+    state = model.state_dict()
+    return Conversion(
+        source=str(source),
+        source_kind="jittor" if about.layout == "canonical" else about.layout,
+        source_sha256=sums[0],
+        target=str(target),
+        layout=form,
+        sha256=sums[1],
+        parameters=sum(tensor.numel() for tensor in state.values()),
+        tensors=len(state),
+        dropped=about.dropped,
+        config=dataclasses.asdict(about.config),
     )

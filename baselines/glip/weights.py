@@ -17,7 +17,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -141,11 +141,13 @@ def write_weights(model: Glip, path: Path, layout: Layout, source: str = "") -> 
 
 
 def holds_glip(path: Path) -> bool:
-    """Whether a weights file has the names of a GLIP; damaged files have not."""
+    """Whether a weights file has the names of a GLIP; what cannot be read has not."""
     try:
-        tensors, own = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), None)
-        return own is not None or _layout(tensors) is not None
-    except ValueError:
+        if path.suffix != ".safetensors":
+            return _layout(_read_torch(path)) is not None
+        with safetensors.safe_open(path, "pt") as file:
+            return _KEY in (file.metadata() or {}) or _layout(file.keys()) is not None
+    except (ValueError, OSError, safetensors.SafetensorError):
         return False
 
 
@@ -201,10 +203,10 @@ def _canonical(
     return layout, named, tuple(dropped)
 
 
-def _layout(tensors: Mapping[str, Tensor]) -> Layout | None:
-    if f"{_PREFIX}rpn.head.bias_lang" in tensors or "rpn.head.bias_lang" in tensors:
+def _layout(names: Container[str]) -> Layout | None:
+    if f"{_PREFIX}rpn.head.bias_lang" in names or "rpn.head.bias_lang" in names:
         return "official"
-    return "mmdet" if "bbox_head.head.bias_lang" in tensors else None
+    return "mmdet" if "bbox_head.head.bias_lang" in names else None
 
 
 def _from_mmdet(name: str) -> str:

@@ -1,4 +1,4 @@
-"""``convert-weights``: Grounding DINO between the files of its projects."""
+"""``convert-weights``: Grounding DINO and GLIP between the files of their projects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def convert_weights(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Weights of Grounding DINO or MM-Grounding-DINO into another layout: every parameter once, or nothing."""
+    """Weights of Grounding DINO, MM-Grounding-DINO or GLIP into another layout: every parameter once, or nothing."""
     from detectors.weight_conversion import convert_weights as convert
 
     done = convert(source, target, layout=to, overwrite=overwrite)
@@ -50,6 +50,10 @@ def convert_weights(
 
 
 def _model(config: dict[str, Any]) -> str:
+    if "swin" in config:
+        swin, how = config["swin"], "fused with the text" if config["fused"] else "without fusion"
+        stages = "-".join(map(str, swin["depths"]))
+        return f"GLIP, Swin {swin['embed_dim']} wide with {stages} blocks, head of {config['blocks']} blocks {how}"
     swin, text = config["backbone"], config["text"]
     stages = "-".join(map(str, swin["depths"]))
     return (
