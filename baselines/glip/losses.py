@@ -1,0 +1,88 @@
+"""What is minimised: focal loss of the tokens, GIoU of the boxes, cross-entropy of the centerness.
+
+Source: ``modeling/rpn/loss.py`` (``ATSSLossComputation``) and ``layers/sigmoid_focal_loss.py`` of microsoft/GLIP. The
+averages over processes that the official code takes of both divisors are not here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from baselines.glip.anchors import decode
+from baselines.glip.assign import Assignment, Targets, assign
+from baselines.glip.model import GlipOutput
+from baselines.owl_nano.boxes import generalized_iou
+from baselines.owl_nano.losses import focal_negative, focal_positive
+
+#: ``ATSS.REG_LOSS_WEIGHT``; the others weigh 1.
+WEIGHT_BOX = 2.0
+#: Column of a caption's tokens that is meant for "no object". It only counts where a caption is so long.
+NO_OBJECT = 255
+
+
+class Losses(NamedTuple):
+    """The parts, weighted: scalars."""
+
+    token: Tensor
+    box: Tensor
+    centerness: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Their sum."""
+        return self.token + self.box + self.centerness
+
+
+def glip_losses(output: GlipOutput, text_mask: Tensor, anchors: Tensor, targets: Targets) -> Losses:
+    """Losses of a batch.
+
+    Args:
+        output: of the network; its images and captions belong together one by one.
+        text_mask: bool (B, n), False for padding.
+        anchors: (N, 4) xyxy.
+        targets: objects.
+    """
+    chosen = assign(anchors, output.shapes, targets)
+    token = token_loss(output.logits, text_mask, chosen, targets.tokens)
+    if not len(chosen.image):
+        return Losses(token, output.deltas.sum() * 0, output.centerness.sum() * 0)
+    at = anchors[chosen.location]
+    truth = targets.boxes_xyxy[chosen.image, chosen.target]
+    central = centerness_targets(at, truth)
+    box = box_loss(output.deltas[chosen.image, chosen.location], at, truth, central)
+    centerness = functional.binary_cross_entropy_with_logits(output.centerness[chosen.image, chosen.location], central)
+    return Losses(token, WEIGHT_BOX * box, centerness)
+
+
+def token_loss(logits: Tensor, text_mask: Tensor, chosen: Assignment, tokens: Tensor) -> Tensor:
+    """Focal loss over all locations and tokens, over the number of locations that learn an object, at least 1.
+
+    Args:
+        logits: (B, N, n).
+        text_mask: bool (B, n), False for padding, which does not count.
+        chosen: where the label of the object's tokens is 1. Elsewhere it is 0, but for ``NO_OBJECT``.
+        tokens: bool (B, G, n), of the objects.
+    """
+    labels = torch.zeros_like(logits, dtype=torch.bool)
+    labels[:, :, NO_OBJECT:] = True
+    labels[chosen.image, chosen.location] = tokens[chosen.image, chosen.target]
+    loss = torch.where(labels, focal_positive(logits), focal_negative(logits))
+    return (loss.sum(1) * text_mask).sum() / max(len(chosen.image), 1)
+
+
+def box_loss(deltas: Tensor, anchors: Tensor, truth: Tensor, central: Tensor) -> Tensor:
+    """1 - GIoU of P boxes (P, 4), averaged with the weights ``central`` (P,), the targets of the centerness."""
+    boxes = decode(deltas, anchors)
+    boxes = torch.cat((boxes[:, :2], torch.maximum(boxes[:, :2], boxes[:, 2:])), 1)
+    return ((1 - generalized_iou(boxes, truth)) * central).sum() / central.sum()
+
+
+def centerness_targets(anchors: Tensor, truth: Tensor) -> Tensor:
+    """How central the middles of anchors (P, 4) are in their objects (P, 4), 0 … 1 (Tian et al. 2019, eq. 3)."""
+    middles = (anchors[:, :2] + anchors[:, 2:]) / 2
+    low, high = middles - truth[:, :2], truth[:, 2:] - middles
+    return (torch.minimum(low, high) / torch.maximum(low, high)).prod(-1).sqrt()
