@@ -135,24 +135,28 @@ class Config:
             fields = json.loads(text)
             return Config(
                 **{
-                    **_known(Config, fields),
-                    "backbone": SwinConfig(**_known(SwinConfig, fields.get("backbone", {}))),
-                    "text": TextConfig(**_known(TextConfig, fields.get("text", {}))),
+                    **known_fields(Config, fields),
+                    "backbone": SwinConfig(**known_fields(SwinConfig, fields.get("backbone", {}))),
+                    "text": TextConfig(**known_fields(TextConfig, fields.get("text", {}))),
                 }
             )
         except (TypeError, AttributeError, KeyError) as error:
             raise ValueError(f"is no model configuration: {error}") from error
 
 
-def _known(kind: type[Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields with tuples for JSON's lists; values must have the type of the default."""
+def known_fields(kind: type[Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a configuration with tuples for JSON's lists; values must have the type of the default.
+
+    Raises:
+        ValueError: an unknown key, or a value of the wrong type.
+    """
     defaults = {field.name: getattr(kind(), field.name) for field in dataclasses.fields(kind)}
     found = {}
     for key, value in fields.items():
         if key not in defaults:
             raise ValueError(f"unknown key {key!r}")
         default = defaults[key]
-        if isinstance(default, SwinConfig | TextConfig):
+        if dataclasses.is_dataclass(default):
             found[key] = value
             continue
         kind_of_entries = str if key == "classes" else int

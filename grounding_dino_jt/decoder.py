@@ -33,6 +33,10 @@ class Decoded:
     hidden: list[Any]
     references: list[Any]
 
+    def boxes(self, layer: int, head: Any, epsilon: float) -> Any:
+        """Boxes (B, Q, 4) cxcywh that a box head makes of a layer, relative to the image."""
+        return jt.sigmoid(head(self.hidden[layer]) + inverse_sigmoid(self.references[layer], epsilon))
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -40,7 +44,7 @@ class Memory:
 
     Attributes:
         image: (B, N, d).
-        text: (B, n, d).
+        text: (B, n, d); None where no layer reads text.
         text_bias: (B, 1, 1, n), -inf at padding; None = no padding.
         features: of the images: padding, shapes, positions.
         query_bias: added to the logits among queries, (1 or B, 1, Q, Q); None = every query sees every other.

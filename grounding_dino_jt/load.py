@@ -17,6 +17,7 @@ from grounding_dino_jt.model import GroundingDino, Output
 from grounding_dino_jt.tokenizer import Tokenizer
 from grounding_dino_jt.tokens import TokenBatch
 from grounding_dino_jt.weights import read_weights
+from kernels.bases import Module
 from kernels.runtime import jittor
 
 jt = jittor()
@@ -53,9 +54,8 @@ class Predictor:
         Args:
             pixels: float32 (B, 3, H, W), RGB, 0 … 255, already resized.
         """
-        scaled = (pixels / np.float32(255) - MEAN[:, None, None]) / STD[:, None, None]
         with jt.no_grad():
-            return self.network.encode_image(scaled)
+            return self.network.encode_image(normalised(pixels))
 
     def encode_text(self, captions: Sequence[str]) -> TextFeatures:
         """Everything about captions that depends on no image.
@@ -91,6 +91,12 @@ class Predictor:
         return output
 
 
+def normalised(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Pixels (..., 3, H, W), RGB, 0 … 255, as the backbone wants them."""
+    scaled: npt.NDArray[np.float32] = (pixels / np.float32(255) - MEAN[:, None, None]) / STD[:, None, None]
+    return scaled
+
+
 def load(source: str | Path) -> Predictor:
     """Read a model: a file or folder of any layout that ``grounding_dino_jt.weights`` knows.
 
@@ -118,6 +124,20 @@ def build(config: Config, tensors: dict[str, npt.NDArray[Any]]) -> GroundingDino
         ValueError: a parameter is missing, left over or of another shape.
     """
     network = GroundingDino(config)
+    fill(network, tensors)
+    return network
+
+
+def fill(network: Module, tensors: dict[str, npt.NDArray[Any]]) -> None:
+    """Give a network all its parameters, and put it in evaluation mode.
+
+    Args:
+        network: any.
+        tensors: as for ``build``.
+
+    Raises:
+        ValueError: see ``build``.
+    """
     for name, variable in network.state_dict().items():
         if name not in tensors:
             raise ValueError(f"parameter {name} is missing")
@@ -128,4 +148,3 @@ def build(config: Config, tensors: dict[str, npt.NDArray[Any]]) -> GroundingDino
     if tensors:
         raise ValueError(f"parameter {next(iter(tensors))} belongs to no part of the model")
     network.eval()
-    return network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +15,14 @@ from grounding_dino_jt.config import Config
 from grounding_dino_jt.decoder import Decoded, Decoder, ExtraQueries, Memory
 from grounding_dino_jt.encoder import Encoder
 from grounding_dino_jt.features import ImageFeatures, TextFeatures
-from grounding_dino_jt.layers import MLP, LayerNorm, Linear, inverse_sigmoid, xavier_uniform
-from grounding_dino_jt.positions import image_positions, word_positions
-from grounding_dino_jt.selection import Selection, best_places, cells, take
+from grounding_dino_jt.layers import MLP, LayerNorm, Linear
+from grounding_dino_jt.positions import word_positions
+from grounding_dino_jt.pyramid import image_features, project, projections
+from grounding_dino_jt.selection import Selection, best_places, take
 from grounding_dino_jt.swin import Swin
 from grounding_dino_jt.tokens import BERT_SEPARATORS, CLIP_SEPARATORS, TokenBatch, phrase_means, prompt_masks
 from kernels.bases import Module
-from kernels.linear import linear
 from kernels.matmul import bmm
-from kernels.norms import group_norm
 from kernels.runtime import jittor
 
 jt = jittor()
@@ -54,9 +54,7 @@ class GroundingDino(Module):
         d = config.hidden_dim
         self.backbone = nn.ModuleList([Swin(config.backbone)])
         channels = [config.backbone.channels(stage) for stage in config.backbone.out_stages]
-        self.input_proj = nn.ModuleList([_projection(width, d, 1) for width in channels])
-        for extra in range(config.num_feature_levels - len(channels)):
-            self.input_proj.append(_projection(channels[-1] if extra == 0 else d, d, 3))
+        self.input_proj = projections(channels, d, config.num_feature_levels)
         if config.text.kind == "clip":
             self.clip = Clip(config.text)
         else:
@@ -77,33 +75,15 @@ class GroundingDino(Module):
             pixels: float32 (B, 3, H, W), RGB, normalised.
             padding: bool (B, H, W), true where a smaller image was padded; None = all images fill the batch.
         """
-        maps = self.backbone[0](jt.array(pixels))
-        levels = [self._project(level, feature) for level, feature in enumerate(maps)]
-        for level in range(len(levels), self.config.num_feature_levels):
-            below = maps[-1] if level == len(maps) else levels[-1]
-            levels.append(self._project(level, below))
-        shapes = [(int(level.shape[1]), int(level.shape[2])) for level in levels]
-        padded = padding is not None and bool(padding.any())
-        hidden = padding if padding is not None and padded else np.zeros((1, *pixels.shape[2:]), np.bool_)
-        masks = [_nearest(hidden, *shape) for shape in shapes]
-        ratios = np.stack([_valid_ratio(mask) for mask in masks], 1)
-        d, temperature = self.config.hidden_dim, self.config.pe_temperature
-        positions = [
-            jt.array(image_positions(mask, d, temperature).reshape(len(mask), -1, d)) + self.transformer.level_embed[n]
-            for n, mask in enumerate(masks)
-        ]
-        flat_padding = np.concatenate([mask.reshape(len(mask), -1) for mask in masks], 1) if padded else None
-        geometry = cells(shapes, ratios, flat_padding)
-        features = jt.concat([level.reshape(level.shape[0], -1, d) for level in levels], dim=1)
-        return ImageFeatures(
-            features=self.transformer.encoder.normalised(features),
-            positions=jt.concat(positions, dim=1),
-            shapes=shapes,
-            valid_ratios=ratios,
-            references=jt.array(geometry.references),
-            proposals=jt.array(geometry.proposals),
-            usable=jt.array(geometry.usable),
-            padding=None if flat_padding is None else jt.array(flat_padding),
+        levels = project(self.input_proj, self.backbone[0](jt.array(pixels)))
+        transformer, (height, width) = self.transformer, pixels.shape[2:]
+        return image_features(
+            levels,
+            (height, width),
+            padding,
+            transformer.level_embed,
+            self.config.pe_temperature,
+            transformer.encoder.normalised,
         )
 
     def encode_tokens(self, tokens: TokenBatch) -> TextFeatures:
@@ -195,21 +175,11 @@ class GroundingDino(Module):
         logits = token_logits(hidden, words, text, self.config, pad=pad)
         if self.config.class_bias:
             logits = logits + self.class_embed[layer].bias
-        before = inverse_sigmoid(decoded.references[layer], self.config.box_epsilon)
-        return Output(logits, jt.sigmoid(self.box_head(layer)(hidden) + before))
+        return Output(logits, decoded.boxes(layer, self.box_head(layer), self.config.box_epsilon))
 
     def box_head(self, layer: int) -> Any:
         """The box head of a decoder layer."""
         return self.bbox_embed[0 if self.config.shared_box_head else layer]
-
-    def _project(self, level: int, feature: Any) -> Any:
-        """A map (B, H, W, C) to width d: convolution and GroupNorm, (B, H', W', d)."""
-        conv, norm = self.input_proj[level][0], self.input_proj[level][1]
-        if conv.weight.shape[-1] == 1:
-            x = linear(feature, conv.weight.reshape(conv.weight.shape[:2]), conv.bias).permute(0, 3, 1, 2)
-        else:
-            x = conv(feature.permute(0, 3, 1, 2))
-        return group_norm(x, 32, norm.weight, norm.bias, 1e-5).permute(0, 2, 3, 1)
 
 
 class Transformer(Module):
@@ -237,9 +207,18 @@ class Transformer(Module):
         if config.query_selection == "static":
             boxes = jt.sigmoid(self.refpoint_embed.weight).unsqueeze(0)
             return Selection(boxes.expand(len(text), *boxes.shape[1:]))
+        return self.select_by(lambda hidden: token_logits(hidden, words, text, config, pad=False), seen, image)
+
+    def select_by(self, head: Callable[[Any], Any], seen: Any, image: ImageFeatures) -> Selection:
+        """Boxes to start from: around the places whose best logit is greatest.
+
+        Args:
+            head: logits (B, N, n) of encoder output (B, N, d).
+            seen: (B, N, d), memory of the encoder.
+            image: of B images or of one.
+        """
         hidden = self.enc_output_norm(self.enc_output(seen * image.usable))
-        best = token_logits(hidden, words, text, config, pad=False).max(dim=-1)
-        places = best_places(best, config.num_queries)
+        places = best_places(head(hidden).max(dim=-1), self._config.num_queries)
         chosen = take(hidden, places)
         logits = self.enc_out_bbox_embed(chosen) + take(image.proposals, places)
         return Selection(jt.sigmoid(logits), chosen)
@@ -292,26 +271,3 @@ def box_head(width: int) -> Any:
     last = head.layers[2]
     last.weight, last.bias = jt.zeros(last.weight.shape), jt.zeros(last.bias.shape)
     return head
-
-
-def _projection(inputs: int, outputs: int, kernel: int) -> Any:
-    conv = nn.Conv2d(inputs, outputs, kernel, stride=1 if kernel == 1 else 2, padding=kernel // 2)
-    conv.weight = xavier_uniform(
-        outputs, inputs, kernel, kernel, fan_in=inputs * kernel**2, fan_out=outputs * kernel**2
-    )
-    conv.bias = jt.zeros((outputs,))
-    return nn.Sequential(conv, nn.GroupNorm(32, outputs))
-
-
-def _nearest(mask: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArray[np.bool_]:
-    """A mask (B, H, W) at another size, as ``interpolate`` with mode nearest."""
-    rows = (np.arange(height) * np.float32(mask.shape[1] / height)).astype(np.int64)
-    columns = (np.arange(width) * np.float32(mask.shape[2] / width)).astype(np.int64)
-    return mask[:, rows.clip(max=mask.shape[1] - 1)][:, :, columns.clip(max=mask.shape[2] - 1)]
-
-
-def _valid_ratio(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """Share of the first row and column that shows the image, x and y: (B, 2)."""
-    real = ~mask
-    ratios: npt.NDArray[np.float32] = np.stack([real[:, 0].mean(1), real[:, :, 0].mean(1)], -1).astype(np.float32)
-    return ratios

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from grounding_dino_jt.model import GroundingDino
+from kernels.bases import Module
 from kernels.runtime import jittor
 
 jt = jittor()
@@ -24,7 +25,7 @@ _HALVED = re.compile(
 )
 
 
-def set_precision(network: GroundingDino, dtype: Literal["float16", "bfloat16"]) -> None:
+def set_precision(network: Module, dtype: Literal["float16", "bfloat16"]) -> None:
     """Keep the large matrices in half precision; all other parameters and all activations stay in float32."""
     for name, variable in network.state_dict().items():
         if _HALVED.fullmatch(name):

@@ -17,7 +17,7 @@ from grounding_dino_jt.weights.names import Part
 from grounding_dino_jt.weights.names_hf import HF_NAMES, SWIN, stored_name
 from grounding_dino_jt.weights.shapes import expected_shapes, swin_shapes
 from grounding_dino_jt.weights.stored import Array, Stored, assemble
-from grounding_dino_jt.weights.torch_file import read_torch, torch_tensors
+from grounding_dino_jt.weights.torch_file import read_torch, state_of
 
 #: The classifier, the norm before it, and computed integers and masks.
 _LEFTOVERS = re.compile(
@@ -88,12 +88,7 @@ def _stored(path: Path) -> tuple[Mapping[str, Stored], int]:
         return tensors, sum(file.stat().st_size for file in files)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
-    content = read_torch(path)
-    state = content.get("model", content.get("state_dict", content))
-    found = torch_tensors(state) if isinstance(state, Mapping) else None
-    if found is None:
-        raise WeightsError(f"{path}: holds no state dict, neither under 'model' nor under 'state_dict'")
-    return found, path.stat().st_size
+    return state_of(path, read_torch(path)), path.stat().st_size
 
 
 def _official_part(name: str) -> Part:

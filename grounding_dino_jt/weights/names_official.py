@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
+from typing import TypedDict
 
 from grounding_dino_jt.config import Config, SwinConfig, TextConfig
 from grounding_dino_jt.weights.errors import WeightsError
@@ -67,6 +68,29 @@ def infer_config(shapes: Shapes, *, shared_box_head: bool) -> Config:
         WeightsError: a tensor that every such model has is missing or has too few axes, or the text encoder's number
             of heads is unknown; the message does not name the file.
     """
+    swin = infer_swin(shapes)
+    biased = any(re.fullmatch(r"class_embed\.\d+\.bias", name) for name in shapes)
+    try:
+        return Config(
+            backbone=swin,
+            text=_infer_bert(shapes),
+            **infer_transformer(shapes),
+            class_scale="sqrt" if biased else "none",
+            class_bias=biased,
+            shared_box_head=shared_box_head,
+        )
+    except WeightsError:
+        raise
+    except (ValueError, ZeroDivisionError) as error:
+        raise WeightsError(f"no model has tensors of these shapes: {error}") from error
+
+
+def infer_swin(shapes: Shapes) -> SwinConfig:
+    """The backbone of an official checkpoint.
+
+    Raises:
+        WeightsError: see ``infer_config``.
+    """
     depths = tuple(
         _count(shapes, rf"backbone\.0\.layers\.{stage}\.blocks\.(\d+)\.norm1\.weight")
         for stage in range(_count(shapes, r"backbone\.0\.layers\.(\d+)\.blocks\.0\.norm1\.weight"))
@@ -76,37 +100,51 @@ def infer_config(shapes: Shapes, *, shared_box_head: bool) -> Config:
         for stage in range(len(depths))
     ]
     patches = _shape(shapes, "backbone.0.patch_embed.proj.weight", 4)
+    return SwinConfig(
+        embed_dim=patches[0],
+        depths=depths,
+        num_heads=tuple(heads for _, heads in tables),
+        window_size=(math.isqrt(tables[0][0]) + 1) // 2 if tables else 0,
+        patch_size=patches[2],
+        out_stages=tuple(s for s in range(len(depths)) if f"backbone.0.norm{s}.weight" in shapes),
+    )
+
+
+class TransformerSizes(TypedDict):
+    """Sizes of encoder and decoder; see ``Config``."""
+
+    hidden_dim: int
+    num_heads: int
+    dim_feedforward: int
+    enc_layers: int
+    dec_layers: int
+    num_queries: int
+    num_feature_levels: int
+    enc_points: int
+    dec_points: int
+
+
+def infer_transformer(shapes: Shapes) -> TransformerSizes:
+    """The encoder and the decoder of an official checkpoint.
+
+    Raises:
+        WeightsError: see ``infer_config``.
+    """
     levels, d = _shape(shapes, "transformer.level_embed", 2)
     weights = _shape(shapes, "transformer.encoder.layers.0.self_attn.attention_weights.weight", 2)[0]
-    biased = any(re.fullmatch(r"class_embed\.\d+\.bias", name) for name in shapes)
-    try:
-        return Config(
-            backbone=SwinConfig(
-                embed_dim=patches[0],
-                depths=depths,
-                num_heads=tuple(heads for _, heads in tables),
-                window_size=(math.isqrt(tables[0][0]) + 1) // 2 if tables else 0,
-                patch_size=patches[2],
-                out_stages=tuple(s for s in range(len(depths)) if f"backbone.0.norm{s}.weight" in shapes),
-            ),
-            text=_infer_bert(shapes),
-            hidden_dim=d,
-            num_heads=weights // (levels * _POINTS),
-            dim_feedforward=_shape(shapes, "transformer.encoder.layers.0.linear1.weight", 2)[0],
-            enc_layers=_count(shapes, r"transformer\.encoder\.layers\.(\d+)\.norm1\.weight"),
-            dec_layers=_count(shapes, r"transformer\.decoder\.layers\.(\d+)\.norm1\.weight"),
-            num_queries=_shape(shapes, "transformer.tgt_embed.weight", 2)[0],
-            num_feature_levels=levels,
-            enc_points=_POINTS,
-            dec_points=_POINTS,
-            class_scale="sqrt" if biased else "none",
-            class_bias=biased,
-            shared_box_head=shared_box_head,
-        )
-    except WeightsError:
-        raise
-    except (ValueError, ZeroDivisionError) as error:
-        raise WeightsError(f"no model has tensors of these shapes: {error}") from error
+    if not levels:
+        raise WeightsError("no model has tensors of these shapes: no feature level")
+    return TransformerSizes(
+        hidden_dim=d,
+        num_heads=weights // (levels * _POINTS),
+        dim_feedforward=_shape(shapes, "transformer.encoder.layers.0.linear1.weight", 2)[0],
+        enc_layers=_count(shapes, r"transformer\.encoder\.layers\.(\d+)\.norm1\.weight"),
+        dec_layers=_count(shapes, r"transformer\.decoder\.layers\.(\d+)\.norm1\.weight"),
+        num_queries=_shape(shapes, "transformer.tgt_embed.weight", 2)[0],
+        num_feature_levels=levels,
+        enc_points=_POINTS,
+        dec_points=_POINTS,
+    )
 
 
 def _infer_bert(shapes: Shapes) -> TextConfig:
@@ -131,5 +169,5 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 def _shape(shapes: Shapes, name: str, axes: int) -> tuple[int, ...]:
     if len(shapes.get(name, ())) != axes:
-        raise WeightsError(f"is no Grounding DINO: no tensor {name} with {axes} axes")
+        raise WeightsError(f"is no model of this kind: no tensor {name} with {axes} axes")
     return shapes[name]

@@ -29,7 +29,7 @@ from grounding_dino_jt.weights.safetensors_file import read_safetensors
 from grounding_dino_jt.weights.shapes import Shapes, expected_shapes
 from grounding_dino_jt.weights.stored import Array, Stored, assemble
 from grounding_dino_jt.weights.text_encoders import read_text_encoder
-from grounding_dino_jt.weights.torch_file import read_torch, torch_tensors
+from grounding_dino_jt.weights.torch_file import read_torch, state_of
 from grounding_dino_jt.weights.write import CONFIG_ENTRY, FORMAT, TEXT, VERSION
 
 Kind = Literal["jittor", "official", "hf", "mmdet"]
@@ -80,6 +80,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if path.is_dir():
         return _read_hf(path)
+    return _read_torch(path) if is_torch(path) else _read_canonical(path)
+
+
+def is_torch(path: Path) -> bool:
+    """Whether a file is a checkpoint of torch; if not, it is a safetensors file. The content decides.
+
+    Raises:
+        WeightsError: it is neither, or cannot be read.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -87,9 +96,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
         raise WeightsError(f"{path}: {reason}") from error
     if head.startswith(b"PK\x03\x04"):
-        return _read_torch(path)
+        return True
     if head[8:9] == b"{":
-        return _read_canonical(path)
+        return False
     if head.startswith(b"\x80"):
         raise WeightsError(f"{path}: refused, a bare pickle; torch 1.6 and newer write none")
     raise WeightsError(f"{path}: is neither a safetensors file nor a checkpoint of torch, or a damaged one")
@@ -128,7 +137,7 @@ def _read_hf(folder: Path) -> Checkpoint:
     preprocessor = folder / "preprocessor_config.json"
     sizes = read_json(preprocessor) if preprocessor.is_file() else {}
     everything, files = read_tensors(folder)
-    stored, dropped = _without(everything, HF_LEFTOVERS)
+    stored, dropped = without(everything, HF_LEFTOVERS)
     heads = {name.split(".")[1] for name in map(stored_name, stored) if name.startswith("bbox_embed.")}
     try:
         config = config_from_hf(document, sizes, len(heads))
@@ -150,13 +159,10 @@ def _with_shared_biases(stored: Mapping[str, Stored], layers: int) -> dict[str, 
 
 def _read_torch(path: Path) -> Checkpoint:
     content = read_torch(path)
-    state = content.get("model", content.get("state_dict", content))
-    everything = torch_tensors(state) if isinstance(state, Mapping) else None
-    if everything is None:
-        raise WeightsError(f"{path}: holds no state dict, neither under 'model' nor under 'state_dict'")
+    everything = state_of(path, content)
     if any(name.startswith("language_model.") for name in everything):
         return _read_mmdet(path, everything)
-    stored, dropped = _without(everything, OFFICIAL_LEFTOVERS)
+    stored, dropped = without(everything, OFFICIAL_LEFTOVERS)
     saved = content.get(CONFIG_ENTRY)
 
     def rename(name: str) -> Part:
@@ -168,7 +174,7 @@ def _read_torch(path: Path) -> Checkpoint:
 
 
 def _read_mmdet(path: Path, everything: Mapping[str, Stored]) -> Checkpoint:
-    stored, dropped = _without(everything, MMDET_LEFTOVERS)
+    stored, dropped = without(everything, MMDET_LEFTOVERS)
     for name in [name for name in stored if MMDET_LOG_SCALE.fullmatch(name)]:
         scale = stored.pop(name)
         if scale.load is None or scale.nbytes > 8 or np.any(scale.load()):
@@ -208,7 +214,8 @@ def _equal_box_heads(tensors: Mapping[str, Array]) -> bool:
     return all(len(contents) == 1 for contents in heads.values())
 
 
-def _without(stored: Mapping[str, Stored], leftovers: re.Pattern[str]) -> tuple[dict[str, Stored], tuple[str, ...]]:
+def without(stored: Mapping[str, Stored], leftovers: re.Pattern[str]) -> tuple[dict[str, Stored], tuple[str, ...]]:
+    """Tensors whose whole names do not match, and the names of those that do."""
     dropped = tuple(name for name in stored if leftovers.fullmatch(name))
     return {name: tensor for name, tensor in stored.items() if name not in dropped}, dropped
 

@@ -9,6 +9,7 @@ does not have is named in its manner: ``class_embed.{layer}.bias`` and ``transfo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -27,13 +28,19 @@ def expected_shapes(config: Config) -> Shapes:
     _check(config)
     shapes: Shapes = {}
     _swin(shapes, config.backbone)
-    _input_projections(shapes, config)
+    channels = [config.backbone.channels(stage) for stage in config.backbone.out_stages]
+    projection_shapes(shapes, channels, config.hidden_dim, config.num_feature_levels)
     text_shapes(shapes, config.text)
     _linear(shapes, "feat_map", config.hidden_dim, config.text.hidden_size)
+    transformer_shapes(shapes, config)
+    return shapes
+
+
+def transformer_shapes(shapes: Shapes, config: Config) -> None:
+    """Add the parameters of encoder, query selection, decoder and their heads."""
     _encoder(shapes, config)
     _queries(shapes, config)
     _decoder(shapes, config)
-    return shapes
 
 
 def parameter_count(config: Config) -> int:
@@ -63,28 +70,36 @@ def text_layers_fit(text: TextConfig) -> bool:
     return min(sizes) >= 1 and layers and text.hidden_size % text.num_heads == 0
 
 
-def _check(config: Config) -> None:
-    swin = config.backbone
+def swin_fits(swin: SwinConfig) -> bool:
+    """Whether the sizes of an image backbone are possible."""
     stages = len(swin.depths)
-    counts = (
-        *(swin.embed_dim, *swin.depths, *swin.num_heads, swin.window_size, swin.patch_size),
-        *(config.hidden_dim, config.num_heads, config.dim_feedforward, config.enc_layers, config.dec_layers),
-        *(config.num_queries, config.num_feature_levels, config.enc_points, config.dec_points),
-    )
-    sound = (
-        min(counts) >= 1
+    return (
+        min(swin.embed_dim, *swin.depths, *swin.num_heads, swin.window_size, swin.patch_size) >= 1
         and 1 <= stages <= 8
         and len(swin.num_heads) == stages
         and all(swin.channels(stage) % heads == 0 for stage, heads in enumerate(swin.num_heads))
         and len(swin.out_stages) >= 1
         and list(swin.out_stages) == sorted(set(swin.out_stages) & set(range(stages)))
+    )
+
+
+def transformer_fits(config: Config) -> bool:
+    """Whether the sizes and settings of encoder and decoder are possible."""
+    counts = (
+        *(config.hidden_dim, config.num_heads, config.dim_feedforward, config.enc_layers, config.dec_layers),
+        *(config.num_queries, config.num_feature_levels, config.enc_points, config.dec_points),
+    )
+    return (
+        min(counts) >= 1
         and config.dim_feedforward % 2 == 0
         and config.hidden_dim % 32 == 0  # groups of the norm behind each feature level
-        and text_layers_fit(config.text)
         and _words_known(config)
-        and _words_known(config.text)
     )
-    if not sound:
+
+
+def _check(config: Config) -> None:
+    text = config.text
+    if not (swin_fits(config.backbone) and transformer_fits(config) and text_layers_fit(text) and _words_known(text)):
         raise WeightsError(f"no model has these sizes or settings: {config.to_json()}")
 
 
@@ -148,11 +163,12 @@ def _swin(shapes: Shapes, swin: SwinConfig) -> None:
         _norm(shapes, f"backbone.0.norm{stage}", swin.channels(stage))
 
 
-def _input_projections(shapes: Shapes, config: Config) -> None:
-    """1 x 1 for each level of the backbone; 3 x 3 for the extra ones, the first of them from the last of these."""
-    d = config.hidden_dim
-    inputs = [config.backbone.channels(stage) for stage in config.backbone.out_stages]
-    for level in range(config.num_feature_levels):
+def projection_shapes(shapes: Shapes, inputs: Sequence[int], d: int, levels: int) -> None:
+    """Add the projections of levels of width ``d``, the first of them from maps of so many channels.
+
+    1 x 1 for each level of the backbone; 3 x 3 for the extra ones, the first of them from the last of these.
+    """
+    for level in range(levels):
         extra = level - len(inputs)
         channels, side = (inputs[level], 1) if extra < 0 else (inputs[-1] if extra == 0 else d, 3)
         shapes[f"input_proj.{level}.0.weight"] = (d, channels, side, side)

@@ -65,6 +65,23 @@ def _check_archive(path: Path) -> None:
         raise WeightsError(f"{path}: refused, its parts claim to be larger than a checkpoint's")
 
 
+def state_of(path: Path, content: Mapping[str, Any]) -> dict[str, Stored]:
+    """Tensors under ``model`` or ``state_dict``, or of the content itself.
+
+    Args:
+        path: of the file, for messages.
+        content: of a checkpoint.
+
+    Raises:
+        WeightsError: it is no state dict.
+    """
+    state = content.get("model", content.get("state_dict", content))
+    found = torch_tensors(state) if isinstance(state, Mapping) else None
+    if found is None:
+        raise WeightsError(f"{path}: holds no state dict, neither under 'model' nor under 'state_dict'")
+    return found
+
+
 def torch_tensors(state: Mapping[Any, Any]) -> dict[str, Stored] | None:
     """Tensors of a state dict; None if it is something else."""
     if not state or not all(isinstance(name, str) for name in state):

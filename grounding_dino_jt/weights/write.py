@@ -83,7 +83,7 @@ def write_canonical(
         **({"packaged_text_sha256": packaged_text_sha256} if packaged_text_sha256 else {}),
         **(about or {}),
     }
-    with _replacing(path) as file:
+    with replacing(path) as file:
         write_safetensors(file, numbers, metadata)
 
 
@@ -99,7 +99,7 @@ def write_official(tensors: _Tensors, config: Config, path: Path) -> None:
     check_tensors(tensors, expected_shapes(config))
     numbers = {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
     state = {copy: tensor for name, tensor in numbers.items() for copy in copies(config, name)}
-    with _replacing(path) as file:
+    with replacing(path) as file:
         write_torch(file, state, {CONFIG_ENTRY: config.to_json()})
 
 
@@ -128,14 +128,14 @@ def write_hf(tensors: _Tensors, config: Config, folder: Path, *, tokenizer_from:
     target = folder if folder.is_dir() else _temporary(folder)
     try:
         target.mkdir(exist_ok=True)
-        with _replacing(target / "model.safetensors") as file:
+        with replacing(target / "model.safetensors") as file:
             write_safetensors(file, state, {"format": "pt"})
         for name, document in documents.items():
-            with _replacing(target / name) as file:
+            with replacing(target / name) as file:
                 file.write(json.dumps(document, indent=2).encode() + b"\n")
         for name in _TOKENIZER_FILES:
             if tokenizer_from and tokenizer_from != folder and (tokenizer_from / name).is_file():
-                with _replacing(target / name) as file:
+                with replacing(target / name) as file:
                     file.write((tokenizer_from / name).read_bytes())
         if target != folder:
             target.rename(folder)
@@ -149,7 +149,7 @@ def _temporary(path: Path) -> Path:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that appears under its name, whole, when the block ends without an exception."""
     temporary = _temporary(path)
     try:
