@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from baselines.glip.anchors import anchor_boxes, decode
-from baselines.glip.config import VARIANTS, GlipConfig
+from baselines.glip.config import VARIANTS
 from baselines.glip.model import Glip, GlipOutput, ImageFeatures, TextFeatures, normalize
 from baselines.glip.postprocess import Found, select_boxes
 from baselines.glip.weights import read_weights
@@ -78,10 +78,10 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GlipDetector:
     return GlipDetector(dataclasses.replace(card, weights=source, weights_sha256=sha256), model, settings)
 
 
-def untrained(card: DetectorCard, config: GlipConfig, settings: DetectorSettings, seed: int = 0) -> GlipDetector:
-    """A detector of the given size with drawn weights, for timings; finds boxes, but none that mean anything."""
+def untrained(card: DetectorCard, settings: DetectorSettings, seed: int = 0) -> GlipDetector:
+    """A detector of the card's size with drawn weights, for timings; finds boxes, but none that mean anything."""
     torch.manual_seed(seed)
-    model: Glip = Glip(config).requires_grad_(False).eval()
+    model: Glip = Glip(VARIANTS[_SIZES[card.name]]).requires_grad_(False).eval()
     model.rpn["head"].bias0.zero_()  # probabilities of a half instead of a hundredth, so that some pass the threshold
     return GlipDetector(card, model, settings)
 

@@ -7,7 +7,7 @@
 * canonical: safetensors with the model's own names. The header's entry ``glip`` is JSON: ``format`` (1), ``config``
   (``GlipConfig``) and ``source`` (free, for people).
 
-Every parameter is set by exactly one tensor, and every tensor of a file is either a parameter's or one of ``BUFFERS``.
+Every parameter is set by exactly one tensor; what else a file holds must be one of ``LEFTOVERS``.
 """
 
 from __future__ import annotations
@@ -37,11 +37,14 @@ FORMAT = 1
 _KEY = "glip"
 _PREFIX = "module."
 
-#: What files hold beside parameters, by canonical names. All of it is computed from the configuration.
-BUFFERS = re.compile(
+#: What files hold beside parameters, by canonical names: buffers, which are computed from the configuration, and what
+#: only training uses: the head of masked language modelling and the resizer of a contrastive loss, both off in testing.
+LEFTOVERS = re.compile(
     r"backbone\.body\.layers\.\d+\.blocks\.\d+\.attn\.relative_position_index"
     r"|language_backbone\.body\.model\.embeddings\.(position_ids|token_type_ids)"
     r"|rpn\.anchor_generator\.cell_anchors\.\d+"
+    r"|rpn\.head\.mlm_head\.(decoder\.|transform\.(dense|LayerNorm)\.)?(weight|bias)"
+    r"|rpn\.resizer\.(fc|layer_norm)\.(weight|bias)"
 )
 
 #: From names of mmdetection to canonical ones.
@@ -181,7 +184,7 @@ def _filled(path: Path, config: GlipConfig, named: Mapping[str, Tensor]) -> Glip
 def _canonical(
     path: Path, tensors: Mapping[str, Tensor], own: bool
 ) -> tuple[Layout, dict[str, Tensor], tuple[str, ...]]:
-    """Layout, tensors by canonical names, and the names in the file of buffers."""
+    """Layout, tensors by canonical names, and the names in the file of leftovers."""
     layout = "canonical" if own else _layout(tensors)
     if layout is None:
         raise ValueError(f"{path}: is no GLIP of microsoft/GLIP, mmdetection or this suite")
@@ -194,7 +197,7 @@ def _canonical(
     dropped = []
     for name, tensor in tensors.items():
         new = rename[layout](name)
-        if BUFFERS.fullmatch(new):
+        if LEFTOVERS.fullmatch(new):
             dropped.append(name)
             continue
         if new in named:

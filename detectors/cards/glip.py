@@ -49,7 +49,7 @@ def _card(name: str, parameters: int, training_data: tuple[TrainingData, ...], f
 
 
 CARDS: tuple[DetectorCard, ...] = (
-    _card("glip-tiny-a", 152_021_118, (_O365,), "glip_a_tiny_o365.pth", "boxes do not depend on the text"),
+    _card("glip-tiny-a", 152_021_118, (_O365,), "glip_a_tiny_o365.pth", _CHUNKS, "boxes do not depend on the text"),
     _card("glip-tiny-b", 232_370_814, (_O365,), "glip_tiny_model_o365.pth", _CHUNKS),
     _card("glip-tiny-c", 232_370_814, (_O365, _GOLDG), "glip_tiny_model_o365_goldg.pth", _CHUNKS),
     _card("glip-tiny", 232_370_814, (_O365, _GOLDG, _CC3M, _SBU), "glip_tiny_model_o365_goldg_cc_sbu.pth", _CHUNKS),

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from baselines.glip.anchors import encode
-from baselines.glip.config import GlipConfig
 from baselines.glip.model import Glip, GlipOutput, ImageFeatures, TextFeatures
 from baselines.glip.weights import write_weights
 from benchmarks.conformance.checks import check_detector
@@ -224,7 +223,8 @@ def test_boxes_end_at_the_last_pixel_of_the_image_not_of_the_padding(
     [((480, 640), (800, 1066)), ((640, 480), (1066, 800)), ((300, 640), (625, 1333)), ((800, 800), (800, 800))],
 )
 def test_network_size_is_that_of_the_official_code(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    detector = untrained(CARD, dataclasses.replace(TINY, image_size=800, image_longest=1333), DetectorSettings())
+    model = drawn(dataclasses.replace(TINY, image_size=800, image_longest=1333))
+    detector = GlipDetector(CARD, model, DetectorSettings())
     assert detector.network_size(Image(1, np.zeros((*size, 3), np.uint8))) == expected
 
 
@@ -322,12 +322,14 @@ def test_scores_that_are_not_finite_are_an_error(files: dict[str, Path]) -> None
 @pytest.mark.parametrize("name", ["glip-tiny-a", "glip-tiny"])
 def test_the_real_size_answers(name: str, tmp_path: Path) -> None:
     """From a file in the official layout, at a small image size, under the card's own name."""
-    config = GlipConfig(fused=name != "glip-tiny-a")
-    torch.manual_seed(0)
-    model = Glip(config)
-    model.rpn["head"].bias0.data.zero_()
-    weights = write_official(model, tmp_path / "w.pth")
-    detector = load_detector(name, DetectorSettings(weights=str(weights), image_size=160))
-    assert detector.card.parameters == BUILT_IN[name].parameters
-    detector.set_vocabulary(VOCABULARY, PLANS["names"])
-    assert len(detector.detect([random_image(100, 140)])[0]) == 300
+    settings = DetectorSettings(image_size=160)
+    expected = untrained(BUILT_IN[name], settings)
+    weights = write_official(expected._model, tmp_path / "w.pth")
+    detector = load_detector(name, dataclasses.replace(settings, weights=str(weights)))
+    assert detector.card.parameters == expected.card.parameters == BUILT_IN[name].parameters
+    answers = []
+    for one in (detector, expected):
+        one.set_vocabulary(VOCABULARY, PLANS["names"])
+        answers.append(one.detect([random_image(100, 140)])[0])
+    assert len(answers[0]) > 0
+    np.testing.assert_array_equal(answers[0].scores, answers[1].scores)

@@ -16,7 +16,7 @@ import torch
 
 from baselines.glip.config import VARIANTS
 from baselines.glip.model import Glip
-from baselines.glip.weights import BUFFERS, holds_glip, read_weights, write_weights
+from baselines.glip.weights import LEFTOVERS, holds_glip, read_weights, write_weights
 from tests.baselines.glip.tiny import TINY, drawn, mmdet_state, official_state, write_official
 
 PLAIN = dataclasses.replace(TINY, fused=False)
@@ -39,7 +39,7 @@ def test_all_layouts_give_the_same_model(config: Any, tmp_path: Path) -> None:
     read, about = read_weights(official, config)
     _same(read, model)
     assert (about.layout, about.config) == ("official", config)
-    assert all(BUFFERS.fullmatch(name.removeprefix("module.")) for name in about.dropped)
+    assert all(LEFTOVERS.fullmatch(name.removeprefix("module.")) for name in about.dropped)
     assert len(about.dropped) == sum(config.swin.depths) + 1 + 5
 
     torch.save({"state_dict": mmdet_state(official_state(model))}, tmp_path / "mmdet.pth")
@@ -64,6 +64,17 @@ def test_a_file_says_whether_it_has_what_nothing_uses(tmp_path: Path) -> None:
     model, about = read_weights(tmp_path / "bare.pth", TINY)
     assert (about.config.text_pooler, about.config.classes) == (False, 0)
     _same(model, drawn(TINY), apart="cls_logits|pooler")
+
+
+def test_what_only_training_uses_is_left_out(tmp_path: Path) -> None:
+    """The heads of losses that are off in testing (``MLM_LOSS``, ``USE_CONTRASTIVE_ALIGN_LOSS``)."""
+    state = official_state(drawn(TINY))
+    names = [f"module.rpn.head.mlm_head.{name}" for name in ("bias", "decoder.weight", "transform.dense.bias")]
+    names += ["module.rpn.resizer.fc.weight", "module.rpn.resizer.layer_norm.bias"]
+    torch.save({"model": state | {name: torch.zeros(3) for name in names}}, tmp_path / "w.pth")
+    model, about = read_weights(tmp_path / "w.pth", TINY)
+    _same(model, drawn(TINY))
+    assert set(names) <= set(about.dropped)
 
 
 def _changed(change: Callable[[dict[str, Any]], Any], path: Path) -> Path:
