@@ -22,7 +22,7 @@ from detectors.image_tensors import resized, shorter_side_size
 from detectors.interface import DetectorSettings
 from detectors.owl_nano import NOTHING, without_duplicates
 from detectors.prompts import PromptPlan
-from detectors.selection import Pairs, best_pairs_of_chunks, detections
+from detectors.selection import ChunkedChoice, Pairs, best_pairs_of_chunks, detections
 from detectors.shipped import check_sum, shipped_file
 from detectors.types import Detections, DetectorError, Image, Vocabulary
 from grounding_dino_jt.tokenizer import packaged_tokenizer
@@ -68,9 +68,10 @@ def _training_data(card: DetectorCard, training: dict[str, Any]) -> tuple[Traini
 class ContestantDetector:
     """A contestant of a controlled study.
 
-    The image is resized as for Grounding DINO. All classes are asked at once, whatever the chunks of the plan: of
-    ``owl`` classes do not see each other, and regions are shared out among the whole vocabulary, as CLIP does. Of
-    ``owl`` with one-to-many assignment duplicates within a class are removed by NMS, as in ``owl-nano``.
+    The image is resized as for Grounding DINO. ``glip`` reads the classes of a chunk as one caption. The others are
+    asked for all at once, whatever the chunks of the plan: of ``owl`` classes do not see each other, and regions are
+    shared out among the whole vocabulary, as CLIP does. Where several places learn an object, duplicates within a class
+    are removed by NMS, as in ``owl-nano``.
 
     Args:
         card: what it is.
@@ -82,10 +83,11 @@ class ContestantDetector:
     def __init__(self, card: DetectorCard, model: Model, config: ContestantConfig, settings: DetectorSettings) -> None:
         if settings.dtype != "float32":
             raise DetectorError(f"detector '{card.name}': computes in float32, not in {settings.dtype}")
-        if config.kind == "region":  # a softmax over the vocabulary
+        if config.kind != "owl":  # fusion, or a softmax over the vocabulary
             card = dataclasses.replace(card, capabilities=(*card.capabilities, "joint"))
         self._plain_card, self.card, self._settings = card, card, settings
-        self._duplicates = config.kind == "owl" and config.assignment == "one_to_many"
+        self._chunked = config.kind == "glip"
+        self._duplicates = self._chunked or (config.kind == "owl" and config.assignment == "one_to_many")
         self._shorter = settings.image_size or config.image_size
         self._longest = max(round(config.image_longest * self._shorter / config.image_size), self._shorter)
         try:
@@ -94,7 +96,7 @@ class ContestantDetector:
             reason = str(error).splitlines()[0][:200]
             raise DetectorError(f"detector '{card.name}': device '{settings.device}': {reason}") from error
         self._encoder = CaptionEncoder(packaged_encoder())
-        self._captions: Captions | None = None
+        self._captions: list[Captions] = []
         self._ids: list[int] = []
         self._chunks: list[range] = []
 
@@ -112,29 +114,36 @@ class ContestantDetector:
         order = plan.rows(vocabulary)
         tokenize = packaged_tokenizer().words
         names = tokenize_names(tokenize, [plan.fill(vocabulary.names[row])[0] for row in order])
-        self._captions = self._encoded(caption_of_names(names.ids))
         self._chunks = plan.chunks(len(order), [len(ids) + 1 for ids in names.ids], overhead=2)
+        together = self._chunks if self._chunked else [range(len(order))]
+        self._captions = [self._encoded(caption_of_names(names.ids[chunk.start : chunk.stop])) for chunk in together]
         self._ids = [vocabulary.ids[row] for row in order]
         self.card = dataclasses.replace(self._plain_card, notes=(*self._plain_card.notes, *names.notes))
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """See ``detectors.interface.Detector``."""
-        if self._captions is None:
+        if not self._captions:
             raise DetectorError(f"detector '{self.card.name}': no vocabulary was set")
         with torch.inference_mode():
-            return [self._detect(image, self._captions) for image in images]
+            return [self._detect(image) for image in images]
 
     def _encoded(self, caption: Caption) -> Captions:
         ids = np.array([caption.ids], np.int32)
         return self._encoder(ids, np.ones(ids.shape, np.bool_)).to(self._settings.device)
 
-    def _detect(self, image: Image, captions: Captions) -> Detections:
+    def _detect(self, image: Image) -> Detections:
         height, width = shorter_side_size(image, self._shorter, self._longest)
-        pixels = normalised(resized(image, height, width)[None].to(self._settings.device))
-        boxes, scores = self._model.find(pixels, captions)
-        if self._duplicates:
-            scores = without_duplicates(scores, boxes)
-        pairs = best_pairs_of_chunks(scores, self._chunks, self._settings.top_k, self._settings.chunk_top_k)
+        seen = self._model.see(normalised(resized(image, height, width)[None].to(self._settings.device)))
+        found = [self._model.find(seen, captions) for captions in self._captions]
+        scores = [without_duplicates(one.scores, one.boxes_xyxy) if self._duplicates else one.scores for one in found]
+        top_k, chunk_top_k = self._settings.top_k, self._settings.chunk_top_k
+        if self._chunked:
+            choice = ChunkedChoice(chunk_top_k or top_k)
+            for one, values in zip(found, scores, strict=True):
+                choice.add(values, one.boxes_xyxy)
+            pairs, boxes = choice.best(top_k)
+        else:
+            pairs, boxes = best_pairs_of_chunks(scores[0], self._chunks, top_k, chunk_top_k), found[0].boxes_xyxy
         number = int((pairs.scores > NOTHING).sum())  # best first, so the others are at the end
         pairs = Pairs(pairs.scores[:number], pairs.boxes[:number], pairs.classes[:number])
         frame = boxes.new_tensor([image.width, image.height] * 2)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.controlled.config import ContestantConfig
+from baselines.controlled.config import ContestantConfig, Kind
+from baselines.controlled.glip import GlipStyle
 from baselines.controlled.owl import Owl
 from baselines.controlled.region import Region
 
-Model = Owl | Region
+Model = Owl | Region | GlipStyle
+
+_KINDS: dict[Kind, type[Owl] | type[Region] | type[GlipStyle]] = {"owl": Owl, "region": Region, "glip": GlipStyle}
 
 #: Of RGB in 0 … 1, as the backbones of ImageNet want it.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -17,7 +20,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def build(config: ContestantConfig) -> Model:
     """A contestant with random weights."""
-    return Owl(config) if config.kind == "owl" else Region(config)
+    return _KINDS[config.kind](config)
 
 
 def normalised(pixels: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ in the image, as in ``scenic/projects/owl_vit/layers.py``.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,9 +41,12 @@ class Owl(nn.Module):  # type: ignore[misc]
         nn.init.constant_(self.scale.bias, 9.0)  # elu(9) + 1 = 10
         nn.init.constant_(self.shift.bias, -math.log(1 / _PRIOR_PROBABILITY - 1) / 10.0)
 
-    def forward(self, pixels: Tensor, captions: Captions) -> Output:
-        """(B, 3, H, W) and B captions of K phrases to logits (B, N, K), boxes and their quality."""
-        tokens = self.grid(self.backbone(pixels))
+    def see(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) to tokens (B, H / 8, W / 8, width)."""
+        return self.grid(self.backbone(pixels))
+
+    def forward(self, tokens: Tensor, captions: Captions) -> Output:
+        """What ``see`` gave and B captions of K phrases to logits (B, N, K), boxes and their quality."""
         looks = self.looks(tokens).flatten(1, 2)
         likeness = self.likeness(looks, captions.phrase_vectors())
         logits = (likeness + self.shift(looks)) * (functional.elu(self.scale(looks)) + 1)
@@ -51,11 +55,11 @@ class Owl(nn.Module):  # type: ignore[misc]
 
     def losses(self, pixels: Tensor, captions: Captions, targets: Targets) -> dict[str, Tensor]:
         """See ``Contestant.losses``; those of ``owl-nano``."""
-        return detection_losses(self(pixels, captions), targets, (pixels.shape[3], pixels.shape[2]))
+        return detection_losses(self(self.see(pixels), captions), targets, (pixels.shape[3], pixels.shape[2]))
 
-    def find(self, pixels: Tensor, captions: Captions) -> Found:
+    def find(self, seen: Any, captions: Captions) -> Found:
         """See ``Contestant.find``; probability, times the expected IoU where there is that branch."""
-        output = self(pixels, captions)
+        output = self(seen, captions)
         scores = output.logits[0].sigmoid().T
         if output.quality is not None:
             scores = scores * output.quality[0].sigmoid()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +46,12 @@ class Contestant(Protocol):
         """
         ...
 
-    def find(self, pixels: Tensor, captions: Captions) -> Found:
-        """Boxes of one image (1, 3, H, W) for one caption."""
+    def see(self, pixels: Tensor) -> Any:
+        """What no caption changes of one image (1, 3, H, W), for ``find``."""
+        ...
+
+    def find(self, seen: Any, captions: Captions) -> Found:
+        """Boxes of one image for one caption."""
         ...
 
 

@@ -8,6 +8,7 @@ with a learned temperature (Radford et al. 2021, section 2.3).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class Region(nn.Module):  # type: ignore[misc]
         nn.init.zeros_(self.objectness.weight)
         nn.init.constant_(self.objectness.bias, -math.log(1 / _PRIOR_PROBABILITY - 1))
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Output]:
+    def see(self, pixels: Tensor) -> tuple[Tensor, Output]:
         """(B, 3, H, W) to tokens (B, H / 8, W / 8, C) and boxes of one class, "anything"."""
         tokens = self.grid(self.backbone(pixels))
         offsets, quality = self.places(tokens)
@@ -81,7 +82,7 @@ class Region(nn.Module):  # type: ignore[misc]
         Finding learns as ``owl-nano`` with one class does. Naming learns, by cross-entropy, from the objects' own boxes
         and from the proposals that overlap one.
         """
-        tokens, output = self(pixels)
+        tokens, output = self.see(pixels)
         anything = targets._replace(rows=torch.zeros_like(targets.rows), sure=torch.ones_like(targets.sure[:, :1]))
         parts = detection_losses(output, anything, (pixels.shape[3], pixels.shape[2]))
         boxes, rows = [], []
@@ -100,9 +101,9 @@ class Region(nn.Module):  # type: ignore[misc]
         total = functional.cross_entropy(logits, wanted, reduction="sum") if len(wanted) else logits.sum()
         return {**parts, "name": total / max(len(wanted), 1)}
 
-    def find(self, pixels: Tensor, captions: Captions) -> Found:
+    def find(self, seen: Any, captions: Captions) -> Found:
         """See ``Contestant.find``: probability that something is there, times that of the phrase among all phrases."""
-        tokens, output = self(pixels)
+        tokens, output = seen
         boxes, scores = self._proposals(output, 0)
         shares = self.names(tokens, [boxes], captions)[0].softmax(-1)
         return Found(boxes, shares.T * scores)

@@ -27,6 +27,7 @@ CONFIGS = {
     "owl": replace(SMALL, image_size=64, image_longest=96),
     "owl-hungarian": replace(SMALL, assignment="hungarian", image_size=64, image_longest=96),
     "region": replace(SMALL, kind="region", regions=40, image_size=64, image_longest=96),
+    "glip": replace(SMALL, kind="glip", width=32, blocks=1, fusion_width=16, image_size=64, image_longest=96),
 }
 VOCABULARY = Vocabulary((4, 9, 2), ("red star", "blue ring", "green heart"))
 
@@ -60,10 +61,10 @@ def test_it_keeps_the_contract(config: ContestantConfig, tmp_path: Path) -> None
     assert {o.check for o in made if o.status == "skipped"} <= {"place", "finds", "company", "templates", "grounding"}
 
 
-def test_only_regions_are_shared_out_among_the_classes(tmp_path: Path) -> None:
+def test_only_owl_classes_are_alone(tmp_path: Path) -> None:
     for name, config in CONFIGS.items():
         (tmp_path / name).mkdir()
-        assert ("joint" in _detector(tmp_path / name, config).card.capabilities) is (name == "region")
+        assert ("joint" in _detector(tmp_path / name, config).card.capabilities) is (name in ("region", "glip"))
 
 
 def test_boxes_are_those_of_the_original_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,11 +72,14 @@ def test_boxes_are_those_of_the_original_image(tmp_path: Path, monkeypatch: pyte
     detector = _detector(tmp_path, CONFIGS["owl"])
     seen: list[torch.Tensor] = []
 
-    def find(_: Owl, pixels: torch.Tensor, captions: Captions) -> Found:
+    def see(_: Owl, pixels: torch.Tensor) -> None:
         seen.append(pixels)
+
+    def find(_: Owl, __: None, captions: Captions) -> Found:
         boxes = torch.tensor([[12.0, 6.0, 24.0, 12.0], [-5.0, 40.0, 10.0, 70.0]])
         return Found(boxes, torch.tensor([[0.9, 0.1]] * captions.count))
 
+    monkeypatch.setattr(Owl, "see", see)
     monkeypatch.setattr(Owl, "find", find)
     detector.set_vocabulary(VOCABULARY, PromptPlan())
     pixels = np.full((64, 128, 3), 255, np.uint8)
@@ -88,7 +92,10 @@ def test_boxes_are_those_of_the_original_image(tmp_path: Path, monkeypatch: pyte
     np.testing.assert_allclose(found.boxes_xyxy[-1], (0, 160 / 3, 40 / 3, 64), rtol=1e-5)
 
 
-def test_chunks_change_nothing(config: ContestantConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["owl", "owl-hungarian", "region"])
+def test_chunks_change_nothing(kind: str, tmp_path: Path) -> None:
+    """But in GLIP, where the classes of a chunk see each other."""
+    config = CONFIGS[kind]
     detector = _detector(tmp_path, config)
     image = Image(1, np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8))
     answers = []

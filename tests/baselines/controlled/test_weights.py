@@ -16,7 +16,10 @@ from baselines.controlled.weights import load_weights, save_weights
 from tests.baselines.controlled.toy import SMALL, write_weights
 
 
-@pytest.mark.parametrize("config", [SMALL, replace(SMALL, kind="region"), replace(SMALL, assignment="hungarian")])
+@pytest.mark.parametrize(
+    "config",
+    [SMALL, replace(SMALL, kind="region"), replace(SMALL, kind="glip"), replace(SMALL, assignment="hungarian")],
+)
 def test_what_is_written_comes_back(config: Any, tmp_path: Path) -> None:
     model = build(config)
     path = tmp_path / "w.safetensors"

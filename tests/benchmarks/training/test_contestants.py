@@ -45,7 +45,15 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def _document(toy: Path, **changes: Any) -> dict[str, Any]:
     base = toy_document(toy)
-    options = {"backbone": SWIN, "width": 16, "regions": 20, "image_size": 64, "image_longest": 64}
+    options = {
+        "backbone": SWIN,
+        "width": 32,
+        "blocks": 1,
+        "fusion_width": 16,
+        "regions": 20,
+        "image_size": 64,
+        "image_longest": 64,
+    }
     return {
         **{key: base[key] for key in ("seed", "log_every", "checkpoint_every", "data")},
         **SHARED,
@@ -60,7 +68,7 @@ def _prepare(document: dict[str, Any]) -> Prepared:
     return prepare(ContestantTraining.model_validate(document), MACHINE, None)
 
 
-@pytest.mark.parametrize("kind", ["owl", "region"])
+@pytest.mark.parametrize("kind", ["owl", "region", "glip"])
 def test_a_training_from_beginning_to_end(kind: str, toy: Path, tmp_path: Path) -> None:
     """It learns; the weights file gives the last evaluation's AP, and says what it comes of."""
     document = _document(toy, steps=120, log_every=20, watch=str(toy / "lvis.json"), half=True)
@@ -113,11 +121,11 @@ def test_batches_keep_their_content(toy: Path) -> None:
 
 def test_shipped_configurations_are_valid_and_alike() -> None:
     """But for what they compare: kind and rates."""
-    settled = [read_config(find_config(f"contestant-{kind}")).resolved() for kind in ("owl", "region")]
+    settled = [read_config(find_config(f"contestant-{kind}")).resolved() for kind in ("owl", "region", "glip")]
     for one in settled:
         one["model"].pop("kind")
         one["optimizer"].pop("lr")
-    assert settled[0] == settled[1]
+    assert settled[0] == settled[1] == settled[2]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""GLIP-style: image and words meet in every block of the head; each place is compared with each word.
+
+After Li et al. 2022, *Grounded Language-Image Pre-training*, section 3, from the parts of ``baselines.glip``: pyramid,
+deep fusion, language layers, dynamic head, anchors, ATSS and losses, on the study's backbone and words. Unlike there no
+probability is too small to be kept, since a threshold before AP only loses AP.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from baselines.controlled.captions import Captions
+from baselines.controlled.config import ContestantConfig
+from baselines.controlled.parts import Found
+from baselines.glip.anchors import anchor_boxes, decode
+from baselines.glip.assign import Targets as GlipTargets
+from baselines.glip.config import BertConfig, GlipConfig
+from baselines.glip.fpn import Fpn
+from baselines.glip.losses import glip_losses
+from baselines.glip.model import GlipOutput, ImageFeatures, TextFeatures, VlDyHead
+from baselines.owl_nano.assign import Targets
+from baselines.swin import Swin
+
+#: Of the packaged sentence encoder; the language layers of the head are as its own.
+_TEXT_HEADS, _TEXT_GROWTH = 12, 4
+
+
+class GlipStyle(nn.Module):  # type: ignore[misc]
+    """The network; see ``baselines.controlled.parts.Contestant``."""
+
+    def __init__(self, config: ContestantConfig) -> None:
+        super().__init__()
+        swin = config.backbone
+        strides = [swin.stride(stage) for stage in swin.out_stages]
+        strides += [2 * strides[-1], 4 * strides[-1]]
+        self._sizes = GlipConfig(
+            swin=swin,
+            bert=BertConfig(width=config.text_width, heads=_TEXT_HEADS, intermediate=_TEXT_GROWTH * config.text_width),
+            channels=config.width,
+            blocks=config.blocks,
+            fusion_width=config.fusion_width,
+            fusion_heads=4,
+            classes=0,
+            anchor_sizes=tuple(config.anchor * stride for stride in strides),
+            dropout=config.dropout,
+        )
+        self.backbone = Swin(swin)
+        self.fpn = Fpn([swin.channels(stage) for stage in swin.out_stages], config.width)
+        self.head = VlDyHead(self._sizes)
+
+    def see(self, pixels: Tensor) -> ImageFeatures:
+        """(B, 3, H, W) to the levels of the pyramid."""
+        maps = [tokens.permute(0, 3, 1, 2) for tokens in self.backbone(pixels)]
+        return ImageFeatures(tuple(self.fpn(maps)), None)
+
+    def forward(self, seen: ImageFeatures, captions: Captions) -> GlipOutput:
+        """What ``see`` gave and B captions of T tokens to logits (B, N, T), boxes and their centerness."""
+        output: GlipOutput = self.head(seen, TextFeatures(captions.tokens, captions.real))
+        return output
+
+    def losses(self, pixels: Tensor, captions: Captions, targets: Targets) -> dict[str, Tensor]:
+        """See ``Contestant.losses``; those of GLIP, whose boxes contain their last pixel."""
+        output = self(self.see(pixels), captions)
+        words = captions.phrase_of[:, None] == targets.rows[..., None]  # (B, G, T)
+        legacy = targets.boxes_xyxy - targets.boxes_xyxy.new_tensor([0, 0, 1, 1])
+        objects = GlipTargets(legacy, words & targets.valid[..., None], targets.valid)
+        return glip_losses(output, captions.real, self._anchors(output), objects)._asdict()
+
+    def find(self, seen: Any, captions: Captions) -> Found:
+        """See ``Contestant.find``: root of the mean probability of a phrase's words times the centerness."""
+        output = self(seen, captions)
+        words = captions.shares()[0] @ output.logits[0].sigmoid().T
+        boxes = decode(output.deltas[0], self._anchors(output))
+        return Found(boxes + boxes.new_tensor([0, 0, 1, 1]), (words * output.centerness[0].sigmoid()).sqrt())
+
+    def _anchors(self, output: GlipOutput) -> Tensor:
+        sizes = self._sizes
+        return anchor_boxes(output.shapes, sizes.strides, sizes.anchor_sizes, output.logits.device)
