@@ -58,7 +58,7 @@ def show(name: StudyName, out: StudyOut = None, as_json: Json = False) -> None:
         return
     terminal = console(as_json)
     say(terminal, f"{resolved.study.name}: {resolved.study.question}", style="bold")
-    say(terminal, f"base {resolved.study.base}, benchmark {resolved.study.benchmark}", style="dim")
+    say(terminal, f"base {resolved.bases}, benchmark {resolved.study.benchmark}", style="dim")
     for key, value in resolved.study.shared.items():
         say(terminal, f"all arms: {key} {value}", style="dim")
     for one in resolved.arms:

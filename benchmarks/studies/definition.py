@@ -129,6 +129,10 @@ class Study(_Part):
                 raise ValueError("seed and trainer are no changes: 'seeds' lists the seeds, the base has the trainer")
         return self
 
+    def base_of(self, arm: Arm) -> str:
+        """The training configuration that an arm changes."""
+        return arm.base or self.base or ""
+
     def arm(self, name: str) -> Arm:
         """An arm by name.
 

@@ -27,7 +27,7 @@ class ResolvedArm:
     Attributes:
         arm: as the study has it.
         config: of its training, with the first seed.
-        differences: to the reference arm; empty for that one.
+        differences: to the reference arm; empty for that one. Of another trainer only keys that both have.
     """
 
     arm: Arm
@@ -52,6 +52,11 @@ class ResolvedStudy:
     arms: tuple[ResolvedArm, ...]
 
     @property
+    def bases(self) -> str:
+        """Configurations that the arms are made of, for people."""
+        return ", ".join(dict.fromkeys(map(self.study.base_of, self.study.arms)))
+
+    @property
     def reference(self) -> ResolvedArm:
         """The arm that the others are compared with."""
         return next(one for one in self.arms if one.arm.name == self.study.reference)
@@ -73,11 +78,10 @@ def resolve(study: Study, path: Path) -> ResolvedStudy:
     if beside.is_file():
         study = study.model_copy(update={"benchmark": str(beside.resolve())})
     study = study.model_copy(update={"probes": tuple(_probe(probe, path) for probe in study.probes)})
-    names = dict.fromkeys(arm.base or study.base or "" for arm in study.arms)
+    names = dict.fromkeys(map(study.base_of, study.arms))
     bases = {name: _changed(read_config(_base(name, path)), study.shared, f"{path}: shared") for name in names}
     configs = {
-        arm.name: _changed(bases[arm.base or study.base or ""], arm.changes, f"{path}: arm '{arm.name}'")
-        for arm in study.arms
+        arm.name: _changed(bases[study.base_of(arm)], arm.changes, f"{path}: arm '{arm.name}'") for arm in study.arms
     }
     configs = {name: config.model_copy(update={"seed": study.seeds[0]}) for name, config in configs.items()}
     settled = {name: flat(config.resolved()) for name, config in configs.items()}
@@ -89,7 +93,7 @@ def resolve(study: Study, path: Path) -> ResolvedStudy:
         more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
         raise DataError(f"{path}: is not controlled: {apart[0]}{more}: make them equal, or take out 'controlled'")
     reference = settled[study.reference]
-    arms = [ResolvedArm(arm, configs[arm.name], differences(settled[arm.name], reference)) for arm in study.arms]
+    arms = [ResolvedArm(arm, configs[arm.name], _told(settled[arm.name], reference)) for arm in study.arms]
     return ResolvedStudy(study, tuple(arms))
 
 
@@ -124,6 +128,14 @@ def differences(ours: Mapping[str, Any], reference: Mapping[str, Any]) -> Differ
     """What two flat configurations differ in."""
     keys = dict.fromkeys((*reference, *ours))
     return {key: (ours.get(key), reference.get(key)) for key in keys if ours.get(key) != reference.get(key)}
+
+
+def _told(ours: Mapping[str, Any], reference: Mapping[str, Any]) -> Differences:
+    """What an arm has otherwise than the reference; see ``ResolvedArm``."""
+    found = differences(ours, reference)
+    if ours["trainer"] == reference["trainer"]:
+        return found
+    return {key: pair for key, pair in found.items() if key in ours and key in reference}
 
 
 def _base(name: str, path: Path) -> Path:

@@ -99,7 +99,7 @@ def facts_line(report: StudyReport) -> str:
             f"{facts['benchmark']}: {facts['images']:,} images, {facts['classes']:,} classes, {facts['boxes']:,} boxes",
             f"protocol {facts['protocol']} ({facts['protocol_sha256'][:8]})",
             f"annotations {facts['annotations_sha256'][:8]}",
-            f"base {', '.join(dict.fromkeys(arm.base or study.base or '' for arm in study.arms))}",
+            f"base {report.resolved.bases}",
             *(("controlled",) if report.controlled else ()),
             f"seeds {', '.join(map(str, study.seeds))}",
             f"{facts['finished']} of {facts['cells']} cells",

@@ -13,10 +13,11 @@ import yaml
 from benchmarks.datasets.benchmark import Benchmark
 from benchmarks.studies.cells import Cell, cells_of
 from benchmarks.studies.controlled import PROOF, manifests
-from benchmarks.studies.definition import read_study
+from benchmarks.studies.definition import find_study, read_study
 from benchmarks.studies.report import StudyReport, build_report
 from benchmarks.studies.resolve import ResolvedStudy, resolve
 from benchmarks.studies.tables import markdown
+from benchmarks.training.trainers import find_trainer
 from metrics.types import DataError
 from tests.benchmarks.studies.conftest import BASE, STUDY
 from tests.benchmarks.studies.fake_steps import score, train
@@ -136,3 +137,29 @@ def test_arms_may_have_bases_of_their_own(study_file: Path) -> None:
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(DataError, match="arm 'full' has no base, and neither has the study"):
         read_study(path)
+
+
+def test_of_another_trainer_only_what_both_have_is_told(study_file: Path) -> None:
+    arms = copy.deepcopy(STUDY["arms"][:2])
+    arms[1] = {"name": "other", "about": "Another design.", "base": "contestant-owl", "changes": {"steps": 9}}
+    path = _written(study_file, arms=arms, controlled=False, shared={})
+    resolved = resolve(read_study(path), path)
+    told = resolved.arms[1].differences
+    assert told["trainer"] == ("contestant", "grounding-dino")
+    assert told["steps"] == (9, 8)
+    assert "model.kind" not in told
+    assert resolved.bases == "base.yaml, contestant-owl"
+
+
+def test_the_shipped_controlled_study_is_one() -> None:
+    """Its arms agree in all that they have to share; else this raises."""
+    path = find_study("controlled")
+    resolved = resolve(read_study(path), path)
+    assert resolved.study.controlled
+    assert {one.arm.name for one in resolved.arms} == {"grounding-dino", "glip", "owl", "clip-region"}
+    assert len(resolved.study.seeds) >= 3
+    detectors = {one.arm.name: find_trainer(one.config.trainer).detector for one in resolved.arms}
+    assert detectors == {
+        "grounding-dino": "grounding-dino-nano",
+        **dict.fromkeys(("glip", "owl", "clip-region"), "contestant"),
+    }
