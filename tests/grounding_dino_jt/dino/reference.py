@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -64,7 +65,7 @@ class ReferenceDino:
             self._fill("backbone.0.body.")
         self.backbone.eval()
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def __call__(self, pixels: Tensor, padding: Tensor) -> Reference:
         """Pixels (B, 3, H, W) and padding (B, H, W), true where no image is."""
         maps = self._maps(pixels)
@@ -223,7 +224,7 @@ class ReferenceDino:
         return self.state[f"{name}.weight"], self.state[f"{name}.bias"]
 
 
-def pixels_of(sizes: list[tuple[int, int]], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def pixels_of(sizes: list[tuple[int, int]], seed: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Smooth noise (B, 3, H, W), zero at padding, and the padding (B, H, W)."""
     rng = np.random.default_rng(seed)
     height, width = (max(size[axis] for size in sizes) for axis in (0, 1))

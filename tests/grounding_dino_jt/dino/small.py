@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ CONFIGS = {"ResNet, 4 scales": SMALL, "ResNet, 5 scales": SMALL_5SCALE, "Swin, 5
 
 def drawn(config: DinoConfig, seed: int = 0) -> Tensors:
     """Weights that leave no path silent: box heads, norms, statistics and sampling offsets included."""
+    return dict(_drawn(config, seed))
+
+
+@cache
+def _drawn(config: DinoConfig, seed: int) -> Tensors:
     rng = np.random.default_rng(seed)
     tensors = {}
     for name, shape in expected_shapes(config).items():
