@@ -138,10 +138,8 @@ class GlipDetector:
         limit = self._model.config.max_tokens
         planned = planned_captions(self._card.name, vocabulary, plan, self._tokenizer.words, limit)
         captions = [_without_last_dot(caption) for caption in planned.captions]
-        self._chunks = []
-        for begin in range(0, len(captions), self._at_once):
-            group = tuple(captions[begin : begin + self._at_once])
-            self._chunks.append(_Chunks(self._text([caption.ids for caption in group]), group))
+        groups = [tuple(captions[begin : begin + self._at_once]) for begin in range(0, len(captions), self._at_once)]
+        self._chunks = [_Chunks(self._text([caption.ids for caption in group]), group) for group in groups]
         self._category_ids = planned.category_ids
         self._card = dataclasses.replace(self._plain_card, notes=(*self._plain_card.notes, *planned.notes))
 
@@ -177,7 +175,7 @@ class GlipDetector:
         """
         size = self._model.config.max_tokens
         ids = [CLS, *self._tokenizer.words(caption)[0][: size - 2], SEP]
-        output = self._predict(self._image_features(image), self._text([ids], size))
+        output = self._predict(self.image_features(image), self._text([ids], size))
         return {
             "pred_logits": output.logits[0].cpu().numpy(),
             "centerness": output.centerness[0].cpu().numpy(),
@@ -198,7 +196,8 @@ class GlipDetector:
         pixels = normalize(resized(image, height, width))
         return torch.nn.functional.pad(pixels, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE))
 
-    def _image_features(self, image: Image) -> ImageFeatures:
+    def image_features(self, image: Image) -> ImageFeatures:
+        """All that depends on the image alone."""
         with torch.inference_mode():
             features: ImageFeatures = self._model.encode_image(self.prepare(image)[None].to(self._settings.device))
         return features
@@ -238,7 +237,7 @@ class GlipDetector:
             yield Found(corners * scale, found.scores, found.classes)
 
     def _detect(self, image: Image) -> Detections:
-        features = self._image_features(image)
+        features = self.image_features(image)
         boxes, scores, classes = [], [], []
         begin = 0
         for chunks in self._chunks:
@@ -263,7 +262,7 @@ class GlipDetector:
                 f"{self._model.config.max_tokens}"
             )
         chunk = _Chunks(self._text([caption.ids]), (caption,))
-        (found,) = self._found(image, self._image_features(image), chunk, self._settings.top_k)
+        (found,) = self._found(image, self.image_features(image), chunk, self._settings.top_k)
         whole = [joined_spans(spans, text) for spans in caption.spans]
         spans = tuple(whole[number] for number in found.classes.tolist())
         return Grounding(image.id, text, found.boxes_xyxy.cpu().numpy(), found.scores.cpu().numpy(), spans)

@@ -109,7 +109,7 @@ def test_a_score_is_the_root_of_mean_probability_times_centerness(files: dict[st
     detector = _load(files["fused"], top_k=100, chunk_batch=1)
     image = random_image(64, 96, 1)
     found = detector.detect([image])[0]
-    output = detector._predict(detector._image_features(image), detector._chunks[0].text)
+    output = detector._predict(detector.image_features(image), detector._chunks[0].text)
     tokens, centerness = output.logits[0].sigmoid(), output.centerness[0].sigmoid()
     # [CLS] traffic light . bow [SEP]
     expected = {10: (tokens[:, 1] + tokens[:, 2]) / 2, 20: tokens[:, 4]}
@@ -261,7 +261,7 @@ def test_raw_output_is_what_the_network_says_of_a_padded_caption(file: Path) -> 
     }
     assert raw["input_ids"][:6].tolist() == [101, 4026, 2422, 1012, 6812, 1012]
     assert raw["image_size"].tolist() == [96, 135]
-    output = detector._predict(detector._image_features(image), detector._chunks[0].text)
+    output = detector._predict(detector.image_features(image), detector._chunks[0].text)
     tokens = output.logits.shape[2]
     assert tokens < 30
     np.testing.assert_allclose(raw["pred_logits"][:, :tokens], output.logits[0].numpy(), atol=1e-4)
