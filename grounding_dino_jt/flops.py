@@ -14,8 +14,15 @@ from grounding_dino_jt.config import Config, SwinConfig, TextConfig
 
 def image_flops(config: Config, height: int, width: int) -> int:
     """What is done once per image of ``height`` x ``width`` pixels."""
-    swin, d = config.backbone, config.hidden_dim
-    maps, total = _swin_maps(swin, height, width), 0
+    swin = config.backbone
+    widths = [swin.channels(stage) for stage in swin.out_stages]
+    projected = projection_flops(widths, config.hidden_dim, level_shapes(config, height, width))
+    return swin_flops(swin, height, width) + projected
+
+
+def swin_flops(swin: SwinConfig, height: int, width: int) -> int:
+    """What a Swin transformer does with an image."""
+    maps, total = swin_maps(swin, height, width), 0
     for stage, (rows, columns) in enumerate(maps):
         channels, tokens = swin.channels(stage), rows * columns
         padded = _padded(rows, swin.window_size) * _padded(columns, swin.window_size)
@@ -24,9 +31,18 @@ def image_flops(config: Config, height: int, width: int) -> int:
         if stage + 1 < len(maps):
             total += math.prod(maps[stage + 1]) * 4 * channels * 2 * channels
     total += math.prod(maps[0]) * 3 * swin.patch_size**2 * swin.embed_dim
-    shapes = level_shapes(config, height, width)
-    widths = [swin.channels(stage) for stage in swin.out_stages]
-    total += sum(math.prod(shape) * inputs * d for shape, inputs in zip(shapes, widths, strict=False))
+    return 2 * total
+
+
+def projection_flops(widths: Sequence[int], d: int, shapes: Sequence[tuple[int, int]]) -> int:
+    """What brings maps of so many channels, and levels below them, to width ``d``.
+
+    Args:
+        widths: channels of the backbone's maps.
+        d: width of all levels.
+        shapes: height and width of each level.
+    """
+    total = sum(math.prod(shape) * inputs * d for shape, inputs in zip(shapes, widths, strict=False))
     extra = shapes[len(widths) :]
     total += sum(math.prod(shape) * 9 * (d if n else widths[-1]) * d for n, shape in enumerate(extra))
     return 2 * total
@@ -40,8 +56,19 @@ def text_flops(config: Config, tokens: int) -> int:
 
 def pair_flops(config: Config, height: int, width: int, tokens: int) -> int:
     """What is done per image and caption."""
+    return transformer_flops(config, level_shapes(config, height, width), tokens)
+
+
+def transformer_flops(config: Config, shapes: Sequence[tuple[int, int]], tokens: int) -> int:
+    """What encoder, query selection and decoder do.
+
+    Args:
+        config: sizes and switches; its backbone does not matter.
+        shapes: height and width of each level.
+        tokens: of the caption; of a model without text, columns of its class head.
+    """
     d, wide = config.hidden_dim, config.dim_feedforward
-    cells = sum(math.prod(shape) for shape in level_shapes(config, height, width))
+    cells = sum(math.prod(shape) for shape in shapes)
     queries = min(config.num_queries, cells)
     total = 0
     if config.use_fusion:
@@ -63,15 +90,21 @@ def pair_flops(config: Config, height: int, width: int, tokens: int) -> int:
 
 def level_shapes(config: Config, height: int, width: int) -> list[tuple[int, int]]:
     """Height and width of each feature level."""
-    maps = _swin_maps(config.backbone, height, width)
-    shapes = [maps[stage] for stage in config.backbone.out_stages]
-    while len(shapes) < config.num_feature_levels:
-        rows, columns = shapes[-1]
-        shapes.append(((rows + 1) // 2, (columns + 1) // 2))
-    return shapes
+    maps = swin_maps(config.backbone, height, width)
+    return with_levels_below([maps[stage] for stage in config.backbone.out_stages], config.num_feature_levels)
 
 
-def _swin_maps(swin: SwinConfig, height: int, width: int) -> Sequence[tuple[int, int]]:
+def with_levels_below(shapes: Sequence[tuple[int, int]], levels: int) -> list[tuple[int, int]]:
+    """Height and width of each level, of which the first have the given ones."""
+    found = list(shapes)
+    while len(found) < levels:
+        rows, columns = found[-1]
+        found.append(((rows + 1) // 2, (columns + 1) // 2))
+    return found
+
+
+def swin_maps(swin: SwinConfig, height: int, width: int) -> Sequence[tuple[int, int]]:
+    """Height and width of the map of each stage."""
     rows, columns = math.ceil(height / swin.patch_size), math.ceil(width / swin.patch_size)
     maps = []
     for _ in swin.depths:
