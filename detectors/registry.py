@@ -15,6 +15,8 @@ from types import ModuleType
 from typing import cast
 
 from detectors.card import DetectorCard
+from detectors.cards.closed_set import CARDS as CLOSED_SET
+from detectors.cards.dino import CARDS as DINO
 from detectors.cards.glip import CARDS as GLIP
 from detectors.cards.grounding_dino import CARDS as GROUNDING_DINO
 from detectors.cards.nano import CARDS as NANO
@@ -29,7 +31,9 @@ Loader = Callable[[DetectorCard, DetectorSettings], Detector]
 #: Entry point group under which an installed package offers detector cards.
 ENTRY_POINTS = "ovd_bench.detectors"
 
-BUILT_IN: dict[str, DetectorCard] = {card.name: card for card in (*NANO, *OWL, *GROUNDING_DINO, *OMDET_TURBO, *GLIP)}
+BUILT_IN: dict[str, DetectorCard] = {
+    card.name: card for card in (*NANO, *OWL, *GROUNDING_DINO, *OMDET_TURBO, *GLIP, *CLOSED_SET, *DINO)
+}
 
 
 def detector_cards() -> dict[str, DetectorCard]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -25,8 +25,9 @@ from detectors.interface import DetectorSettings
 from detectors.types import DetectorError
 
 #: Computed from the configuration, so a file may hold or lack it. Text and vision ``position_ids`` and Swin's
-#: ``relative_position_index``, also computed, are left out by transformers itself.
-_BENIGN = re.compile(r"^box_bias$")
+#: ``relative_position_index``, also computed, are left out by transformers itself. Batch norms that are frozen count no
+#: batches, but the published DETR still holds some counters.
+_BENIGN = re.compile(r"^box_bias$|\.num_batches_tracked$")
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -47,6 +48,14 @@ class Preprocessing(BaseModel):
     image_std: tuple[float, float, float]
     do_rescale: bool = True
     rescale_factor: float = Field(default=1 / 255, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_layout(cls, content: Any) -> Any:
+        """``size`` was a number once, with ``max_size`` beside it."""
+        if isinstance(content, dict) and isinstance(content.get("size"), int) and "max_size" in content:
+            return content | {"size": {"shortest_edge": content["size"], "longest_edge": content["max_size"]}}
+        return content
 
     def edges(self, first: str, second: str) -> tuple[int, int]:
         """The two numbers of ``size`` with these names.

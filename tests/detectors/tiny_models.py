@@ -8,6 +8,7 @@ silent (zero box heads, fusion scaled by 1e-4) and a comparison would not notice
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import (
+    DeformableDetrConfig,
+    DeformableDetrForObjectDetection,
+    DetrConfig,
+    DetrForObjectDetection,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     MMGroundingDinoConfig,
@@ -54,6 +59,15 @@ _CLIP_TEXT = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
 }
+
+#: As in the published DETR: COCO's ids, ten of which were never annotated.
+_COCO = """person bicycle car motorcycle airplane bus train truck boat traffic_light fire_hydrant N/A stop_sign
+parking_meter bench bird cat dog horse sheep cow elephant bear zebra giraffe N/A backpack umbrella N/A N/A handbag tie
+suitcase frisbee skis snowboard sports_ball kite baseball_bat baseball_glove skateboard surfboard tennis_racket bottle
+N/A wine_glass cup fork knife spoon bowl banana apple sandwich orange broccoli carrot hot_dog pizza donut cake chair
+couch potted_plant bed N/A dining_table N/A N/A toilet N/A tv laptop mouse remote keyboard cell_phone microwave oven
+toaster sink refrigerator N/A book clock vase scissors teddy_bear hair_drier toothbrush"""
+COCO_LABELS = ("N/A", *(name.replace("_", " ") for name in _COCO.split()))
 
 
 def random_image(height: int, width: int, image_id: int = 0) -> Image:
@@ -173,6 +187,63 @@ def write_omdet_turbo(folder: Path, *, full_size: bool = False) -> Path:
     _write(model, folder, preprocessor, full_size)
     clip_tokenizer(pad="<|endoftext|>").save_pretrained(folder)
     return folder
+
+
+def write_closed_set(
+    folder: Path, family: str = "detr", *, classes: Sequence[str] = COCO_LABELS, backbone: str = "", layers: int = 0
+) -> Path:
+    """DETR or Deformable DETR with 12 queries and images of 64 to 96 pixels, or at its real size.
+
+    Args:
+        folder: to write into.
+        family: ``detr`` or ``deformable-detr``.
+        classes: its labels.
+        backbone: of timm, as in the published weights, in place of a small ResNet of the library.
+        layers: of the ResNet at real size.
+    """
+    resnet = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 12, 16, 24], "depths": [1, 1, 1, 1]}
+    stages = ["stage4"] if family == "detr" else ["stage2", "stage3", "stage4"]
+    small: dict[str, Any] = {
+        "d_model": 64,
+        "num_queries": 12,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "backbone_config": {**resnet, "layer_type": "basic", "out_features": stages},
+    }
+    if backbone:
+        small |= {"backbone_config": None, "backbone": backbone}
+    settings = {"backbone": f"resnet{layers}"} if layers else small
+    labels = {"id2label": dict(enumerate(classes)), "label2id": {name: row for row, name in enumerate(classes)}}
+    torch.manual_seed(0)
+    model: nn.Module
+    if family == "detr":
+        model = DetrForObjectDetection(DetrConfig(**settings, **labels))
+        inner = model.model
+        _sharpen(inner.input_projection, inner.query_position_embeddings, inner.decoder)
+    else:
+        model = DeformableDetrForObjectDetection(DeformableDetrConfig(**settings, **labels))
+    size = {"shortest_edge": 800, "longest_edge": 1333} if layers else {"shortest_edge": 64, "longest_edge": 96}
+    preprocessor = {
+        "image_processor_type": "DetrImageProcessor",
+        "size": size,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    }
+    _write(model, folder, preprocessor, full_size=bool(layers))
+    return folder
+
+
+def _sharpen(*parts: nn.Module) -> None:
+    """Larger matrices: DETR's queries start from nothing, and untrained ones end in one and the same box."""
+    with torch.no_grad():
+        for part in parts:
+            for parameter in part.parameters():
+                if parameter.ndim >= 2:
+                    parameter *= 10
 
 
 def _write(model: nn.Module, folder: Path, preprocessor: dict[str, Any], full_size: bool, seed: int = 0) -> None:

@@ -12,9 +12,13 @@ import pytest
 
 from benchmarks.conformance.checks import check_detector
 from benchmarks.conformance.outcome import Outcome
+from benchmarks.conformance.pictures import FIGURES, OTHERS
 from detectors.interface import Detector, DetectorSettings
 from detectors.registry import load_detector
-from tests.detectors.tiny_models import write_grounding_dino, write_omdet_turbo, write_owl
+from tests.detectors.tiny_models import write_closed_set, write_grounding_dino, write_omdet_turbo, write_owl
+
+#: Labels of the closed-set models: what most checks ask for, with a hole as in COCO's list.
+LABELS = ("N/A", *FIGURES.names, *OTHERS.names, "red")
 
 ADAPTERS: dict[str, Callable[[Path], Path]] = {
     "owlvit-base-patch32": lambda folder: write_owl(folder, 1),
@@ -24,6 +28,8 @@ ADAPTERS: dict[str, Callable[[Path], Path]] = {
     "grounding-dino-tiny": write_grounding_dino,
     "mm-grounding-dino-tiny-o365v1-goldg-jt": lambda folder: write_grounding_dino(folder, "mm-grounding-dino"),
     "omdet-turbo-tiny": write_omdet_turbo,
+    "detr-resnet-50": lambda folder: write_closed_set(folder, "detr", classes=LABELS),
+    "deformable-detr": lambda folder: write_closed_set(folder, "deformable-detr", classes=LABELS),
 }
 
 

@@ -1,0 +1,151 @@
+"""DETR and Deformable DETR through transformers: closed-set references beside the open-vocabulary detectors.
+
+They have classes of their own, those of COCO in the published weights, and read no text: a vocabulary is mapped onto
+the classes by name (``detectors.closed_set_classes``), and what a prompt plan makes of the names does not matter. Its
+order and chunks still do where ``chunk_top_k`` is set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DeformableDetrForObjectDetection, DetrForObjectDetection
+
+from detectors.card import DetectorCard
+from detectors.closed_set_classes import map_classes
+from detectors.image_tensors import from_unit_square, groups, resized, shorter_side_size
+from detectors.interface import DetectorSettings
+from detectors.prompts import PromptPlan
+from detectors.selection import best_pairs_of_chunks, detections
+from detectors.transformers_loading import LoadedModel, load_model
+from detectors.types import Detections, DetectorError, Image, Vocabulary
+
+_MODELS: dict[str, tuple[type[Any], str]] = {
+    "detr": (DetrForObjectDetection, "detr"),
+    "deformable-detr": (DeformableDetrForObjectDetection, "deformable_detr"),
+}
+
+
+def load(card: DetectorCard, settings: DetectorSettings) -> ClosedSetDetector:
+    """Load DETR (family ``detr``) or Deformable DETR (family ``deformable-detr``).
+
+    Raises:
+        DetectorError: see ``detectors.transformers_loading.load_model``; a list of classes with gaps in its numbers.
+    """
+    model_class, model_type = _MODELS[card.family]
+    return ClosedSetDetector(load_model(card, settings, model_class, model_type=model_type), settings)
+
+
+@dataclass(frozen=True)
+class ClosedSetOutput:
+    """What the network says of a batch (B images, n boxes, C classes).
+
+    Attributes:
+        scores: float32 (B, C, n), 0 … 1.
+        boxes_cxcywh: float32 (B, n, 4), relative to the image.
+    """
+
+    scores: torch.Tensor
+    boxes_cxcywh: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Asked:
+    category_ids: tuple[int, ...]  # of the categories that have a class
+    columns: torch.Tensor  # int64, the class of each
+    chunks: list[range]
+
+
+class ClosedSetDetector:
+    """DETR or Deformable DETR.
+
+    The score of a class is its probability: of DETR by the softmax over classes and "no object", of Deformable DETR by
+    the sigmoid. All pairs of a box and a class compete; the post-processing of DETR keeps one class per box instead.
+    """
+
+    def __init__(self, loaded: LoadedModel, settings: DetectorSettings) -> None:
+        self._loaded, self._settings, self._model = loaded, settings, loaded.module
+        preprocessing = loaded.preprocessing()
+        shorter, longest = preprocessing.edges("shortest_edge", "longest_edge")
+        self._preprocessing = preprocessing
+        self._shorter = settings.image_size or shorter
+        self._longest = max(round(longest * self._shorter / shorter), self._shorter)
+        labels: dict[int, str] = self._model.config.id2label
+        if sorted(labels) != list(range(len(labels))):
+            raise DetectorError(f"{loaded.directory / 'config.json'}: id2label must number all classes from 0 on")
+        self._classes = tuple(labels[column] for column in range(len(labels)))
+        self._card = loaded.card
+        self._asked: _Asked | None = None
+
+    @property
+    def card(self) -> DetectorCard:
+        """With weights, sha256, parameters, and notes on which categories have a class."""
+        return self._card
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the detector's own classes by position, "N/A" where a number has none."""
+        return self._classes
+
+    def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
+        """Find the class of each category; ``card`` then notes which have none and which classes stay unused.
+
+        Raises:
+            DetectorError: several templates: there is no text that could be averaged.
+        """
+        if len(plan.templates) > 1:
+            raise DetectorError(
+                f"detector '{self._card.name}': prompt plan '{plan.name}' has {len(plan.templates)} templates; "
+                "it has classes and reads no text, so one is the most"
+            )
+        rows = plan.rows(vocabulary)
+        mapped = map_classes(vocabulary.take(rows), self._classes)
+        known = [position for position, column in enumerate(mapped.columns) if column is not None]
+        self._card = dataclasses.replace(self._loaded.card, notes=(*self._loaded.card.notes, *mapped.notes))
+        self._asked = _Asked(
+            category_ids=tuple(vocabulary.ids[rows[position]] for position in known),
+            columns=torch.tensor([mapped.columns[position] for position in known], dtype=torch.int64),
+            chunks=_chunks_of_known(plan.chunks(len(rows)), known),
+        )
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """See ``detectors.interface.Detector``."""
+        if self._asked is None:
+            raise DetectorError(f"detector '{self._card.name}': no vocabulary was set")
+        found: dict[int, Detections] = {}
+        for group in groups([self.network_size(image) for image in images]):
+            output = self.predict(torch.stack([self.prepare(images[position]) for position in group]))
+            for position, scores, boxes in zip(group, output.scores, output.boxes_cxcywh, strict=True):
+                found[position] = self._detections(images[position], scores, boxes, self._asked)
+        return [found[position] for position in range(len(images))]
+
+    def network_size(self, image: Image) -> tuple[int, int]:
+        """Height and width that the network sees."""
+        return shorter_side_size(image, self._shorter, self._longest)
+
+    def prepare(self, image: Image) -> torch.Tensor:
+        """Network input of one image: float32 (3, height, width)."""
+        return self._preprocessing.normalise(resized(image, *self.network_size(image)))
+
+    def predict(self, pixels: torch.Tensor) -> ClosedSetOutput:
+        """Scores of all classes, and boxes, of prepared images of one size (B, 3, height, width)."""
+        with self._loaded.inference():
+            output = self._model(pixels.to(self._loaded.device))
+        logits = output.logits.float()
+        scores = logits.softmax(-1)[..., :-1] if self._card.family == "detr" else logits.sigmoid()
+        return ClosedSetOutput(scores.transpose(1, 2), output.pred_boxes.float())
+
+    def _detections(self, image: Image, scores: torch.Tensor, boxes: torch.Tensor, asked: _Asked) -> Detections:
+        of_known = scores[asked.columns.to(scores.device)]
+        pairs = best_pairs_of_chunks(of_known, asked.chunks, self._settings.top_k, self._settings.chunk_top_k)
+        return detections(image, pairs, from_unit_square(boxes, image), asked.category_ids)
+
+
+def _chunks_of_known(chunks: Sequence[range], known: Sequence[int]) -> list[range]:
+    """The plan's chunks, counted among the categories that have a class."""
+    ends = [sum(position < chunk.stop for position in known) for chunk in chunks]
+    return [range(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
