@@ -1,0 +1,56 @@
+"""What a vocabulary asks of a detector with classes of its own: a column of its scores per category that has one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from detectors.closed_set_classes import map_classes
+from detectors.prompts import PromptPlan
+from detectors.types import DetectorError, Vocabulary
+
+
+@dataclass(frozen=True)
+class ClassColumns:
+    """The categories that have a class, in the order of the plan (K of them).
+
+    Attributes:
+        category_ids: of the categories.
+        columns: the class of each, by its position in the detector's list.
+        chunks: the plan's chunks, counted among these categories.
+        notes: one line each on what the mapping left out or doubled; see ``ClassMap``.
+    """
+
+    category_ids: tuple[int, ...]
+    columns: tuple[int, ...]
+    chunks: tuple[range, ...]
+    notes: tuple[str, ...]
+
+
+def class_columns(detector: str, vocabulary: Vocabulary, plan: PromptPlan, classes: Sequence[str]) -> ClassColumns:
+    """Find the class of each category.
+
+    Args:
+        detector: its name, for messages.
+        vocabulary: what is asked for.
+        plan: its order and chunks count; what it makes of the names does not, for nothing reads it.
+        classes: names of the detector's classes by position, "N/A" where a number has none.
+
+    Raises:
+        DetectorError: several templates: there is no text that could be averaged.
+    """
+    if len(plan.templates) > 1:
+        raise DetectorError(
+            f"detector '{detector}': prompt plan '{plan.name}' has {len(plan.templates)} templates; "
+            "it has classes and reads no text, so one is the most"
+        )
+    rows = plan.rows(vocabulary)
+    mapped = map_classes(vocabulary.take(rows), classes)
+    known = [(position, column) for position, column in enumerate(mapped.columns) if column is not None]
+    ends = [sum(position < chunk.stop for position, _ in known) for chunk in plan.chunks(len(rows))]
+    return ClassColumns(
+        category_ids=tuple(vocabulary.ids[rows[position]] for position, _ in known),
+        columns=tuple(column for _, column in known),
+        chunks=tuple(range(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)),
+        notes=mapped.notes,
+    )
