@@ -25,7 +25,7 @@ EXACT = {"atol": 1e-11, "rtol": 1e-11}
 
 
 @pytest.fixture(autouse=True)
-def _no_gradients() -> None:
+def _seeded() -> None:
     torch.manual_seed(0)
 
 
