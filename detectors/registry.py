@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import cast
 
 from detectors.card import DetectorCard
+from detectors.cards.clip_region import CARDS as CLIP_REGION
 from detectors.cards.closed_set import CARDS as CLOSED_SET
 from detectors.cards.dino import CARDS as DINO
 from detectors.cards.glip import CARDS as GLIP
@@ -32,7 +33,7 @@ Loader = Callable[[DetectorCard, DetectorSettings], Detector]
 ENTRY_POINTS = "ovd_bench.detectors"
 
 BUILT_IN: dict[str, DetectorCard] = {
-    card.name: card for card in (*NANO, *OWL, *GROUNDING_DINO, *OMDET_TURBO, *GLIP, *CLOSED_SET, *DINO)
+    card.name: card for card in (*NANO, *OWL, *GROUNDING_DINO, *OMDET_TURBO, *GLIP, *CLOSED_SET, *DINO, *CLIP_REGION)
 }
 
 

@@ -34,6 +34,7 @@ from transformers import (
 
 from benchmarks.perf.random_models import bert_tokenizer, clip_tokenizer, draw_weights
 from detectors.types import Image
+from tests.baselines.clip_region.tiny import write_open_clip
 
 _BERT = {
     "model_type": "bert",
@@ -235,6 +236,23 @@ def write_closed_set(
     }
     _write(model, folder, preprocessor, full_size=bool(layers))
     return folder
+
+
+def write_clip_region(folder: Path, *, detector: str = "owlv2-base-patch16-ensemble", **options: Any) -> Path:
+    """A file of options that names a small CLIP and a small OWLv2, or the grid, that proposes.
+
+    Args:
+        folder: to write into.
+        detector: that proposes.
+        options: others of the file.
+    """
+    write_open_clip(folder / "clip")
+    if detector != "grid":
+        write_owl(folder / "proposing", 2)
+    content = {"clip": "clip", "proposals": {"detector": detector, "weights": "proposing"}, **options}
+    file = folder / "options.yaml"
+    file.write_text(json.dumps(content))
+    return file
 
 
 def _sharpen(*parts: nn.Module) -> None:

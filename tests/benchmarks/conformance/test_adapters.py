@@ -15,7 +15,13 @@ from benchmarks.conformance.outcome import Outcome
 from benchmarks.conformance.pictures import FIGURES, OTHERS
 from detectors.interface import Detector, DetectorSettings
 from detectors.registry import load_detector
-from tests.detectors.tiny_models import write_closed_set, write_grounding_dino, write_omdet_turbo, write_owl
+from tests.detectors.tiny_models import (
+    write_clip_region,
+    write_closed_set,
+    write_grounding_dino,
+    write_omdet_turbo,
+    write_owl,
+)
 
 #: Labels of the closed-set models: what most checks ask for, with a hole as in COCO's list.
 LABELS = ("N/A", *FIGURES.names, *OTHERS.names, "red")
@@ -29,6 +35,8 @@ ADAPTERS: dict[str, Callable[[Path], Path]] = {
     "mm-grounding-dino-tiny-o365v1-goldg-jt": lambda folder: write_grounding_dino(folder, "mm-grounding-dino"),
     "omdet-turbo-tiny": write_omdet_turbo,
     "detr-resnet-50": lambda folder: write_closed_set(folder, "detr", classes=LABELS),
+    "clip-region-crop": lambda folder: write_clip_region(folder, detector="grid"),
+    "clip-region-pooled": write_clip_region,
     "deformable-detr": lambda folder: write_closed_set(folder, "deformable-detr", classes=LABELS),
 }
 

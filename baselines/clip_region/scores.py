@@ -1,0 +1,36 @@
+"""From embeddings to scores."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def class_probabilities(regions: Tensor, texts: Tensor, scale: float) -> Tensor:
+    """What CLIP was trained to say: how likely each text is among all of them, for each region.
+
+    Args:
+        regions: (n, d), unit vectors.
+        texts: (K, d), one vector per class.
+        scale: of the cosines, one over the temperature.
+
+    Returns:
+        (K, n), columns sum to 1.
+    """
+    return (texts @ regions.T * scale).softmax(dim=0)
+
+
+def fused_scores(probabilities: Tensor, objectness: Tensor, exponent: float) -> Tensor:
+    """Weighted geometric mean ``objectness ** exponent * probability ** (1 - exponent)``.
+
+    ViLD (arXiv:2104.13921, section 3.4) joins scores of two heads so. A class probability alone ranks parts and
+    background as high as objects, for the classes share every region out among themselves.
+
+    Args:
+        probabilities: (K, n), 0 … 1.
+        objectness: (n,), 0 … 1.
+        exponent: 0 = the class alone, 1 = the objectness alone.
+
+    Returns:
+        (K, n).
+    """
+    return objectness**exponent * probabilities ** (1 - exponent)
