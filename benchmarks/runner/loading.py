@@ -24,7 +24,7 @@ class LoadedDetector:
 
     Attributes:
         detector: ready for a vocabulary.
-        info: its card.
+        info: its card, with what it notes on the vocabulary where all images are asked for the same.
         device: it is on.
     """
 
@@ -38,7 +38,7 @@ class LoadedDetector:
 
         Raises:
             DataError: none of the images is there.
-            DetectorError: the detector cannot be loaded.
+            DetectorError: the detector cannot be loaded, or refuses the prompt plan.
         """
         root, files = plan.benchmark.images, plan.selection.files
         if not any(_is_there(root, file) for file in files):
@@ -56,6 +56,8 @@ class LoadedDetector:
             chunk_batch=request.chunk_batch,
         )
         detector = load_detector(request.detector, settings)
+        if plan.selection.subsets is None:
+            detector.set_vocabulary(protocol.plan.spoken(plan.selection.vocabulary), protocol.plan)
         return LoadedDetector(detector, detector_info(detector.card, request.detector), device)
 
 

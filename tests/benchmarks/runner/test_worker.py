@@ -70,6 +70,15 @@ def test_what_is_there_stays_and_what_is_damaged_is_made_again(gt: Path, tmp_pat
     assert not list(predictions.glob("*.tmp")) + list(predictions.glob(".*.tmp"))
 
 
+@pytest.mark.parametrize(("mode", "notes"), [("full", ["plain", "4 classes"]), ("present", ["plain"])])
+def test_what_a_detector_notes_on_the_vocabulary_is_in_the_manifest(
+    mode: Any, notes: list[str], gt: Path, tmp_path: Path
+) -> None:
+    """Where images are asked for classes of their own, there is no one vocabulary to speak of."""
+    folder = folder_of(make(request(gt, tmp_path, "Noting", vocabulary=mode)))
+    assert read_manifest(folder).detector.notes == notes
+
+
 OTHERWISE: dict[str, tuple[dict[str, Any], str]] = {
     "batch": ({"batch": 3}, "batch 2, not 3"),
     "seed": ({"seed": 1}, "seed 0, not 1"),

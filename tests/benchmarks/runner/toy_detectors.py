@@ -5,6 +5,7 @@ They are steered by the environment, since they run in worker processes.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import resource
 import signal
@@ -54,6 +55,16 @@ class Plain:
             rows.append((x0, y0, x0 + 5, y0 + 5, noise.random() / 2, self.vocabulary.ids[0]))
         table = np.array(sorted(rows, key=lambda row: -row[4]))
         return Detections.of(image, table[:, :4], table[:, 4], table[:, 5])
+
+
+class Noting(Plain):
+    """Notes on its card what it thinks of the vocabulary."""
+
+    card = DetectorCard("toy-noting", family="toy", framework="numpy", loader="", notes=("plain",))
+
+    def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
+        super().set_vocabulary(vocabulary, plan)
+        self.card = dataclasses.replace(Noting.card, notes=("plain", f"{len(vocabulary)} classes"))
 
 
 class Broken(Plain):
