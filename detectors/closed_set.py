@@ -16,7 +16,7 @@ import torch
 from transformers import DeformableDetrForObjectDetection, DetrForObjectDetection
 
 from detectors.card import DetectorCard
-from detectors.closed_set_classes import map_classes
+from detectors.class_columns import ClassColumns, class_columns
 from detectors.image_tensors import from_unit_square, groups, resized, shorter_side_size
 from detectors.interface import DetectorSettings
 from detectors.prompts import PromptPlan
@@ -53,13 +53,6 @@ class ClosedSetOutput:
     boxes_cxcywh: torch.Tensor
 
 
-@dataclass(frozen=True)
-class _Asked:
-    category_ids: tuple[int, ...]  # of the categories that have a class
-    columns: torch.Tensor  # int64, the class of each
-    chunks: list[range]
-
-
 class ClosedSetDetector:
     """DETR or Deformable DETR.
 
@@ -79,7 +72,7 @@ class ClosedSetDetector:
             raise DetectorError(f"{loaded.directory / 'config.json'}: id2label must number all classes from 0 on")
         self._classes = tuple(labels[column] for column in range(len(labels)))
         self._card = loaded.card
-        self._asked: _Asked | None = None
+        self._asked: ClassColumns | None = None
 
     @property
     def card(self) -> DetectorCard:
@@ -97,20 +90,9 @@ class ClosedSetDetector:
         Raises:
             DetectorError: several templates: there is no text that could be averaged.
         """
-        if len(plan.templates) > 1:
-            raise DetectorError(
-                f"detector '{self._card.name}': prompt plan '{plan.name}' has {len(plan.templates)} templates; "
-                "it has classes and reads no text, so one is the most"
-            )
-        rows = plan.rows(vocabulary)
-        mapped = map_classes(vocabulary.take(rows), self._classes)
-        known = [position for position, column in enumerate(mapped.columns) if column is not None]
-        self._card = dataclasses.replace(self._loaded.card, notes=(*self._loaded.card.notes, *mapped.notes))
-        self._asked = _Asked(
-            category_ids=tuple(vocabulary.ids[rows[position]] for position in known),
-            columns=torch.tensor([mapped.columns[position] for position in known], dtype=torch.int64),
-            chunks=_chunks_of_known(plan.chunks(len(rows)), known),
-        )
+        asked = class_columns(self._card.name, vocabulary, plan, self._classes)
+        self._card = dataclasses.replace(self._loaded.card, notes=(*self._loaded.card.notes, *asked.notes))
+        self._asked = asked
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """See ``detectors.interface.Detector``."""
@@ -139,13 +121,7 @@ class ClosedSetDetector:
         scores = logits.softmax(-1)[..., :-1] if self._card.family == "detr" else logits.sigmoid()
         return ClosedSetOutput(scores.transpose(1, 2), output.pred_boxes.float())
 
-    def _detections(self, image: Image, scores: torch.Tensor, boxes: torch.Tensor, asked: _Asked) -> Detections:
-        of_known = scores[asked.columns.to(scores.device)]
+    def _detections(self, image: Image, scores: torch.Tensor, boxes: torch.Tensor, asked: ClassColumns) -> Detections:
+        of_known = scores[torch.tensor(asked.columns, dtype=torch.int64, device=scores.device)]
         pairs = best_pairs_of_chunks(of_known, asked.chunks, self._settings.top_k, self._settings.chunk_top_k)
         return detections(image, pairs, from_unit_square(boxes, image), asked.category_ids)
-
-
-def _chunks_of_known(chunks: Sequence[range], known: Sequence[int]) -> list[range]:
-    """The plan's chunks, counted among the categories that have a class."""
-    ends = [sum(position < chunk.stop for position in known) for chunk in chunks]
-    return [range(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -20,17 +20,18 @@ from transformers import DeformableDetrImageProcessor, DetrImageProcessor
 import detectors.hub as hub
 from detectors.cards.closed_set import CARDS
 from detectors.closed_set import ClosedSetDetector
+from detectors.coco_classes import COCO_CLASSES
 from detectors.interface import Detector, DetectorSettings
 from detectors.prompts import PLANS, PromptPlan
 from detectors.registry import load_detector
 from detectors.types import Detections, DetectorError, Image, Vocabulary
-from tests.detectors.tiny_models import COCO_LABELS, random_image, write_closed_set
+from tests.detectors.tiny_models import random_image, write_closed_set
 
 NAMES = {"detr": "detr-resnet-50", "deformable-detr": "deformable-detr"}
 #: Every class of COCO by its own id.
 COCO = Vocabulary(
-    tuple(number for number, name in enumerate(COCO_LABELS) if name != "N/A"),
-    tuple(name for name in COCO_LABELS if name != "N/A"),
+    tuple(number for number, name in enumerate(COCO_CLASSES) if name != "N/A"),
+    tuple(name for name in COCO_CLASSES if name != "N/A"),
 )
 MIXED = Vocabulary((50, 20, 40, 30, 10), ("television_set", "aerosol", "tv", "dog", "zeppelin"))
 
@@ -72,7 +73,7 @@ def test_pairs_of_deformable_detr_are_those_of_the_librarys_post_processing(fold
     detector.set_vocabulary(COCO, PLANS["names"])
     image = random_image(40, 70, 1)
     everything = DeformableDetrImageProcessor().post_process_object_detection(
-        _library(detector, image), threshold=0.0, target_sizes=[(40, 70)], top_k=12 * len(COCO_LABELS)
+        _library(detector, image), threshold=0.0, target_sizes=[(40, 70)], top_k=12 * len(COCO_CLASSES)
     )[0]
     real = torch.isin(everything["labels"], torch.tensor(COCO.ids))
     expected = {key: values[real][:100].numpy() for key, values in everything.items()}
@@ -89,7 +90,7 @@ def test_the_best_class_of_a_box_of_detr_is_the_librarys(folders: dict[str, Path
     image = random_image(40, 70, 1)
     output = _library(detector, image)
     expected = DetrImageProcessor().post_process_object_detection(output, threshold=0.0, target_sizes=[(40, 70)])[0]
-    holes = [name == "N/A" for name in COCO_LABELS]
+    holes = [name == "N/A" for name in COCO_CLASSES]
     assert not np.isin(expected["labels"], np.flatnonzero(holes)).any(), "the draw must not favour a hole"
     detector.set_vocabulary(COCO, PLANS["names"])
     found = detector.detect([image])[0]
@@ -135,7 +136,7 @@ def test_categories_get_the_boxes_of_their_class_and_others_none(load: Callable[
     whole = detector.detect([image])[0]
     detector.set_vocabulary(MIXED, PLANS["names"])
     found = detector.detect([image])[0]
-    ids = {"tv": COCO_LABELS.index("tv"), "dog": COCO_LABELS.index("dog")}
+    ids = {"tv": COCO_CLASSES.index("tv"), "dog": COCO_CLASSES.index("dog")}
     for category, name in ((50, "tv"), (40, "tv"), (30, "dog")):
         got, own = found.category_ids == category, whole.category_ids == ids[name]
         np.testing.assert_array_equal(found.scores[got], whole.scores[own])

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from detectors.closed_set_classes import map_classes
 from detectors.closed_set_synonyms import SYNONYMS
+from detectors.coco_classes import COCO_CLASSES
 from detectors.types import Vocabulary
-from tests.detectors.tiny_models import COCO_LABELS
 
 #: From LVIS's data/coco_to_synset.json: classes of COCO that LVIS calls otherwise, case and underscores aside.
 LVIS_NAMES = {
@@ -49,13 +49,13 @@ def vocabulary(*names: str, synonyms: tuple[tuple[str, ...], ...] = ()) -> Vocab
     return Vocabulary(tuple(range(100, 100 + len(names))), names, synonyms)
 
 
-def found(name: str, classes: tuple[str, ...] = COCO_LABELS, synonyms: tuple[str, ...] = ()) -> str | None:
+def found(name: str, classes: tuple[str, ...] = COCO_CLASSES, synonyms: tuple[str, ...] = ()) -> str | None:
     column = map_classes(vocabulary(name, synonyms=(synonyms,)), classes).columns[0]
     return None if column is None else classes[column]
 
 
 def test_every_class_finds_itself_whatever_its_case_and_underscores() -> None:
-    for name in {*COCO_LABELS} - {"N/A"}:
+    for name in {*COCO_CLASSES} - {"N/A"}:
         assert found(name) == found(name.upper()) == found(name.replace(" ", "_")) == name
 
 
@@ -87,7 +87,7 @@ def test_the_table_names_nothing_twice() -> None:
     words = [word for group in SYNONYMS for word in group]
     assert len(set(words)) == len(words)
     assert all(word == " ".join(word.casefold().replace("_", " ").split()) for word in words)
-    assert {group[0] for group in SYNONYMS} <= set(COCO_LABELS)
+    assert {group[0] for group in SYNONYMS} <= set(COCO_CLASSES)
 
 
 def test_what_does_not_fit_is_noted() -> None:

@@ -33,6 +33,7 @@ from transformers import (
 )
 
 from benchmarks.perf.random_models import bert_tokenizer, clip_tokenizer, draw_weights
+from detectors.coco_classes import COCO_CLASSES
 from detectors.types import Image
 from tests.baselines.clip_region.tiny import write_open_clip
 
@@ -60,15 +61,6 @@ _CLIP_TEXT = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
 }
-
-#: As in the published DETR: COCO's ids, ten of which were never annotated.
-_COCO = """person bicycle car motorcycle airplane bus train truck boat traffic_light fire_hydrant N/A stop_sign
-parking_meter bench bird cat dog horse sheep cow elephant bear zebra giraffe N/A backpack umbrella N/A N/A handbag tie
-suitcase frisbee skis snowboard sports_ball kite baseball_bat baseball_glove skateboard surfboard tennis_racket bottle
-N/A wine_glass cup fork knife spoon bowl banana apple sandwich orange broccoli carrot hot_dog pizza donut cake chair
-couch potted_plant bed N/A dining_table N/A N/A toilet N/A tv laptop mouse remote keyboard cell_phone microwave oven
-toaster sink refrigerator N/A book clock vase scissors teddy_bear hair_drier toothbrush"""
-COCO_LABELS = ("N/A", *(name.replace("_", " ") for name in _COCO.split()))
 
 
 def random_image(height: int, width: int, image_id: int = 0) -> Image:
@@ -191,7 +183,7 @@ def write_omdet_turbo(folder: Path, *, full_size: bool = False) -> Path:
 
 
 def write_closed_set(
-    folder: Path, family: str = "detr", *, classes: Sequence[str] = COCO_LABELS, backbone: str = "", layers: int = 0
+    folder: Path, family: str = "detr", *, classes: Sequence[str] = COCO_CLASSES, backbone: str = "", layers: int = 0
 ) -> Path:
     """DETR or Deformable DETR with 12 queries and images of 64 to 96 pixels, or at its real size.
 
