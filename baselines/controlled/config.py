@@ -8,6 +8,9 @@ from typing import Literal, get_args
 from baselines.owl_nano.model import STRIDE
 from baselines.swin import SwinConfig
 
+#: Layers, heads or tokens of a side that no detector has more of.
+_MOST = 64
+
 Kind = Literal["owl", "region", "glip"]
 
 #: The backbone of the embedded benchmark: that of grounding-dino-nano.
@@ -52,13 +55,25 @@ class ContestantConfig:
     image_longest: int = 192
 
     def __post_init__(self) -> None:
-        stages = self.backbone.out_stages
+        stages_out = self.backbone.out_stages
         if self.kind not in get_args(Kind) or self.assignment not in ("one_to_many", "hungarian"):
             raise ValueError(f"no contestant is of kind '{self.kind}' with assignment '{self.assignment}'")
-        if len(stages) < 2 or list(stages) != list(range(stages[0], stages[0] + len(stages))):
-            raise ValueError(f"backbone.out_stages are {list(stages)}: two or more neighbouring stages are needed")
-        if self.backbone.stride(stages[0]) != STRIDE:
+        if len(stages_out) < 2 or list(stages_out) != list(range(stages_out[0], stages_out[0] + len(stages_out))):
+            raise ValueError(f"backbone.out_stages are {list(stages_out)}: two or more neighbouring stages are needed")
+        swin = self.backbone  # a weights file may promise any size, and modules are made before shapes are compared
+        counts = (*swin.depths, *swin.num_heads, swin.window_size, swin.patch_size, self.blocks)
+        stages = len(swin.depths)
+        if not 1 <= min(counts) <= max(counts) <= _MOST or not 1 <= swin.embed_dim <= 4096 or not 2 <= stages <= 8:
+            raise ValueError(f"backbone or blocks: counts must be 1 to {_MOST}, embed_dim at most 4096, 2 to 8 stages")
+        if len(swin.num_heads) != stages or not set(stages_out) <= set(range(stages)):
+            raise ValueError("backbone: depths, num_heads and out_stages do not fit together")
+        if swin.stride(stages_out[0]) != STRIDE:
             raise ValueError(f"the first of backbone.out_stages must have tokens every {STRIDE} pixels")
-        sizes = (self.width, self.text_width, self.regions, self.blocks, self.fusion_width, self.anchor)
+        if any(swin.channels(stage) % heads for stage, heads in enumerate(swin.num_heads)):
+            raise ValueError("backbone: num_heads must divide the channels of each stage")
+        sizes = (
+            *(self.width, self.text_width, self.regions, self.fusion_width, self.anchor),
+            *(self.image_size, self.image_longest),
+        )
         if not 1 <= min(sizes) <= max(sizes) <= 65_536 or not 0 <= self.dropout < 1:
-            raise ValueError("width, text_width, regions, blocks, fusion_width, anchor or dropout is out of range")
+            raise ValueError("width, text_width, regions, fusion_width, anchor, dropout or image size is out of range")

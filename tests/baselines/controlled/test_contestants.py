@@ -200,9 +200,17 @@ def test_seeds_share_the_backbone_and_nothing_else() -> None:
         ({"kind": "detr"}, "no contestant is of kind 'detr'"),
         ({"assignment": "best"}, "with assignment 'best'"),
         ({"width": 0}, "out of range"),
+        ({"image_size": 0}, "out of range"),
+        ({"backbone": replace(SMALL.backbone, out_stages=(10**9, 10**9 + 1))}, "do not fit together"),
         ({"backbone": replace(SMALL.backbone, out_stages=(1,))}, "two or more neighbouring stages"),
         ({"backbone": replace(SMALL.backbone, out_stages=(0, 2))}, "two or more neighbouring stages"),
         ({"backbone": replace(SMALL.backbone, out_stages=(0, 1))}, "every 8 pixels"),
+        ({"backbone": replace(SMALL.backbone, depths=(1, 10**9, 1))}, "counts must be 1 to 64"),
+        ({"backbone": replace(SMALL.backbone, embed_dim=10**7)}, "embed_dim at most 4096"),
+        ({"backbone": replace(SMALL.backbone, num_heads=(1, 2))}, "do not fit together"),
+        ({"backbone": replace(SMALL.backbone, depths=(1, 1), num_heads=(1, 2))}, "do not fit together"),
+        ({"backbone": replace(SMALL.backbone, num_heads=(1, 3, 4))}, "must divide the channels"),
+        ({"kind": "glip", "blocks": 10**6}, "counts must be 1 to 64"),
     ],
 )
 def test_what_is_no_contestant_is_refused(change: dict[str, object], reason: str) -> None:
