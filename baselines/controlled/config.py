@@ -11,6 +11,9 @@ from baselines.swin import SwinConfig
 #: Layers, heads or tokens of a side that no detector has more of.
 _MOST = 64
 
+#: Channels of a head of the language layers, as in the packaged sentence encoder.
+HEAD_WIDTH = 32
+
 Kind = Literal["owl", "region", "glip"]
 
 #: The backbone of the embedded benchmark: that of grounding-dino-nano.
@@ -33,6 +36,7 @@ class ContestantConfig:
         regions: boxes that are classified per image, of ``region``.
         blocks: of the head, of ``glip``.
         fusion_width: of the attention between image and words, of ``glip``.
+        language_width: of the words in the head, of ``glip``; 768, those of BERT, in GLIP.
         anchor: side of an anchor over the stride of its level, of ``glip``; 8 in GLIP, for larger images.
         dropout: of fusion and language layers, of ``glip``; 0.1 in GLIP.
         image_size, image_longest: shorter side of the network's input, and the most of the longer one, pixels.
@@ -48,7 +52,8 @@ class ContestantConfig:
     assignment: Literal["one_to_many", "hungarian"] = "one_to_many"
     regions: int = 100
     blocks: int = 2
-    fusion_width: int = 256
+    fusion_width: int = 128
+    language_width: int = 128
     anchor: int = 4
     dropout: float = 0.0
     image_size: int = 192
@@ -72,8 +77,12 @@ class ContestantConfig:
         if any(swin.channels(stage) % heads for stage, heads in enumerate(swin.num_heads)):
             raise ValueError("backbone: num_heads must divide the channels of each stage")
         sizes = (
-            *(self.width, self.text_width, self.regions, self.fusion_width, self.anchor),
+            *(self.width, self.text_width, self.regions, self.fusion_width, self.language_width, self.anchor),
             *(self.image_size, self.image_longest),
         )
         if not 1 <= min(sizes) <= max(sizes) <= 65_536 or not 0 <= self.dropout < 1:
-            raise ValueError("width, text_width, regions, fusion_width, anchor, dropout or image size is out of range")
+            raise ValueError(
+                "width, text_width, regions, fusion_width, language_width, anchor, dropout or image size: out of range"
+            )
+        if self.language_width % HEAD_WIDTH:
+            raise ValueError(f"language_width {self.language_width} is no multiple of {HEAD_WIDTH}")

@@ -2,7 +2,8 @@
 
 After Li et al. 2022, *Grounded Language-Image Pre-training*, section 3, from the parts of ``baselines.glip``: pyramid,
 deep fusion, language layers, dynamic head, anchors, ATSS and losses, on the study's backbone and words. Unlike there no
-probability is too small to be kept, since a threshold before AP only loses AP.
+probability is too small to be kept, since a threshold before AP only loses AP, and the words are projected before the
+head, so that its language layers have a width of their own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from baselines.controlled.captions import Captions
-from baselines.controlled.config import ContestantConfig
+from baselines.controlled.config import HEAD_WIDTH, ContestantConfig
 from baselines.controlled.parts import Found
 from baselines.glip.anchors import anchor_boxes, decode
 from baselines.glip.assign import Targets as GlipTargets
@@ -23,8 +24,8 @@ from baselines.glip.model import GlipOutput, ImageFeatures, TextFeatures, VlDyHe
 from baselines.owl_nano.assign import Targets
 from baselines.swin import Swin
 
-#: Of the packaged sentence encoder; the language layers of the head are as its own.
-_TEXT_HEADS, _TEXT_GROWTH = 12, 4
+#: Intermediate channels of a language layer over its width, as in BERT.
+_GROWTH = 4
 
 
 class GlipStyle(nn.Module):  # type: ignore[misc]
@@ -32,12 +33,12 @@ class GlipStyle(nn.Module):  # type: ignore[misc]
 
     def __init__(self, config: ContestantConfig) -> None:
         super().__init__()
-        swin = config.backbone
+        swin, words = config.backbone, config.language_width
         strides = [swin.stride(stage) for stage in swin.out_stages]
         strides += [2 * strides[-1], 4 * strides[-1]]
         self._sizes = GlipConfig(
             swin=swin,
-            bert=BertConfig(width=config.text_width, heads=_TEXT_HEADS, intermediate=_TEXT_GROWTH * config.text_width),
+            bert=BertConfig(width=words, heads=words // HEAD_WIDTH, intermediate=_GROWTH * words),
             channels=config.width,
             blocks=config.blocks,
             fusion_width=config.fusion_width,
@@ -48,6 +49,7 @@ class GlipStyle(nn.Module):  # type: ignore[misc]
         )
         self.backbone = Swin(swin)
         self.fpn = Fpn([swin.channels(stage) for stage in swin.out_stages], config.width)
+        self.words = nn.Linear(config.text_width, words)
         self.head = VlDyHead(self._sizes)
 
     def see(self, pixels: Tensor) -> ImageFeatures:
@@ -57,7 +59,7 @@ class GlipStyle(nn.Module):  # type: ignore[misc]
 
     def forward(self, seen: ImageFeatures, captions: Captions) -> GlipOutput:
         """What ``see`` gave and B captions of T tokens to logits (B, N, T), boxes and their centerness."""
-        output: GlipOutput = self.head(seen, TextFeatures(captions.tokens, captions.real))
+        output: GlipOutput = self.head(seen, TextFeatures(self.words(captions.tokens), captions.real))
         return output
 
     def losses(self, pixels: Tensor, captions: Captions, targets: Targets) -> dict[str, Tensor]:
