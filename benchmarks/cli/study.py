@@ -13,6 +13,7 @@ from benchmarks.cli.running import Device
 from metrics.types import DataError
 
 if TYPE_CHECKING:
+    from benchmarks.datasets.benchmark import Benchmark
     from benchmarks.studies.resolve import ResolvedStudy
 
 StudyName = Annotated[str, typer.Argument(help="Name of a shipped study, or its YAML file.", show_default=False)]
@@ -87,7 +88,7 @@ def run(
     from rich.console import Console
 
     from benchmarks.datasets.registry import open_benchmark
-    from benchmarks.studies.cells import cells_of, study_folder
+    from benchmarks.studies.cells import JUDGE, cells_of, study_folder
     from benchmarks.studies.definition import find_study
     from benchmarks.studies.process import Commands
     from benchmarks.studies.run import StudyRun
@@ -96,7 +97,9 @@ def run(
     folder = study_folder(resolved.study, out)
     cells = cells_of(resolved, folder, _names(arms), [_seed(seed) for seed in _names(seeds)])
     with counter("rendering images") as advance:  # once, not in every cell
-        open_benchmark(resolved.study.benchmark, data_root, progress=advance)
+        benchmark = open_benchmark(resolved.study.benchmark, data_root, progress=advance)
+    if resolved.study.judge and any(cell.result() is None for cell in cells):
+        _write_judge(resolved.study.judge, benchmark, folder / JUDGE)
     commands = Commands(data_root, threads, device)
     screen = Console(stderr=True)
     definition = find_study(name).read_bytes()
@@ -123,13 +126,13 @@ def report(
 ) -> None:
     """Means, seed spreads, differences to the reference arm and what of them is resolved.
 
-    Writes report.md, report.json and report.png into the study's folder.
+    Writes report.md, report.json and pictures into the study's folder.
     """
     import json
 
     from benchmarks.io.files import atomic_write
     from benchmarks.studies.cells import cells_of, study_folder
-    from benchmarks.studies.figure import write_figure
+    from benchmarks.studies.figure import write_figure, write_further_figure
     from benchmarks.studies.report import build_report
     from benchmarks.studies.tables import markdown, terminal
 
@@ -141,16 +144,28 @@ def report(
         made = build_report(resolved, cells_of(resolved, folder), resamples=resamples, advance=advance)
     document = made.as_json()
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    for file_name, content in (("report.json", text), ("report.md", markdown(made, "report.png"))):
+    pictures = {"report.png": f"differences to {made.resolved.study.reference}"}
+    write_figure(folder / "report.png", made)
+    if write_further_figure(folder / "further.png", made):
+        pictures["further.png"] = "other questions, errors, costs"
+    for file_name, content in (("report.json", text), ("report.md", markdown(made, pictures))):
         with atomic_write(folder / file_name) as file:
             file.write(content.encode())
-    write_figure(folder / "report.png", made)
     if as_json:
         print_json(document)
         return
     out_console = console(as_json)
     out_console.print(terminal(made, out_console.width))
-    say(out_console, f"{folder}: report.md, report.json, report.png", style="dim")
+    say(out_console, f"{folder}: {', '.join(('report.md', 'report.json', *pictures))}", style="dim")
+
+
+def _write_judge(model: str, benchmark: Benchmark, path: Path) -> None:
+    from benchmarks.io.annotations import read_ground_truth
+    from benchmarks.judge import build_similarity, save_similarity
+
+    similarity = build_similarity(read_ground_truth(benchmark.annotations).categories.names, model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_similarity(path, similarity)
 
 
 def _resolved(name: str) -> ResolvedStudy:

@@ -2,12 +2,13 @@
 
 The folder of a study holds ``study.yaml`` and, per arm and seed, a cell: ``ARM/seed-N`` with everything a training
 leaves (``config.yaml``, ``weights.safetensors`` …), ``results`` with the run that scores it, ``probes/NAME`` with the
-run of each probe, and ``log.txt``.
+run of each probe, ``speed.json`` where speed is measured, and ``log.txt``.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from benchmarks.datasets.cards import CARDS
 from benchmarks.io.files import atomic_write, file_sha256
 from benchmarks.prompt_files import read_plan
+from benchmarks.speed.record import Measured, read_report
 from benchmarks.store.folders import find_results
 from benchmarks.store.schema import Result
 from benchmarks.studies.definition import Probe, Study
@@ -30,6 +32,7 @@ from metrics.types import DataError
 #: Names of ``benchmarks.training.loop``, which loads numpy and more.
 CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
 RESULTS, PROBES, LOG, STUDY = "results", "probes", "log.txt", "study.yaml"
+SPEED, JUDGE = "speed.json", "judge.npz"
 _MAX_HEADER = 64 * 2**20
 
 
@@ -43,6 +46,8 @@ class Cell:
         folder: of all its files.
         config: of the training.
         benchmark, limit, probes: see ``Study``.
+        judge: similarity matrix of the study, see ``benchmarks.judge``; None = nothing is judged.
+        timed: whether its speed is measured.
     """
 
     arm: str
@@ -52,6 +57,8 @@ class Cell:
     benchmark: str
     limit: int | None
     probes: tuple[Probe, ...] = ()
+    judge: Path | None = None
+    timed: bool = False
 
     @property
     def label(self) -> str:
@@ -131,12 +138,30 @@ class Cell:
                 result.protocol.plan.sha256 == read_plan(probe.prompts).sha256
                 and result.protocol.vocabulary == probe.vocabulary
             )
-            if result.detector.weights_sha256 == sha256 and named and images == self.limit and asked:
+            judged = probe is not None or self.judge is None or "srp/SRP" in result.metrics
+            if result.detector.weights_sha256 == sha256 and named and images == self.limit and asked and judged:
                 return path.parent, result
         return None
 
+    @property
+    def speed_file(self) -> Path:
+        """What measuring the speed leaves."""
+        return self.folder / SPEED
+
+    def speed(self) -> Measured | None:
+        """Speed of the weights that are there, where it was measured.
+
+        Raises:
+            DataError: the file is bad.
+        """
+        if not self.speed_file.exists() or not self.weights.exists():
+            return None
+        sha256 = file_sha256(self.weights)
+        found = (one for one in read_report(self.speed_file).detectors if isinstance(one, Measured))
+        return next((one for one in found if one.detector.weights_sha256 == sha256), None)
+
     def finished(self) -> bool:
-        """Whether weights and result are there and belong together.
+        """Whether weights and results are there and belong together; speed is not asked for.
 
         Raises:
             DataError: what is there is of another configuration.
@@ -172,6 +197,8 @@ def cells_of(resolved: ResolvedStudy, out: Path, arms: Sequence[str] = (), seeds
             benchmark=study.benchmark,
             limit=study.limit,
             probes=study.probes,
+            judge=out / JUDGE if study.judge else None,
+            timed=study.speed and seed == study.seeds[0],
         )
         for seed in study.seeds
         for one in resolved.arms
@@ -197,15 +224,7 @@ def training_facts(weights: Path) -> dict[str, Any]:
     Raises:
         DataError: it cannot be read.
     """
-    try:
-        with weights.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > _MAX_HEADER:
-                raise ValueError("its header is too long")
-            metadata = json.loads(file.read(length)).get("__metadata__", {})
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{weights}: is no weights file: {error}") from error
-    for text in metadata.values():
+    for text in _header(weights).get("__metadata__", {}).values():
         try:
             document = json.loads(text)
         except ValueError:
@@ -215,3 +234,30 @@ def training_facts(weights: Path) -> dict[str, Any]:
             if isinstance(facts, dict) and "recipe" in facts:
                 return facts
     return {}
+
+
+def stored_numbers(weights: Path) -> int:
+    """Numbers in a weights file: all that can learn; a packaged text encoder, which does not, is not among them.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return sum(math.prod(entry["shape"]) for name, entry in _header(weights).items() if name != "__metadata__")
+    except (TypeError, KeyError) as error:
+        raise DataError(f"{weights}: is no weights file: its header has an entry without shape") from error
+
+
+def _header(weights: Path) -> dict[str, Any]:
+    """What stands before the tensors of a safetensors file."""
+    try:
+        with weights.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > _MAX_HEADER:
+                raise ValueError("its header is too long")
+            header = json.loads(file.read(length))
+            if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+                raise ValueError("its header is no JSON object")
+            return header
+    except (OSError, ValueError) as error:
+        raise DataError(f"{weights}: is no weights file: {error}") from error

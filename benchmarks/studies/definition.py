@@ -95,6 +95,9 @@ class Study(_Part):
         seeds: each arm is trained once with each.
         arms: see there.
         probes: see there.
+        judge: sentence encoder that judges how near a wrong name is (semantic R-precision): ``minilm``, which is
+            packaged, or a folder (a path may be relative to the study's file); none = that is not measured.
+        speed: whether operations, time and memory of an image are measured, once per arm.
         published: needed where an arm has published numbers.
     """
 
@@ -109,6 +112,8 @@ class Study(_Part):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(strict=False, min_length=1)]
     arms: Annotated[tuple[Arm, ...], Field(strict=False, min_length=2)]
     probes: Annotated[tuple[Probe, ...], Field(strict=False)] = ()
+    judge: Annotated[str, Field(min_length=1)] | None = None
+    speed: bool = False
     published: Published | None = None
 
     @model_validator(mode="after")

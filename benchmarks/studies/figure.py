@@ -1,4 +1,4 @@
-"""A picture of a study: AP of every training, and differences to the reference with their intervals."""
+"""Pictures of a study: AP and differences with their intervals; answers to other questions, errors, costs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.io.files import atomic_write
-from benchmarks.studies.report import StudyReport
+from benchmarks.studies.report import ArmReport, StudyReport
 from benchmarks.studies.tables import heading
 
 _RESOLVED, _OPEN, _REFERENCE = "#2563eb", "#9ca3af", "#111827"
 #: Metrics whose differences are drawn, each with its own panel.
 _DRAWN = ("AP", "unseen/APu")
+#: Kinds of errors, and colours that people with colour blindness tell apart (Okabe and Ito).
+_ERRORS = {
+    "tide/dAP_cls": ("class", "#0072B2"),
+    "tide/dAP_loc": ("place", "#E69F00"),
+    "tide/dAP_bkg": ("ground", "#999999"),
+    "tide/dAP_miss": ("missed", "#CC79A7"),
+}
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def write_figure(path: Path, report: StudyReport) -> None:
@@ -32,6 +40,81 @@ def write_figure(path: Path, report: StudyReport) -> None:
     panels[0].invert_yaxis()
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+
+
+def write_further_figure(path: Path, report: StudyReport) -> bool:
+    """Write a second picture as PNG, of what there is beside AP; none where there is nothing.
+
+    Returns:
+        Whether there is one.
+    """
+    arms = report.arms
+    drawn = [
+        draw
+        for draw, there in (
+            (_probes, any(arm.probes for arm in arms)),
+            (_errors, any(name in arm.beyond for arm in arms for name in _ERRORS)),
+            (_costs, any(arm.speed and arm.speed.flops for arm in arms)),
+        )
+        if there
+    ]
+    if not drawn:
+        return False
+    figure = Figure(figsize=(4.6 * len(drawn), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for draw, panel in zip(drawn, figure.subplots(1, len(drawn), squeeze=False)[0], strict=True):
+        draw(panel, report)
+        panel.tick_params(labelsize=8)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+    return True
+
+
+def _probes(panel: Axes, report: StudyReport) -> None:
+    """A line per arm, AP of each question over it, a whisker of one standard deviation of the seeds."""
+    asked = [probe.name for probe in report.resolved.study.probes]
+    for number, arm in enumerate(report.arms):
+        spreads = [arm.spreads.get("AP"), *(arm.probes[name][0] if name in arm.probes else None for name in asked)]
+        places = [place + 0.06 * number for place, spread in enumerate(spreads) if spread]
+        means = [100 * spread.mean for spread in spreads if spread]
+        whiskers = [100 * (spread.sd or 0.0) for spread in spreads if spread]
+        panel.errorbar(places, means, whiskers, fmt=_mark(number), ms=5, linewidth=1, capsize=2, label=arm.name)
+    panel.set_xticks(range(1 + len(asked)), ["as usual", *asked], rotation=30, ha="right")
+    panel.set_ylim(bottom=0)
+    panel.grid(axis="y", alpha=0.25)
+    panel.legend(fontsize=7)
+    panel.set_title("AP asked otherwise; whiskers: seed sd", fontsize=9)
+
+
+def _errors(panel: Axes, report: StudyReport) -> None:
+    places = np.arange(len(report.arms))
+    for number, (name, (word, color)) in enumerate(_ERRORS.items()):
+        values = [100 * arm.beyond[name].mean if name in arm.beyond else 0.0 for arm in report.arms]
+        panel.bar(places + 0.2 * (number - 1.5), values, 0.18, color=color, label=word)
+    panel.set_xticks(places, [arm.name for arm in report.arms], rotation=30, ha="right")
+    panel.grid(axis="y", alpha=0.25)
+    panel.legend(fontsize=7)
+    panel.set_title("AP50 lost to each kind of error, points", fontsize=9)
+
+
+def _costs(panel: Axes, report: StudyReport) -> None:
+    for number, arm in enumerate(report.arms):
+        if (flops := _gflop(arm)) is not None and (spread := arm.spreads.get("AP")) is not None:
+            panel.plot(flops, 100 * spread.mean, _mark(number), ms=7, label=arm.name)
+    panel.set_xlim(left=0)
+    panel.set_ylim(bottom=0)
+    panel.set_xlabel("GFLOP per image, text not in it", fontsize=8)
+    panel.grid(alpha=0.25)
+    panel.legend(fontsize=7)
+    panel.set_title(f"AP on {report.facts['benchmark']} and cost", fontsize=9)
+
+
+def _gflop(arm: ArmReport) -> float | None:
+    return arm.speed.flops.value / 1e9 if arm.speed and arm.speed.flops else None
+
+
+def _mark(number: int) -> str:
+    return _MARKS[number % len(_MARKS)]
 
 
 def _values(panel: Axes, report: StudyReport) -> None:

@@ -22,7 +22,7 @@ _TAIL_BYTES = 8192
 
 @dataclass(frozen=True)
 class Commands:
-    """The command lines of a cell's two steps.
+    """The command lines of a cell's steps.
 
     Attributes:
         data_root: folder of the data sets.
@@ -47,9 +47,18 @@ class Commands:
         weights, results = cell.weights.resolve(), cell.results(probe).resolve()
         options = ("--weights", str(weights), "--out", str(results), "--threads", str(self.threads), "--quiet")
         limit = () if cell.limit is None else ("--limit", str(cell.limit))
-        asked = () if probe is None else ("--prompts", probe.prompts, "--vocabulary", probe.vocabulary, "-m", "unseen")
+        asked: tuple[str, ...] = () if cell.judge is None else ("--judge", str(cell.judge.resolve()))
+        if probe is not None:
+            asked = ("--prompts", probe.prompts, "--vocabulary", probe.vocabulary, "-m", "unseen")
         detector = find_trainer(cell.config.trainer).detector
         return _bench("run", "-d", detector, "-b", cell.benchmark, *options, *limit, *asked, *place)
+
+    def speed(self, cell: Cell) -> list[str]:
+        """Operations, time and memory, one image at a time."""
+        detector, out = find_trainer(cell.config.trainer).detector, str(cell.speed_file.resolve())
+        options = ("--weights", str(cell.weights.resolve()), "--batch", "1", "--out", out, "--quiet")
+        place = ("--data-root", str(self.data_root.resolve()), "--device", self.device)
+        return _bench("speed", "-d", detector, "-b", cell.benchmark, *options, *place)
 
 
 @dataclass

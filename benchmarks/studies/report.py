@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.studies.cells import Cell, training_facts
+from benchmarks.speed.record import Measured
+from benchmarks.studies.cells import Cell, stored_numbers, training_facts
 from benchmarks.studies.controlled import Manifest, manifests
 from benchmarks.studies.definition import Study
 from benchmarks.studies.measure import RESAMPLES, Metrics, Scored, check_alike, measure
@@ -19,7 +20,6 @@ from metrics.types import DataError
 
 #: Beside AP, by the names in a result: is the class there at all, which error costs how much, do scores mean anything.
 BEYOND = (
-    "srp/SRP",
     "presence/auroc",
     "presence/fpr95",
     "tide/dAP_cls",
@@ -28,6 +28,16 @@ BEYOND = (
     "tide/dAP_miss",
     "calibration/oLRP",
     "calibration/la_ece",
+)
+#: Semantic R-precision, its parts, and what the same boxes earn with labels that say nothing.
+SEMANTIC = (
+    "srp/SRP",
+    "srp/SRP1",
+    "srp/SRP_loc",
+    "srp/near_miss_share",
+    "srp/random_label",
+    "srp/permuted_label",
+    "srp/generic_label",
 )
 
 
@@ -41,6 +51,8 @@ class ArmReport:
         spreads: per metric.
         effects: per metric, against the reference; empty for that one, and where either has no finished seed.
         parameters: of the detector, None where not known.
+        learned: numbers in its weights file, None without a finished seed; see ``cells.stored_numbers``.
+        speed: of one image at a time, None where it was not measured.
         core_minutes: of training, mean over the seeds; None where the weights do not say it.
         beyond: further statistics of the results, by their names there, over the seeds.
         probes: AP of each probe, and that minus the AP of the same weights asked as usual, over the seeds.
@@ -51,6 +63,8 @@ class ArmReport:
     spreads: dict[str, Spread]
     effects: dict[str, Effect]
     parameters: int | None
+    learned: int | None
+    speed: Measured | None
     core_minutes: float | None
     beyond: dict[str, Spread]
     probes: dict[str, tuple[Spread, Spread]]
@@ -105,6 +119,8 @@ class StudyReport:
                     "config": arm.arm.config.resolved(),
                     "seeds": list(arm.seeds),
                     "parameters": arm.parameters,
+                    "learned": arm.learned,
+                    "speed": None if arm.speed is None else arm.speed.model_dump(mode="json"),
                     "core_minutes": arm.core_minutes,
                     "beyond": {name: _spread_json(spread) for name, spread in arm.beyond.items()},
                     "probes": {
@@ -234,6 +250,8 @@ def _arm_report(
         },
         effects={metric: by_arm[name] for metric, by_arm in found.items() if name in by_arm},
         parameters=own[0].result.detector.parameters if own else None,
+        learned=stored_numbers(own[0].cell.weights) if own else None,
+        speed=next(filter(None, (one.cell.speed() for one in own if one.cell.timed)), None),
         core_minutes=float(np.mean(known)) / 60 if known else None,
         beyond=_beyond(own),
         probes=_probes(own),
@@ -243,7 +261,7 @@ def _arm_report(
 def _beyond(own: Sequence[Scored]) -> dict[str, Spread]:
     """Statistics that the suite's scoring has beside AP, where all results have them."""
     found = {}
-    for name in BEYOND:
+    for name in (*BEYOND, *SEMANTIC):
         values = [metric.value for one in own if (metric := one.result.metrics.get(name)) and metric.value is not None]
         if own and len(values) == len(own):
             found[name] = Spread.of(values)

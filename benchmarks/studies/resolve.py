@@ -77,6 +77,8 @@ def resolve(study: Study, path: Path) -> ResolvedStudy:
     beside = path.parent / study.benchmark
     if beside.is_file():
         study = study.model_copy(update={"benchmark": str(beside.resolve())})
+    if study.judge and (path.parent / study.judge).is_dir():
+        study = study.model_copy(update={"judge": str((path.parent / study.judge).resolve())})
     study = study.model_copy(update={"probes": tuple(_probe(probe, path) for probe in study.probes)})
     names = dict.fromkeys(map(study.base_of, study.arms))
     bases = {name: _changed(read_config(_base(name, path)), study.shared, f"{path}: shared") for name in names}

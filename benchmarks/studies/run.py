@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -34,6 +34,10 @@ class Steps(Protocol):
 
     def score(self, cell: Cell, probe: Probe | None = None) -> list[str]:
         """Leaves the result, or that of a probe."""
+        ...
+
+    def speed(self, cell: Cell) -> list[str]:
+        """Leaves the speed."""
         ...
 
 
@@ -122,6 +126,30 @@ class StudyRun:
                 processes.stop()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+        return reports + self._speeds(cells, {report.cell.label for report in reports if report.problem})
+
+    def _speeds(self, cells: Sequence[Cell], failed: Collection[str]) -> list[CellReport]:
+        """Measure what is not measured yet, one cell at a time and when all others are done: it wants the machine.
+
+        Returns:
+            The cells where that failed.
+        """
+        reports = []
+        processes = Processes(self.threads)
+        for cell in cells:
+            if not cell.timed or cell.label in failed or cell.speed() is not None:
+                continue
+            try:
+                with self._status(f"{cell.label}: speed"):
+                    problem = processes.run(self.steps.speed(cell), cell.log)
+            except BaseException:
+                processes.stop()
+                raise
+            if not problem and cell.speed() is None:
+                problem = "left nothing behind"
+            if problem:
+                reports.append(CellReport(cell, problem=f"speed: {problem}"))
+            self._say(f"{cell.label}: {f'FAILED: speed: {problem}' if problem else 'speed measured'}")
         return reports
 
     def _finish(self, cell: Cell, processes: Processes) -> CellReport:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -11,65 +10,15 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from benchmarks.studies.controlled import PROOF, Manifest
-from benchmarks.studies.report import BEYOND, ArmReport, StudyReport
+from benchmarks.studies.further_tables import beyond_ap, cost, names, probes
+from benchmarks.studies.report import ArmReport, StudyReport
 from benchmarks.studies.resolve import Differences
-from benchmarks.studies.statistics import RULE, Effect, Spread
+from benchmarks.studies.sheet import Sheet, number_text, spread_text
+from benchmarks.studies.statistics import RULE, Effect
 from benchmarks.text import printable
 
 #: What people read for the name of a metric.
 HEADINGS = {"unseen/APu": "APu"} | {f"ladder/AP_{rung}": f"AP {rung}" for rung in ("syn", "basic", "super", "loc")}
-BEYOND_HEADINGS = {
-    "srp/SRP": "SRP",
-    "presence/auroc": "presence AUROC",
-    "presence/fpr95": "FPR95",
-    "tide/dAP_cls": "dAP class",
-    "tide/dAP_loc": "dAP place",
-    "tide/dAP_bkg": "dAP ground",
-    "tide/dAP_miss": "dAP missed",
-    "calibration/oLRP": "oLRP",
-    "calibration/la_ece": "LaECE",
-}
-_FEW = 2
-#: Blanks beside every column of a terminal's table.
-_BLANKS = 3
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table.
-
-    Attributes:
-        title: above it.
-        head: of the columns.
-        rows: of cells.
-        notes: below it.
-        words: how many of the columns, from the left, are words and not numbers.
-        spare: columns that give way where a terminal is narrow, in this order.
-    """
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-    words: int = 1
-    spare: tuple[str, ...] = ()
-
-    def fitting(self, width: int) -> Sheet:
-        """The table without spare columns that do not fit; a note says which."""
-        kept = list(range(len(self.head)))
-        widths = [_BLANKS + max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
-        for name in self.spare:
-            if sum(widths[n] for n in kept) <= width:
-                break
-            kept = [n for n in kept if self.head[n] != name]
-        if not (dropped := [name for n, name in enumerate(self.head) if n not in kept]):
-            return self
-        return replace(
-            self,
-            head=tuple(self.head[n] for n in kept),
-            rows=tuple(tuple(row[n] for n in kept) for row in self.rows),
-            notes=(*self.notes, f"not shown for want of width: {', '.join(dropped)}"),
-        )
 
 
 def sheets(report: StudyReport, *, every: bool) -> list[Sheet]:
@@ -80,12 +29,16 @@ def sheets(report: StudyReport, *, every: bool) -> list[Sheet]:
         every: also those that a terminal is too narrow for: every difference in a row of its own, and the arms.
     """
     found = [_means(report), _differences(report)]
-    if any(arm.beyond for arm in report.arms):
-        found.append(_beyond(report))
+    if beyond := beyond_ap(report):
+        found.append(beyond)
+    if semantic := names(report):
+        found.append(semantic)
     if any(arm.probes for arm in report.arms):
-        found.append(_probes(report))
+        found.append(probes(report))
     if report.resolved.study.published:
         found.append(_published(report))
+    if any(arm.speed for arm in report.arms):
+        found.append(cost(report))
     if report.manifests:
         found.append(_manifest(report.manifests))
     return [*found, _all_differences(report), _arms(report)] if every else found
@@ -108,12 +61,12 @@ def facts_line(report: StudyReport) -> str:
     )
 
 
-def markdown(report: StudyReport, figure: str = "") -> str:
+def markdown(report: StudyReport, pictures: Mapping[str, str] | None = None) -> str:
     """The report as a Markdown file.
 
     Args:
         report: of a study.
-        figure: file name of a picture to show.
+        pictures: file names of those to show, and what is on them.
     """
     study = report.resolved.study
     lines = [f"# {study.name}", "", study.question, "", facts_line(report), ""]
@@ -128,8 +81,8 @@ def markdown(report: StudyReport, figure: str = "") -> str:
         ]
         lines += [_row([_escaped(cell) for cell in row]) for row in sheet.rows]
         lines += ["", *(f"{_escaped(note)}  " for note in sheet.notes)]
-    if figure:
-        lines += ["", f"![differences to {study.reference}]({figure})"]
+    for name, about in (pictures or {}).items():
+        lines += ["", f"![{about}]({name})"]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -163,7 +116,7 @@ def difference_text(differences: Differences) -> str:
 
 
 def _means(report: StudyReport) -> Sheet:
-    rows = [(arm.name, *(_spread(arm.spreads.get(metric)) for metric in report.metrics)) for arm in report.arms]
+    rows = [(arm.name, *(spread_text(arm.spreads.get(metric)) for metric in report.metrics)) for arm in report.arms]
     notes = (
         "percent; mean over the seeds, ± their standard deviation (n - 1), of two seeds ± half their distance, so that "
         "both can be read off",
@@ -211,38 +164,6 @@ def _all_differences(report: StudyReport) -> Sheet:
     return Sheet(f"All differences to {report.resolved.study.reference}, points", head, tuple(rows), notes, words=2)
 
 
-def _beyond(report: StudyReport) -> Sheet:
-    there = [name for name in BEYOND if any(name in arm.beyond for arm in report.arms)]
-    rows = [(arm.name, *(_spread(arm.beyond.get(name)) for name in there)) for arm in report.arms]
-    notes = (
-        "percent; mean and spread over the seeds as above; differences are not judged",
-        "presence AUROC, FPR95: is a class in the image at all? · dAP: what AP50 would gain without this kind of "
-        "error · oLRP, LaECE: lower is better (docs/metrics.md)",
-    )
-    head = ("arm", *(BEYOND_HEADINGS.get(name, name) for name in there))
-    return Sheet("Beyond AP", head, tuple(rows), notes, spare=tuple(reversed(head[1:])))
-
-
-def _probes(report: StudyReport) -> Sheet:
-    probes = report.resolved.study.probes
-    rows = [
-        (arm.name, *(_probe_cell(arm.probes[one.name]) if one.name in arm.probes else "–" for one in probes))
-        for arm in report.arms
-    ]
-    notes = (
-        "AP of the same weights asked otherwise, and its difference to AP as usual, points ± spread over the seeds; "
-        "differences between arms are not judged",
-        *(f"{one.name}: {one.about}" for one in probes),
-    )
-    return Sheet("Asked otherwise", ("arm", *(one.name for one in probes)), tuple(rows), notes)
-
-
-def _probe_cell(probe: tuple[Spread, Spread]) -> str:
-    ap, apart = probe
-    spread = _spread(apart)
-    return f"{100 * ap.mean:.1f} ({'' if spread.startswith('-') else '+'}{spread})"
-
-
 def _published(report: StudyReport) -> Sheet:
     study = report.resolved.study
     assert study.published is not None
@@ -284,7 +205,9 @@ def _arms(report: StudyReport) -> Sheet:
     rows = []
     for arm in report.arms:
         differs = "the reference" if not arm.arm.differences else difference_text(arm.arm.differences)
-        rows.append((arm.name, arm.arm.arm.about, differs, _count(arm), _minutes(arm)))
+        rows.append(
+            (arm.name, arm.arm.arm.about, differs, number_text(arm.parameters, 0), number_text(arm.core_minutes))
+        )
     head = ("arm", "what", "configuration", "parameters", "core-minutes")
     return Sheet("What the arms are", head, tuple(rows), words=3)
 
@@ -311,15 +234,6 @@ def _agreeing(effect: Effect) -> str:
     return f"{clear} of {len(effect.pairings)}"
 
 
-def _spread(spread: Spread | None) -> str:
-    if spread is None:
-        return "–"
-    mean = f"{100 * spread.mean:.1f}"
-    if len(spread.values) == _FEW:
-        return f"{mean} ± {50 * (max(spread.values) - min(spread.values)):.1f}"
-    return mean if spread.sd is None else f"{mean} ± {100 * spread.sd:.1f}"
-
-
 def _interval(effect: Effect) -> str:
     return "–" if effect.ci95 is None else " … ".join(_signed(end) for end in effect.ci95)
 
@@ -330,14 +244,6 @@ def _signed(value: float) -> str:
 
 def _points(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
-
-
-def _count(arm: ArmReport) -> str:
-    return "–" if arm.parameters is None else f"{arm.parameters:,}"
-
-
-def _minutes(arm: ArmReport) -> str:
-    return "–" if arm.core_minutes is None else f"{arm.core_minutes:.1f}"
 
 
 def _plain(value: object) -> str:

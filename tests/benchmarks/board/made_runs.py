@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,7 @@ def make_run(
     bootstrap: int = 50,
     contamination: tuple[Contamination, ...] = (),
     notes: tuple[str, ...] = (),
+    judge: Path | None = None,
     **detector: Any,
 ) -> Path:
     """A folder as ``bench.py run`` leaves it; returns it."""
@@ -120,9 +122,9 @@ def make_run(
     found = make_predictions(benchmark, miss=miss, wrong=wrong, seed=seed) if predictions is None else predictions
     files = RunFiles(folder, 1)
     write_predictions(files.arrow(0), found)
-    extras = ["ladder", "presence", "errors", "unseen"]
+    extras = ["ladder", "presence", "errors", "unseen", *(["srp"] if judge else [])]
     request = ScoreRequest(files.arrow(0), benchmark.annotations, protocol.ap, extras, resamples=bootstrap, threads=1)
-    outcome = score(request)
+    outcome = score(dataclasses.replace(request, judge=judge))
     write_per_class(folder / "per_class.csv", outcome.gt, outcome.evaluation)
     annotations_sha256 = file_sha256(benchmark.annotations)
     details = {

@@ -1,11 +1,13 @@
 """Steps of a cell that take no time: a 'training' that writes an empty weights file, a 'run' of a given quality.
 
-As a program: ``python -m tests.benchmarks.studies.fake_steps train|score CELL QUALITY SEED ANNOTATIONS RESULTS ASKED``.
+As a program: ``python -m tests.benchmarks.studies.fake_steps STEP CELL QUALITY SEED ANNOTATIONS RESULTS ASKED JUDGE``
+with the step ``train``, ``score`` or ``speed``.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -37,7 +39,13 @@ def train(folder: Path, quality: Quality) -> None:
 
 
 def score(
-    folder: Path, quality: float, seed: int, annotations: Path, results: str = "results", asked: str = "names full"
+    folder: Path,
+    quality: float,
+    seed: int,
+    annotations: Path,
+    results: str = "results",
+    asked: str = "names full",
+    judge: str = "",
 ) -> None:
     """Leave a run with its result; asked otherwise than usual it is worse."""
     from benchmarks.datasets.benchmark import Benchmark
@@ -51,7 +59,26 @@ def score(
     plan, vocabulary = asked.split()
     protocol = RunProtocol.of("lvis", read_plan(plan), vocabulary)  # type: ignore[arg-type]
     wrong = quality + (0.0 if results == "results" else 0.15)
-    make_run(folder / results, benchmark, "toy", wrong=wrong, seed=seed, weights=sha256, protocol=protocol)
+    matrix = Path(judge) if judge else None
+    shutil.rmtree(folder / results, ignore_errors=True)
+    make_run(
+        folder / results, benchmark, "toy", wrong=wrong, seed=seed, weights=sha256, protocol=protocol, judge=matrix
+    )
+
+
+def speed(folder: Path) -> None:
+    """Leave the speed of a detector that does nothing, under the name of the weights."""
+    from benchmarks.io.files import file_sha256
+    from benchmarks.speed.measure import measure
+    from benchmarks.speed.record import Flops, write_report
+    from tests.benchmarks import test_speed
+
+    measured = measure(test_speed.request(batches=(1,)), test_speed.SMALL, test_speed.ignore)
+    sha256 = file_sha256(folder / "weights.safetensors")
+    flops = Flops(value=2_500_000_000, source="detector", counted="all of it", operators={}, not_counted={})
+    detector = measured.detector.model_copy(update={"weights_sha256": sha256})
+    written = measured.model_copy(update={"detector": detector, "flops": flops})
+    write_report(folder / "speed.json", test_speed.report(written))
 
 
 @dataclass(frozen=True)
@@ -71,17 +98,24 @@ class FakeSteps:
 
     def score(self, cell: Cell, probe: Probe | None = None) -> list[str]:
         asked = "names full" if probe is None else f"{probe.prompts} {probe.vocabulary}"
-        return self._command("score", cell, str(cell.results(probe).relative_to(cell.folder)), asked)
+        judge = "" if cell.judge is None or probe else str(cell.judge)
+        return self._command("score", cell, str(cell.results(probe).relative_to(cell.folder)), asked, judge)
 
-    def _command(self, step: str, cell: Cell, results: str = "", asked: str = "") -> list[str]:
+    def speed(self, cell: Cell) -> list[str]:
+        return self._command("speed", cell)
+
+    def _command(self, step: str, cell: Cell, results: str = "", asked: str = "", judge: str = "") -> list[str]:
         quality = str(self.quality.get(cell.arm, 0.2))
         module = (sys.executable, "-P", "-m", "tests.benchmarks.studies.fake_steps")
-        return [*module, step, str(cell.folder), quality, str(cell.seed), str(self.annotations), results, asked]
+        place = (str(cell.folder), quality, str(cell.seed), str(self.annotations))
+        return [*module, step, *place, results, asked, judge]
 
 
 if __name__ == "__main__":
-    _, name, folder, share, number, gt, place, question = sys.argv
+    _, name, folder, share, number, gt, place, question, judged = sys.argv
     if name == "train":
         train(Path(folder), share)
+    elif name == "speed":
+        speed(Path(folder))
     else:
-        score(Path(folder), float(share), int(number), Path(gt), place, question)
+        score(Path(folder), float(share), int(number), Path(gt), place, question, judged)

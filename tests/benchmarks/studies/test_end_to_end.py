@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
-from rich.console import Console
+from typer.testing import CliRunner
 
+from benchmarks.cli.study import register
 from benchmarks.studies.cells import cells_of, training_facts
 from benchmarks.studies.definition import read_study
-from benchmarks.studies.process import Commands
 from benchmarks.studies.report import build_report
 from benchmarks.studies.resolve import resolve
-from benchmarks.studies.run import StudyRun
 from grounding_dino_jt.weights import read_weights
 from tests.benchmarks.training.toy_grounding import NAMES, toy_document, write_bert, write_config, write_toy
 
@@ -32,6 +31,8 @@ def test_two_arms_are_trained_scored_and_reported(tmp_path: Path) -> None:
         "benchmark": "toy/lvis.json",
         "reference": "full",
         "seeds": [3],
+        "judge": "minilm",
+        "speed": True,
         "arms": [
             {"name": "full", "about": "All of it."},
             {
@@ -45,16 +46,20 @@ def test_two_arms_are_trained_scored_and_reported(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(document))
     resolved = resolve(read_study(path), path)
     cells = cells_of(resolved, tmp_path / "out")
-    screen = io.StringIO()
-    commands = Commands(tmp_path)
-    reports = StudyRun(tmp_path / "out", path.read_bytes(), commands, Console(file=screen)).run(cells)
-    assert [report.problem for report in reports] == ["", ""], screen.getvalue()
+    app = typer.Typer()
+    register(app)
+    ran = CliRunner().invoke(
+        app, ["study", "run", str(path), "--out", str(tmp_path / "out"), "--data-root", str(tmp_path)]
+    )
+    assert ran.exit_code == 0, ran.output
     assert all(cell.finished() for cell in cells)
     assert training_facts(cells[0].weights)["recipe"]["seed"] == 3
     # "green" has no box: its name is not among the classes that the control knows
     assert read_weights(cells[1].weights)[1].text.classes == tuple(sorted(NAMES[:2]))
     report = build_report(resolved, cells, resamples=100)
     assert report.facts["finished"] == 2
+    assert all(0 <= arm.beyond["srp/SRP_loc"].mean <= 1 for arm in report.arms)
+    assert all(arm.speed and arm.speed.flops and arm.speed.flops.value > 10**6 for arm in report.arms)
     assert report.arms[1].effects["AP"].verdict == "not resolved"  # one seed
     assert report.arms[1].arm.differences == {
         "model.text_encoder": ("classes", str(toy / "bert")),

@@ -100,7 +100,7 @@ def test_only_what_is_clear_is_called_resolved(report: StudyReport) -> None:
 
 
 def test_markdown_says_what_is_measured_and_what_is_not(report: StudyReport) -> None:
-    text = markdown(report, "report.png")
+    text = markdown(report, {"report.png": "differences to full"})
     full, no_fusion, static = (arm.spreads["AP"].values for arm in report.arms)
     mean = 100 * np.mean(no_fusion) - 100 * np.mean(full)
     row = next(line for line in text.splitlines() if line.startswith("| no-fusion |") and "resolved" in line)
