@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -53,7 +53,7 @@ class Optimisation:
     """A model in training.
 
     Args:
-        model: is changed in place.
+        model: is changed in place, on the device that it is on.
         average: a second one, which follows it; its weights are set to those of the model.
         recipe: of the training.
         what: what a checkpoint must agree with.
@@ -65,6 +65,7 @@ class Optimisation:
     def __init__(self, model: nn.Module, average: nn.Module, recipe: Recipe, what: Mapping[str, Any]) -> None:
         self.model, self.average, self.recipe, self.step = model, average, recipe, 0
         self._what = {"recipe": asdict(recipe), **what}
+        self._device = next(model.parameters()).device
         average.load_state_dict(model.state_dict())
         average.requires_grad_(False).eval()
         matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -72,11 +73,13 @@ class Optimisation:
         groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self._optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas)
 
-    def descend(self, parts: Mapping[str, Tensor]) -> dict[str, float]:
+    def descend(self, losses: Iterable[Mapping[str, Tensor]], count: int = 1) -> dict[str, float]:
         """One step.
 
         Args:
-            parts: of the loss, weighted.
+            losses: weighted parts of the loss of each piece of a batch, which are averaged. Each piece is done with
+                before the next one is asked for, so that only one need be in memory.
+            count: of the pieces.
 
         Returns:
             The parts, their sum ``loss``, the norm of the gradient and the learning rate.
@@ -87,19 +90,22 @@ class Optimisation:
         rate = self.recipe.rate(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = torch.stack(list(parts.values())).sum()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {float(loss.detach())} at step {self.step + 1}: lower the learning rate"
-            )
         self._optimizer.zero_grad()
-        loss.backward()
+        values = {"loss": 0.0}
+        for parts in losses:
+            loss = torch.stack(list(parts.values())).sum()
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss is {float(loss.detach())} at step {self.step + 1}: lower the learning rate"
+                )
+            (loss / count).backward()
+            for name, value in (("loss", loss), *parts.items()):
+                values[name] = values.get(name, 0.0) + float(value.detach()) / count
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self._optimizer.step()
         self.step += 1
         self._update_average()
-        values = {name: float(part.detach()) for name, part in parts.items()}
-        return {"loss": float(loss.detach()), **values, "gradient": float(norm), "lr": rate}
+        return {**values, "gradient": float(norm), "lr": rate}
 
     def _update_average(self) -> None:
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
@@ -117,6 +123,8 @@ class Optimisation:
             "optimizer": self._optimizer.state_dict(),
             "random": torch.get_rng_state(),  # what is dropped
         }
+        if self._device.type == "cuda":
+            state["random_cuda"] = torch.cuda.get_rng_state(self._device)
         torch.save(state, stream)
         return stream.getvalue()
 
@@ -127,7 +135,7 @@ class Optimisation:
             ValueError: it is none, or of another model or recipe.
         """
         try:
-            state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
+            state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             same = state["what"] == self._what
         except Exception as error:  # torch.load raises what unpickling finds
             raise ValueError("is no checkpoint of this trainer") from error
@@ -137,4 +145,6 @@ class Optimisation:
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
+        if self._device.type == "cuda" and "random_cuda" in state:  # from the CPU, other paths are dropped
+            torch.cuda.set_rng_state(state["random_cuda"], self._device)
         self.step = state["step"]

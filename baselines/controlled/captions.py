@@ -14,26 +14,29 @@ from baselines.text import WIDTH, PhraseEncoder
 
 #: [CLS], [SEP], "." and "?" of BERT's uncased vocabulary: what ends a phrase.
 SEPARATORS = (101, 102, 1012, 1029)
-#: Phrases kept at most; then all are forgotten. A phrase takes about 6 kB.
-_MOST = 100_000
+#: Tokens kept at most, 600 MB; then all are forgotten. Sentences have many times those of a class name.
+_MOST = 400_000
 
 
 @dataclass(frozen=True)
 class Captions:
-    """B captions ``a. b. c.`` of T tokens, padded.
+    """B captions of T tokens with K phrases, padded: class names ``a. b. c.``, or sentences with phrases in them.
 
     Attributes:
         tokens: float32 (B, T, C), output of the text encoder; zeros at padding.
         real: bool (B, T), false at padding.
-        phrase_of: int64 (B, T), number of the phrase that a token is a word of, from 0 in the order of the caption; -1
-            at [CLS], [SEP], dots and padding.
-        count: K, phrases of the caption that has most.
+        words: bool (B, K, T), tokens of each phrase, which in a sentence may share some; none where a caption has fewer
+            phrases, and never [CLS], [SEP], a dot or padding.
     """
 
     tokens: Tensor
     real: Tensor
-    phrase_of: Tensor
-    count: int
+    words: Tensor
+
+    @property
+    def count(self) -> int:
+        """K, phrases of the caption that has most."""
+        return int(self.words.shape[1])
 
     def phrase_vectors(self) -> Tensor:
         """Mean over the words of each phrase, (B, K, C); zeros where a caption has fewer phrases."""
@@ -42,20 +45,19 @@ class Captions:
 
     def shares(self) -> Tensor:
         """Weights (B, K, T) that average over the words of each phrase; zeros where a caption has fewer."""
-        own = self.phrase_of[:, None] == torch.arange(self.count, device=self.phrase_of.device)[:, None]
-        return own / own.sum(-1, keepdim=True).clamp(min=1)
+        return self.words / self.words.sum(-1, keepdim=True).clamp(min=1)
 
     def known(self) -> Tensor:
         """Bool (B, K), false where a caption has fewer phrases."""
-        return torch.arange(self.count, device=self.phrase_of.device) <= self.phrase_of.amax(1, keepdim=True)
+        return self.words.any(-1)
 
     def to(self, device: torch.device | str) -> Captions:
         """On another device."""
-        return Captions(self.tokens.to(device), self.real.to(device), self.phrase_of.to(device), self.count)
+        return Captions(self.tokens.to(device), self.real.to(device), self.words.to(device))
 
 
 class CaptionEncoder:
-    """Captions to ``Captions``, each phrase encoded once ever.
+    """Captions to ``Captions``, on the CPU; a phrase that is known is not encoded again.
 
     Exact for captions in which phrases do not see each other: a phrase and the dot behind it are read together, with
     positions from 0; [CLS], [SEP] and words without a dot behind them are read alone, as Grounding DINO reads them
@@ -68,33 +70,57 @@ class CaptionEncoder:
     def __init__(self, encoder: PhraseEncoder) -> None:
         self._encoder = encoder
         self._known: dict[tuple[int, ...], npt.NDArray[np.float32]] = {}
+        self._kept = 0
 
-    def __call__(self, ids: npt.NDArray[np.int32], real: npt.NDArray[np.bool_]) -> Captions:
+    def __call__(
+        self,
+        ids: npt.NDArray[np.int32],
+        real: npt.NDArray[np.bool_],
+        words: Sequence[npt.NDArray[np.bool_]] | None = None,
+    ) -> Captions:
         """Encode.
 
         Args:
-            ids: (B, T) token ids, with [CLS] and [SEP]; a dot behind every phrase.
+            ids: (B, T) token ids, with [CLS] and [SEP]; a dot behind every class name and every sentence.
             real: (B, T), false at padding.
+            words: of each caption bool (k, T), tokens of each phrase; None = those of ``listed``.
         """
-        if len(self._known) > _MOST:
+        if self._kept > _MOST:
             self._known.clear()
+            self._kept = 0
         tokens = np.zeros((*ids.shape, WIDTH), np.float32)
-        phrase_of = np.full(ids.shape, -1, np.int64)
         for row, (line, kept) in enumerate(zip(ids, real, strict=True)):
-            column = phrase = 0
-            for part in split(line[kept].tolist()):
-                tokens[row, column : column + len(part)] = self._hidden(part)
-                if len(part) > 1:
-                    phrase_of[row, column : column + len(part) - 1] = phrase
-                    phrase += 1
-                column += len(part)
-        count = int(phrase_of.max(initial=-1)) + 1
-        return Captions(torch.from_numpy(tokens), torch.from_numpy(real), torch.from_numpy(phrase_of), count)
+            parts = split(line[kept].tolist())
+            tokens[row, : int(kept.sum())] = np.concatenate([self._hidden(part) for part in parts])
+        if words is None:
+            words = [listed(line, kept) for line, kept in zip(ids, real, strict=True)]
+        padded = np.zeros((len(ids), max(map(len, words)), ids.shape[1]), np.bool_)
+        for row, own in zip(padded, words, strict=True):
+            row[: len(own)] = own
+        return Captions(torch.from_numpy(tokens), torch.from_numpy(real), torch.from_numpy(padded))
 
     def _hidden(self, part: tuple[int, ...]) -> npt.NDArray[np.float32]:
         if part not in self._known:
             self._known[part] = self._encoder.hidden(part)
+            self._kept += len(part)
         return self._known[part]
+
+
+def listed(ids: npt.NDArray[np.int32], real: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Words of what separators set apart in a caption, bool (k, T): class names, or whole sentences.
+
+    Args:
+        ids: (T,) token ids, with [CLS] and [SEP].
+        real: (T,), false at padding, which is at the end.
+    """
+    rows, begin = [], 0
+    for part in split(ids[real].tolist()):
+        if len(part) > 1:
+            row = np.zeros(ids.shape, np.bool_)
+            row[begin : begin + len(part) - 1] = True
+            rows.append(row)
+        begin += len(part)
+    return np.stack(rows) if rows else np.zeros((0, *ids.shape), np.bool_)
 
 
 def split(ids: Sequence[int]) -> list[tuple[int, ...]]:

@@ -65,7 +65,7 @@ class GlipStyle(nn.Module):  # type: ignore[misc]
     def losses(self, pixels: Tensor, captions: Captions, targets: Targets) -> dict[str, Tensor]:
         """See ``Contestant.losses``; those of GLIP, whose boxes contain their last pixel."""
         output = self(self.see(pixels), captions)
-        words = captions.phrase_of[:, None] == targets.rows[..., None]  # (B, G, T)
+        words = captions.words.gather(1, targets.rows[..., None].expand(-1, -1, captions.words.shape[2]))  # (B, G, T)
         legacy = targets.boxes_xyxy - targets.boxes_xyxy.new_tensor([0, 0, 1, 1])
         objects = GlipTargets(legacy, words & targets.valid[..., None], targets.valid)
         return glip_losses(output, captions.real, self._anchors(output), objects)._asdict()

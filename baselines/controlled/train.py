@@ -16,6 +16,8 @@ from baselines.controlled.models import build, normalised
 from baselines.optimisation import Optimisation, Recipe
 from baselines.owl_nano.assign import Targets
 
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class CaptionedBatch:
@@ -24,16 +26,18 @@ class CaptionedBatch:
     Attributes:
         images: uint8 (B, H, W, 3) RGB; smaller images lie in the upper left corner.
         sizes: int64 (B, 2), height and width of each.
-        ids: int32 (B, T), tokens of the captions, a dot behind every phrase.
+        ids: int32 (B, T), tokens of the captions, a dot behind every class name and every sentence.
         real: bool (B, T), false at padding.
+        words: of each image bool (k, T), tokens of each phrase of its caption; one image has a phrase at least.
         boxes_xyxy: of each image float32 (n, 4), pixels.
-        phrases: of each image int64 (n,), number of the box's phrase in its caption.
+        phrases: of each image int64 (n,), row of the box's phrase in ``words``.
     """
 
     images: npt.NDArray[np.uint8]
     sizes: npt.NDArray[np.int64]
     ids: npt.NDArray[np.int32]
     real: npt.NDArray[np.bool_]
+    words: Sequence[npt.NDArray[np.bool_]]
     boxes_xyxy: Sequence[npt.NDArray[np.float32]]
     phrases: Sequence[npt.NDArray[np.int64]]
 
@@ -46,6 +50,7 @@ class Trainer:
         recipe: of the optimisation.
         encoder: of the captions.
         backbone: first weights of the backbone, official names.
+        device: that it learns on; the first weights are drawn on the CPU, so they are the same on any.
 
     Attributes:
         model: whose weights learn.
@@ -58,11 +63,14 @@ class Trainer:
         recipe: Recipe,
         encoder: CaptionEncoder,
         backbone: Mapping[str, npt.NDArray[np.float32]],
+        device: torch.device = _CPU,
     ) -> None:
         torch.manual_seed(recipe.seed)
-        self.config, self._encoder = config, encoder
+        self.config, self._encoder, self._device = config, encoder, device
         self.model, self.average = build(config), build(config)
         self.model.backbone.load_state_dict({name: torch.from_numpy(values) for name, values in backbone.items()})
+        self.model.to(device)
+        self.average.to(device)
         self._optimisation = Optimisation(self.model, self.average, recipe, {"config": asdict(config)})
         self.checkpoint, self.restore = self._optimisation.checkpoint, self._optimisation.restore
 
@@ -71,14 +79,15 @@ class Trainer:
         """Steps done."""
         return self._optimisation.step
 
-    def train_step(self, batch: CaptionedBatch) -> dict[str, float]:
-        """One step of optimisation; see ``baselines.optimisation.Optimisation.descend``."""
-        return self._optimisation.descend(self.losses(batch))
+    def train_step(self, *pieces: CaptionedBatch) -> dict[str, float]:
+        """One step of optimisation on the pieces of a batch; see ``baselines.optimisation.Optimisation.descend``."""
+        return self._optimisation.descend((self.losses(piece) for piece in pieces), len(pieces))
 
     def losses(self, batch: CaptionedBatch) -> dict[str, Tensor]:
         """Weighted parts of the loss of a batch."""
-        captions = self._encoder(batch.ids, batch.real)
-        pixels = normalised(torch.from_numpy(batch.images).permute(0, 3, 1, 2)).contiguous()
+        captions = self._encoder(batch.ids, batch.real, batch.words).to(self._device)
+        images = torch.from_numpy(batch.images).to(self._device)
+        pixels = normalised(images.permute(0, 3, 1, 2)).contiguous()
         for image, (height, width) in enumerate(batch.sizes.tolist()):  # padding is zero, as in Grounding DINO
             pixels[image, :, height:] = 0
             pixels[image, :, :, width:] = 0
@@ -86,7 +95,7 @@ class Trainer:
 
 
 def padded_targets(batch: CaptionedBatch, known: Tensor) -> Targets:
-    """Objects of B images as tensors; room for at least one object per image.
+    """Objects of B images as tensors on the device of ``known``; room for at least one object per image.
 
     Args:
         batch: with the objects.
@@ -98,4 +107,5 @@ def padded_targets(batch: CaptionedBatch, known: Tensor) -> Targets:
     valid = np.zeros((images, most), np.bool_)
     for image, (box, names) in enumerate(zip(batch.boxes_xyxy, batch.phrases, strict=True)):
         boxes[image, : len(names)], rows[image, : len(names)], valid[image, : len(names)] = box, names, True
-    return Targets(torch.from_numpy(boxes), torch.from_numpy(rows), torch.from_numpy(valid), known)
+    placed = [torch.from_numpy(array).to(known.device) for array in (boxes, rows, valid)]
+    return Targets(placed[0], placed[1], placed[2], known)

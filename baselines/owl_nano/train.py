@@ -57,7 +57,7 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One step of optimisation; see ``baselines.optimisation.Optimisation.descend``."""
-        return self._optimisation.descend(self.losses(batch))
+        return self._optimisation.descend([self.losses(batch)])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted parts of the loss of a batch."""

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from rich.console import Console
 
 from baselines.controlled.captions import CaptionEncoder
 from baselines.controlled.config import ContestantConfig, Kind
-from baselines.controlled.train import CaptionedBatch
 from baselines.controlled.train import Trainer as Optimisation
 from baselines.controlled.weights import save_weights
 from baselines.optimisation import Recipe
 from baselines.swin import SwinConfig
 from baselines.text import packaged_encoder
 from benchmarks.io.files import atomic_write
+from benchmarks.runner.loading import choose_device
 from benchmarks.text import printable
+from benchmarks.training.contestant_batches import captioned
 from benchmarks.training.grounding.config import CaptionedTraining
 from benchmarks.training.grounding.opening import open_data
 from benchmarks.training.grounding.prepare import DRAWN, PACKAGED
@@ -91,13 +93,22 @@ class ContestantTraining(CaptionedTraining):
     """The YAML file of a training of a contestant.
 
     Attributes:
+        parts: how many pieces a batch is gone through in, to save memory. Their losses are averaged, each with divisors
+            of its own, as the processes of a parallel training have them.
         model, optimizer: see there.
         half: whether the weights file holds float16.
     """
 
+    parts: Annotated[int, Field(ge=1, le=4096)] = 1
     model: ContestantModel
     optimizer: ContestantOptimizer = ContestantOptimizer()
     half: bool = False
+
+    @model_validator(mode="after")
+    def _whole_parts(self) -> ContestantTraining:
+        if self.batch % self.parts:
+            raise ValueError(f"batch is {self.batch}, which parts, {self.parts}, do not divide")
+        return self
 
     def resolved(self) -> dict[str, Any]:
         """All values; ``model.options`` with the defaults.
@@ -120,10 +131,11 @@ class ContestantTrainer:
     Args:
         config: of the training.
         optimisation: the contestant in training.
+        device: that it is on.
     """
 
-    def __init__(self, config: ContestantTraining, optimisation: Optimisation) -> None:
-        self._config, self._optimisation = config, optimisation
+    def __init__(self, config: ContestantTraining, optimisation: Optimisation, device: torch.device) -> None:
+        self._config, self._optimisation, self._device = config, optimisation, device
         self.restore = optimisation.restore
 
     @property
@@ -132,9 +144,19 @@ class ContestantTrainer:
         return self._optimisation.step
 
     def train_step(self, batch: TrainingBatch) -> dict[str, float]:
-        """One step; ``dropped`` are boxes that the captions had no place for."""
+        """One step; ``dropped`` are boxes that the captions had no place for.
+
+        Raises:
+            DataError: the graphics processor has not enough memory.
+        """
         dropped = sum(targets.dropped for targets in batch.targets)
-        return {**self._optimisation.train_step(captioned(batch)), "dropped": float(dropped)}
+        pieces = map(captioned, batch.split(self._config.parts))
+        try:
+            values = self._optimisation.train_step(*pieces)
+        except torch.OutOfMemoryError as error:
+            parts = f"parts is {self._config.parts}, batch {self._config.batch}"
+            raise DataError(f"trainer 'contestant': {self._device}: out of memory: {parts}: take more parts") from error
+        return {**values, "dropped": float(dropped)}
 
     def save(self, file: BinaryIO) -> None:
         """Write all that is needed to go on."""
@@ -144,7 +166,7 @@ class ContestantTrainer:
         """A detector that shares the averaged weights."""
         card = DetectorCard("contestant in training", family="contestant", framework="torch", loader="")
         config = self._optimisation.config
-        return ContestantDetector(card, self._optimisation.average, config, DetectorSettings())
+        return ContestantDetector(card, self._optimisation.average, config, DetectorSettings(device=str(self._device)))
 
     def write_weights(self, path: Path, training: dict[str, Any]) -> None:
         """Write the averaged weights."""
@@ -158,10 +180,9 @@ def prepare(config: ContestantTraining, machine: Machine, console: Console | Non
     """Open the data, which is rendered first where it is missing and can be, and make the model.
 
     Raises:
-        DataError: data or weights that are missing or bad, or a machine that it does not train on.
+        DataError: data or weights that are missing or bad, or a device that is not there.
     """
-    if machine.device not in ("auto", "cpu"):
-        raise DataError(f"trainer 'contestant': trains on the CPU: leave out --device {printable(machine.device)}")
+    device = torch_device(machine.device)
     torch.set_num_threads(machine.threads)
     opened = open_data(config, machine.data_root, console)
     data = opened.batches(config, packaged_tokenizer())
@@ -172,7 +193,7 @@ def prepare(config: ContestantTraining, machine: Machine, console: Console | Non
         backbone = _backbone(config, model.backbone)
         recipe = Recipe(steps, seed=config.seed, **config.optimizer.model_dump())
         first = {name.removeprefix(_BACKBONE): values for name, values in backbone.items()}
-        optimisation = Optimisation(model, recipe, CaptionEncoder(encoder), first)
+        optimisation = Optimisation(model, recipe, CaptionEncoder(encoder), first, device)
     except ValueError as error:
         raise DataError(printable(f"trainer 'contestant': model: {error}")) from error
     numbers = {f"bert.{name}": values for name, values in encoder.numbers().items()}
@@ -183,21 +204,30 @@ def prepare(config: ContestantTraining, machine: Machine, console: Console | Non
         "backbone_sha256": tensors_sha256(backbone),
         "text_sha256": tensors_sha256(numbers),
         "threads": machine.threads,
+        "device": device.type,
         "processes": 1,
         "torch": torch.__version__,
     }
-    return Prepared(ContestantTrainer(config, optimisation), steps, data.batches, opened.watch, facts)
+    return Prepared(ContestantTrainer(config, optimisation, device), steps, data.batches, opened.watch, facts)
 
 
-def captioned(batch: TrainingBatch) -> CaptionedBatch:
-    """The same content as PyTorch's side takes it: corners in pixels in place of shares of the image."""
-    boxes = []
-    for targets, (height, width) in zip(batch.targets, batch.sizes.tolist(), strict=True):
-        centres, halves = targets.boxes[:, :2], targets.boxes[:, 2:] / 2
-        corners = np.concatenate([centres - halves, centres + halves], 1) * np.tile((width, height), 2)
-        boxes.append(corners.astype(np.float32))
-    phrases = [targets.phrases for targets in batch.targets]
-    return CaptionedBatch(batch.images, batch.sizes, batch.tokens.ids, batch.tokens.real, boxes, phrases)
+def torch_device(asked: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` as PyTorch knows it.
+
+    Raises:
+        DataError: another one, or one that is not there.
+    """
+    place = f"trainer 'contestant': device '{asked}'"
+    name = choose_device(asked, "torch")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise DataError(printable(f"{place}: choose auto, cpu, cuda or cuda:N"))
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)  # which only works where it is
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise DataError(printable(f"{place} is not there: {reason}: choose another, or --device cpu")) from error
+    return device
 
 
 def _backbone(config: ContestantTraining, swin: SwinConfig) -> dict[str, npt.NDArray[np.float32]]:

@@ -37,8 +37,9 @@ def test_the_sum_of_the_encoder_is_that_of_grounding_dino() -> None:
 def test_phrases_are_numbered_in_the_order_of_the_caption() -> None:
     captions = ENCODER(*tokens())
     assert captions.count == 3
-    assert captions.phrase_of[0].tolist() == [-1, 0, 0, -1, 1, 1, 1, -1, 2, 2, -1, -1]
-    assert captions.phrase_of[2].tolist() == [-1, 0, 0, 0, -1, 1, 1, -1, -1, -1, -1, -1]
+    places = [[row.nonzero().flatten().tolist() for row in caption] for caption in captions.words]
+    assert places[0] == [[1, 2], [4, 5, 6], [8, 9]]
+    assert places[2] == [[1, 2, 3], [5, 6], []]
     assert captions.known().tolist() == [[True] * 3, [True, False, False], [True, True, False], [True, False, False]]
 
 

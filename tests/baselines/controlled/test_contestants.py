@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 from torchvision.ops import roi_align
 
 from baselines.controlled.captions import Captions
@@ -87,7 +88,7 @@ def test_the_loss_of_a_batch_has_no_part_in_absent_phrases(config: ContestantCon
     content = batch()
     captions = ENCODER(content.ids, content.real)
     targets = padded_targets(content, captions.known())
-    wider = Captions(captions.tokens, captions.real, captions.phrase_of, captions.count + 5)
+    wider = replace(captions, words=functional.pad(captions.words, (0, 0, 0, 5)))
     pixels = normalised(torch.from_numpy(content.images).permute(0, 3, 1, 2))
     parts = model.losses(pixels, captions, targets)
     more = model.losses(pixels, wider, padded_targets(content, wider.known()))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from baselines.controlled.captions import CaptionEncoder
+from baselines.controlled.captions import CaptionEncoder, listed
 from baselines.controlled.config import NANO_SWIN, ContestantConfig
 from baselines.controlled.models import build
 from baselines.controlled.train import CaptionedBatch, Trainer
@@ -50,7 +50,9 @@ def batch(seed: int = 0) -> CaptionedBatch:
         for x0, y0, x1, y1 in own.astype(int):
             images[image, y0:y1, x0:x1] += 150
         boxes.append(own.astype(np.float32))
-    return CaptionedBatch(images, sizes, *tokens(), boxes, [np.array(names, np.int64) for names in PHRASES])
+    ids, real = tokens()
+    words = [listed(*caption) for caption in zip(ids, real, strict=True)]
+    return CaptionedBatch(images, sizes, ids, real, words, boxes, [np.array(names, np.int64) for names in PHRASES])
 
 
 def trainer(config: ContestantConfig, **recipe: Any) -> Trainer:

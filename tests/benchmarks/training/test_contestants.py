@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from benchmarks.studies.cells import training_facts
 from benchmarks.training.config import find_config
-from benchmarks.training.contestants import ContestantTraining, captioned, prepare
+from benchmarks.training.contestants import ContestantTraining, prepare
 from benchmarks.training.grounding.config import GroundingDinoTraining
 from benchmarks.training.grounding.prepare import prepare as prepare_grounding_dino
 from benchmarks.training.loop import train
@@ -21,6 +23,7 @@ from benchmarks.training.trainers import Machine, Prepared, read_config
 from benchmarks.training.watch import Watch
 from detectors.interface import DetectorSettings
 from detectors.registry import load_detector
+from grounding_dino_jt.tokens import TokenBatch
 from metrics.types import DataError
 from tests.benchmarks.training.toy_grounding import OPTIONS, toy_document, write_toy
 
@@ -108,17 +111,6 @@ def test_another_seed_is_another_backbone(toy: Path) -> None:
     assert len(sums) == 2
 
 
-def test_batches_keep_their_content(toy: Path) -> None:
-    made = _prepare(_document(toy))
-    batch = next(made.batches(0))
-    found = captioned(batch)
-    for targets, boxes, (height, width) in zip(batch.targets, found.boxes_xyxy, batch.sizes.tolist(), strict=True):
-        assert boxes.dtype == np.float32
-        scale = np.array([width, height])
-        np.testing.assert_allclose((boxes[:, :2] + boxes[:, 2:]) / 2 / scale, targets.boxes[:, :2], atol=1e-6)
-        np.testing.assert_allclose((boxes[:, 2:] - boxes[:, :2]) / scale, targets.boxes[:, 2:], atol=1e-6)
-
-
 def test_shipped_configurations_are_valid_and_alike() -> None:
     """But for what they compare: kind and rates."""
     settled = [read_config(find_config(f"contestant-{kind}")).resolved() for kind in ("owl", "region", "glip")]
@@ -144,7 +136,65 @@ def test_bad_options_are_one_line(changes: dict[str, Any], reason: str, toy: Pat
     assert "\n" not in str(caught.value)
 
 
-def test_it_trains_on_the_cpu_alone(toy: Path) -> None:
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [("cuda:99", "is not there"), ("gpu", "choose auto, cpu, cuda or cuda:N"), ("cuda:x", "choose auto, cpu")],
+)
+def test_a_device_that_is_not_there_is_one_line(device: str, reason: str, toy: Path) -> None:
     config = ContestantTraining.model_validate(_document(toy))
-    with pytest.raises(DataError, match="trains on the CPU"):
+    with pytest.raises(DataError, match=f"trainer 'contestant': device '{device}'") as caught:
+        prepare(config, Machine(Path("/"), device=device), None)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_without_a_graphics_processor_there_is_no_cuda(toy: Path) -> None:
+    config = ContestantTraining.model_validate(_document(toy))
+    with pytest.raises(DataError, match=r"device 'cuda' is not there: .*: choose another, or --device cpu"):
         prepare(config, Machine(Path("/"), device="cuda"), None)
+    assert prepare(config, Machine(Path("/"), device="auto"), None).facts["device"] == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a graphics processor")
+@pytest.mark.parametrize("kind", ["owl", "region", "glip"])
+def test_cuda_learns_as_the_cpu_does_and_goes_on_where_it_was(kind: str, toy: Path, tmp_path: Path) -> None:
+    document = _document(toy, steps=4, checkpoint_every=2)
+    document["model"]["kind"] = kind
+    config = ContestantTraining.model_validate(document)
+    made = {device: prepare(config, Machine(Path("/"), device=device), None) for device in ("cpu", "cuda")}
+    assert made["cpu"].facts["backbone_sha256"] == made["cuda"].facts["backbone_sha256"]
+    batch = next(made["cpu"].batches(0))
+    cpu, cuda = (one.trainer.train_step(batch) for one in made.values())
+    assert cuda == pytest.approx(cpu, rel=1e-2)
+    train(config, prepare(config, Machine(Path("/"), device="cuda"), None), tmp_path / "out")
+    again = prepare(config, Machine(Path("/"), device="cuda"), None)
+    again.trainer.restore((tmp_path / "out/checkpoint.bin").read_bytes().split(b"\n", 2)[2])
+    assert again.trainer.step == 4
+
+
+def test_the_losses_of_parts_are_averaged(toy: Path) -> None:
+    """Of two halves that are alike the step is that of the whole, but for rounding."""
+    whole, halves = _prepare(_document(toy)), _prepare(_document(toy, parts=2))
+    batch = next(whole.batches(0))
+    twice = replace(
+        batch,
+        images=np.concatenate([batch.images[:2]] * 2),
+        sizes=np.concatenate([batch.sizes[:2]] * 2),
+        tokens=TokenBatch(*(np.concatenate([array[:2]] * 2) for array in (batch.tokens.ids, batch.tokens.real))),
+        targets=[*batch.targets[:2]] * 2,
+    )
+    assert halves.trainer.train_step(twice) == pytest.approx(whole.trainer.train_step(twice), rel=1e-4)
+    with pytest.raises(ValidationError, match="batch is 4, which parts, 3, do not divide"):
+        ContestantTraining.model_validate(_document(toy, parts=3))
+
+
+def test_too_little_memory_is_one_line(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _prepare(_document(toy, parts=2))
+
+    def full(*_: object) -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr("baselines.controlled.train.Trainer.train_step", full)
+    with pytest.raises(DataError, match=r"cpu: out of memory: parts is 2, batch 4: take more parts"):
+        made.trainer.train_step(next(made.batches(0)))
