@@ -23,7 +23,13 @@ from grounding_dino_jt.config import SwinConfig
 from grounding_dino_jt.weights.shapes import swin_shapes
 
 #: Sizes alone; what the arms are made of stays.
-SWIN = {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8], "window_size": 3}
+SWIN = SwinConfig(embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8), window_size=3)
+SMALL_SWIN = {
+    "embed_dim": SWIN.embed_dim,
+    "depths": list(SWIN.depths),
+    "num_heads": list(SWIN.num_heads),
+    "window_size": SWIN.window_size,
+}
 SMALL_DINO = {
     "hidden_dim": 32,
     "num_heads": 2,
@@ -113,11 +119,10 @@ def _write_data(root: Path) -> None:
 
 def _write_backbone(path: Path) -> None:
     """Random numbers as a ``.pth`` of microsoft/Swin-Transformer, with what only ImageNet's classifier needs."""
-    swin = SwinConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in SWIN.items()})
     rng = np.random.default_rng(0)
     state = {
         name.removeprefix("backbone.0."): torch.from_numpy(0.1 * rng.standard_normal(shape).astype(np.float32))
-        for name, shape in swin_shapes(swin).items()
+        for name, shape in swin_shapes(SWIN).items()
         if not name.startswith("backbone.0.norm")
     }
     state |= {"norm.weight": torch.ones(64), "norm.bias": torch.zeros(64), "head.weight": torch.ones(3, 64)}
@@ -131,7 +136,7 @@ def _small(config: TrainingConfig, backbone: Path) -> TrainingConfig:
     sizes = SMALL_DINO if config.trainer == "grounding-dino" else SMALL_CONTESTANT
     model = document["model"]
     model["backbone"] = str(backbone)
-    model["options"] |= sizes | {"backbone": {**model["options"].get("backbone", {}), **SWIN}}
+    model["options"] |= sizes | {"backbone": {**model["options"].get("backbone", {}), **SMALL_SWIN}}
     document["data"] |= SMALL_DATA
     document |= {"steps": 2, "batch": 4, "parts": 2, "log_every": 1}
     return type(config).model_validate(document)
