@@ -20,7 +20,8 @@ $(STAMP): requirements.lock pyproject.toml
 # A run of its own each time; what the shipped detectors reached when they were made is in results/.
 bench: setup
 	@$(BIN)/bench run -b shapes --out runs/bench --overwrite always --batch 4 \
-		-d owl-nano,grounding-dino-nano,owl-nano-hungarian,closed-nano,examples/my_detector.py:ColourBlobs
+		-d owl-nano,grounding-dino-nano,closed-nano,examples/my_detector.py:ColourBlobs \
+		-d grounding-dino-controlled,glip-controlled,owl-controlled,clip-region-controlled
 	@$(BIN)/bench board --out runs/bench --write
 	@echo "the same with charts: runs/bench/board.html"
 

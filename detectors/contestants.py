@@ -83,7 +83,7 @@ class ContestantDetector:
     def __init__(self, card: DetectorCard, model: Model, config: ContestantConfig, settings: DetectorSettings) -> None:
         if settings.dtype != "float32":
             raise DetectorError(f"detector '{card.name}': computes in float32, not in {settings.dtype}")
-        if config.kind != "owl":  # fusion, or a softmax over the vocabulary
+        if config.kind != "owl" and "joint" not in card.capabilities:  # fusion, or a softmax over the vocabulary
             card = dataclasses.replace(card, capabilities=(*card.capabilities, "joint"))
         self._plain_card, self.card, self._settings = card, card, settings
         self._chunked = config.kind == "glip"

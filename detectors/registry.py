@@ -17,6 +17,7 @@ from typing import cast
 from detectors.card import DetectorCard
 from detectors.cards.clip_region import CARDS as CLIP_REGION
 from detectors.cards.closed_set import CARDS as CLOSED_SET
+from detectors.cards.controlled import CARDS as CONTROLLED
 from detectors.cards.dino import CARDS as DINO
 from detectors.cards.glip import CARDS as GLIP
 from detectors.cards.grounding_dino import CARDS as GROUNDING_DINO
@@ -33,7 +34,8 @@ Loader = Callable[[DetectorCard, DetectorSettings], Detector]
 ENTRY_POINTS = "ovd_bench.detectors"
 
 BUILT_IN: dict[str, DetectorCard] = {
-    card.name: card for card in (*NANO, *OWL, *GROUNDING_DINO, *OMDET_TURBO, *GLIP, *CLOSED_SET, *DINO, *CLIP_REGION)
+    card.name: card
+    for card in (*NANO, *CONTROLLED, *OWL, *GROUNDING_DINO, *OMDET_TURBO, *GLIP, *CLOSED_SET, *DINO, *CLIP_REGION)
 }
 
 

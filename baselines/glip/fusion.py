@@ -60,8 +60,8 @@ class BiAttention(nn.Module):  # type: ignore[misc]
         logits = torch.baddbmm(offset.view(batch, 1, -1), image, folded.flatten(1, 2).transpose(1, 2))
         logits = logits.clamp(-CLAMP, CLAMP).view(batch, positions, heads, tokens)
 
-        # Text: shares of the image positions. The official code clamps the difference from the best one once more, which
-        # no precision can tell: e to the power of -50,000 is 0.
+        # Text: shares of the image positions. The official code clamps the difference from the best one once more, of
+        # which no precision can tell anything: e to the power of -50,000 is 0.
         shares = functional.dropout(logits.softmax(1), self._dropout, self.training)
         seen = shares.flatten(2).transpose(1, 2) @ image  # (B, h · n, C)
         values = self.values_v_proj.weight.view(heads, -1, channels).transpose(1, 2)
