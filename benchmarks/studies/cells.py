@@ -259,5 +259,5 @@ def _header(weights: Path) -> dict[str, Any]:
             if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
                 raise ValueError("its header is no JSON object")
             return header
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{weights}: is no weights file: {error}") from error

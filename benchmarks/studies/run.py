@@ -137,26 +137,34 @@ class StudyRun:
         reports = []
         processes = Processes(self.threads)
         for cell in cells:
-            if not cell.timed or cell.label in failed or cell.speed() is not None:
+            if not cell.timed or cell.label in failed:
                 continue
             try:
-                with self._status(f"{cell.label}: speed"):
+                if cell.speed() is not None:
+                    continue
+                with self._status(f"{cell.label}: speed"), self._hold(cell):
                     problem = processes.run(self.steps.speed(cell), cell.log)
+                if not problem and cell.speed() is None:
+                    problem = "left nothing behind"
+            except (DataError, OSError) as error:
+                problem = printable(str(error))
             except BaseException:
                 processes.stop()
                 raise
-            if not problem and cell.speed() is None:
-                problem = "left nothing behind"
             if problem:
                 reports.append(CellReport(cell, problem=f"speed: {problem}"))
             self._say(f"{cell.label}: {f'FAILED: speed: {problem}' if problem else 'speed measured'}")
         return reports
 
+    def _hold(self, cell: Cell) -> AbstractContextManager[None]:
+        """Keep other commands from the cell."""
+        return held(cell.folder / ".lock", f"{cell.folder}: the cell", patience=_PATIENCE)
+
     def _finish(self, cell: Cell, processes: Processes) -> CellReport:
         """Do what a cell lacks."""
         try:
             cell.folder.mkdir(parents=True, exist_ok=True)
-            with held(cell.folder / ".lock", f"{cell.folder}: the cell", patience=_PATIENCE):
+            with self._hold(cell):
                 return self._steps(cell, processes)
         except (DataError, OSError) as error:
             return CellReport(cell, problem=printable(str(error)))

@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks.judge import save_similarity
+from benchmarks.runner.locks import held
 from benchmarks.studies.cells import JUDGE, Cell, cells_of, stored_numbers
 from benchmarks.studies.definition import read_study
 from benchmarks.studies.figure import write_further_figure
@@ -118,6 +119,15 @@ def test_a_cell_that_failed_is_not_timed_and_a_failure_to_time_is_told(study_fil
     assert [report.problem for report in reports] == ["speed: no such detector"]
     assert "no-fusion, seed 0: FAILED: speed: no such detector" in screen.getvalue()
 
+    with held(cells[1].folder / ".lock", "the cell", patience=1.0):  # another command
+        reports, _ = _run(study_file, tmp_path, cells[1:])
+    assert len(reports) == 1
+    assert "the cell is in work by" in reports[0].problem
+    cells[1].speed_file.write_text("[]")
+    reports, _ = _run(study_file, tmp_path, cells[1:])
+    assert len(reports) == 1
+    assert reports[0].problem.startswith(f"speed: {cells[1].speed_file}: ")
+
 
 def test_commands_have_the_judge_where_it_judges(study_file: Path, tmp_path: Path) -> None:
     resolved = _resolved(study_file, judge="minilm", speed=True, probes=[PROBE])
@@ -156,7 +166,7 @@ def test_numbers_of_a_weights_file(tmp_path: Path) -> None:
     for header, numbers in ((b'{"a": {"shape": [2, 3]}, "b": {"shape": []}, "__metadata__": {}}', 7), (b"{}", 0)):
         path.write_bytes(len(header).to_bytes(8, "little") + header)
         assert stored_numbers(path) == numbers
-    for header in (b'{"a": {}}', b"[]", b'{"a": 3}', b"no JSON", b'{"__metadata__": []}'):
+    for header in (b'{"a": {}}', b"[]", b'{"a": 3}', b"no JSON", b'{"__metadata__": []}', b"[" * 10**6):
         path.write_bytes(len(header).to_bytes(8, "little") + header)
         with pytest.raises(DataError, match="is no weights file"):
             stored_numbers(path)
