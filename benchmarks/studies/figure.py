@@ -101,11 +101,12 @@ def _costs(panel: Axes, report: StudyReport) -> None:
     for number, arm in enumerate(report.arms):
         if (flops := _gflop(arm)) is not None and (spread := arm.spreads.get("AP")) is not None:
             panel.plot(flops, 100 * spread.mean, _mark(number), ms=7, label=arm.name)
+    panel.margins(0.1)
     panel.set_xlim(left=0)
     panel.set_ylim(bottom=0)
     panel.set_xlabel("GFLOP per image, text not in it", fontsize=8)
     panel.grid(alpha=0.25)
-    panel.legend(fontsize=7)
+    panel.legend(fontsize=7, loc="lower right")
     panel.set_title(f"AP on {report.facts['benchmark']} and cost", fontsize=9)
 
 
