@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,10 +103,9 @@ class StudyReport:
 
     def as_json(self) -> dict[str, Any]:
         """One JSON object; shares of 1, not rounded."""
-        study = self.resolved.study
         return {
             "schema": 1,
-            "study": study.model_dump(mode="json"),
+            "study": self.resolved.written.model_dump(mode="json"),
             "rule": RULE,
             "facts": self.facts,
             "remarks": list(self.remarks),
@@ -120,7 +120,7 @@ class StudyReport:
                     "seeds": list(arm.seeds),
                     "parameters": arm.parameters,
                     "learned": arm.learned,
-                    "speed": None if arm.speed is None else arm.speed.model_dump(mode="json"),
+                    "speed": None if arm.speed is None else _speed_json(arm.speed),
                     "core_minutes": arm.core_minutes,
                     "beyond": {name: _spread_json(spread) for name, spread in arm.beyond.items()},
                     "probes": {
@@ -280,6 +280,13 @@ def _probes(own: Sequence[Scored]) -> dict[str, tuple[Spread, Spread]]:
         if pairs:
             found[probe.name] = (Spread.of([ap for ap, _ in pairs]), Spread.of([apart for _, apart in pairs]))
     return found
+
+
+def _speed_json(speed: Measured) -> dict[str, Any]:
+    document = speed.model_dump(mode="json")
+    # Where the study lies is no business of those who read its report: ARM/seed-N/FILE says which.
+    document["detector"]["weights"] = "/".join(Path(speed.detector.weights).parts[-3:])
+    return document
 
 
 def _spread_json(spread: Spread) -> dict[str, Any]:

@@ -44,12 +44,14 @@ class ResolvedStudy:
     """A study whose arms are known to differ in exactly what it says.
 
     Attributes:
-        study: as its file has it.
+        study: as its file has it, paths as they are found from anywhere.
         arms: in the order of the file.
+        written: as its file has it, to the letter: what goes to other machines.
     """
 
     study: Study
     arms: tuple[ResolvedArm, ...]
+    written: Study
 
     @property
     def bases(self) -> str:
@@ -74,6 +76,7 @@ def resolve(study: Study, path: Path) -> ResolvedStudy:
             fit, or that changes nothing; two arms that are the same; a controlled study whose arms differ in what they
             have to share.
     """
+    written = study
     beside = path.parent / study.benchmark
     if beside.is_file():
         study = study.model_copy(update={"benchmark": str(beside.resolve())})
@@ -96,7 +99,7 @@ def resolve(study: Study, path: Path) -> ResolvedStudy:
         raise DataError(f"{path}: is not controlled: {apart[0]}{more}: make them equal, or take out 'controlled'")
     reference = settled[study.reference]
     arms = [ResolvedArm(arm, configs[arm.name], _told(settled[arm.name], reference)) for arm in study.arms]
-    return ResolvedStudy(study, tuple(arms))
+    return ResolvedStudy(study, tuple(arms), written)
 
 
 def _probe(probe: Probe, path: Path) -> Probe:

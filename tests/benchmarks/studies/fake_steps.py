@@ -76,7 +76,8 @@ def speed(folder: Path) -> None:
     measured = measure(test_speed.request(batches=(1,)), test_speed.SMALL, test_speed.ignore)
     sha256 = file_sha256(folder / "weights.safetensors")
     flops = Flops(value=2_500_000_000, source="detector", counted="all of it", operators={}, not_counted={})
-    detector = measured.detector.model_copy(update={"weights_sha256": sha256})
+    weights = {"weights": str(folder / "weights.safetensors"), "weights_sha256": sha256}
+    detector = measured.detector.model_copy(update=weights)
     written = measured.model_copy(update={"detector": detector, "flops": flops})
     write_report(folder / "speed.json", test_speed.report(written))
 

@@ -96,7 +96,9 @@ def test_speed_is_measured_once_per_arm_and_last(study_file: Path, tmp_path: Pat
     row = next(line for line in text[text.index("## Cost") :].splitlines() if line.startswith("| no-fusion |"))
     assert row.startswith(f"| no-fusion | 0 | 2.50 | {speed.batches[0].timing.p50_ms:.1f} |")
     assert "no-fusion: all of it" in text
-    assert report.as_json()["arms"][1]["speed"]["flops"]["value"] == 2_500_000_000
+    document = report.as_json()["arms"][1]["speed"]
+    assert document["flops"]["value"] == 2_500_000_000
+    assert document["detector"]["weights"] == "no-fusion/seed-0/weights.safetensors"
 
     cells[0].weights.write_bytes(cells[1].weights.read_bytes() + b" ")  # another training
     assert cells[0].speed() is None

@@ -98,7 +98,9 @@ def test_the_command_says_what_is_asked(study_file: Path, tmp_path: Path) -> Non
     plan = study_file.with_name("mine.yaml")
     plan.write_text("name: mine\ndistractors: [kite]\n")
     path = _study(study_file, probes=[{"name": "more", "about": "More.", "prompts": "mine.yaml"}])
-    cell = cells_of(_resolved(path), tmp_path)[0]
+    resolved = _resolved(path)
+    assert resolved.written.probes[0].prompts == "mine.yaml"
+    cell = cells_of(resolved, tmp_path)[0]
     command = Commands(tmp_path).score(cell, cell.probes[0])
     assert command[command.index("--prompts") + 1] == str(plan.resolve())
     assert command[command.index("--vocabulary") + 1] == "full"
