@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from baselines.controlled.captions import CaptionEncoder, Captions
+from baselines.controlled.captions import Captions
 from baselines.controlled.config import ContestantConfig
-from baselines.controlled.models import Model, normalised
+from baselines.controlled.models import Model, caption_encoder, normalised
 from baselines.controlled.weights import load_weights
 from baselines.text import packaged_encoder
 from detectors.captions import Caption, caption_of_names, tokenize_names
@@ -95,7 +95,7 @@ class ContestantDetector:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0][:200]
             raise DetectorError(f"detector '{card.name}': device '{settings.device}': {reason}") from error
-        self._encoder = CaptionEncoder(packaged_encoder())
+        self._encoder = caption_encoder(self._model, config, packaged_encoder())
         self._captions: list[Captions] = []
         self._ids: list[int] = []
         self._chunks: list[range] = []

@@ -45,6 +45,15 @@ class TextConfig:
         layer_norm_eps: of its LayerNorms.
         activation: of its feed-forward layers; ``quick_gelu`` is OpenAI CLIP's.
         classes: names whose tokens are their own, in place of words: see ``grounding_dino_jt.closed_set``.
+        phrase_frame: how a phrase of a caption is read. ``bare`` (official): without [CLS] and [SEP] of its own, from
+            position 0, which an encoder must have learned: one that has not gives nearly the same vector for any first
+            word. ``framed``: as [CLS] phrase [SEP], which is how BERT and MiniLM were trained. [SEP] takes the place
+            of the separator behind the phrase. With the prompt ``word`` the whole caption is one frame either way.
+        centred: whether the encoder's output is divided by the length of its phrase's mean vector, and loses what the
+            names of the training vocabulary have in common (``text_mean``); see ``GroundingDino.read_tokens``.
+
+    Raises:
+        ValueError: frames or centring for CLIP, whose captions hold a frame per phrase.
     """
 
     kind: Literal["bert", "clip"] = "bert"
@@ -57,6 +66,12 @@ class TextConfig:
     layer_norm_eps: float = 1e-12
     activation: Literal["gelu", "quick_gelu"] = "gelu"
     classes: tuple[str, ...] = ()
+    phrase_frame: Literal["bare", "framed"] = "bare"
+    centred: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind == "clip" and (self.phrase_frame != "bare" or self.centred):
+            raise ValueError("text: phrase_frame and centred are for BERT; CLIP's captions hold a frame per phrase")
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,24 @@ from grounding_dino_jt.positions import word_positions
 from grounding_dino_jt.pyramid import image_features, project, projections
 from grounding_dino_jt.selection import Selection, best_places, take
 from grounding_dino_jt.swin import Swin
-from grounding_dino_jt.tokens import BERT_SEPARATORS, CLIP_SEPARATORS, TokenBatch, phrase_means, prompt_masks
+from grounding_dino_jt.tokens import (
+    BERT_SEPARATORS,
+    CLIP_SEPARATORS,
+    TokenBatch,
+    phrase_frames,
+    phrase_masks,
+    phrase_means,
+    prompt_masks,
+)
 from kernels.bases import Module
 from kernels.matmul import bmm
 from kernels.runtime import jittor
 
 jt = jittor()
 nn = jt.nn
+
+#: Length below which a phrase vector is not divided by: it says nothing.
+_SHORTEST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,8 @@ class GroundingDino(Module):
             self.clip = Clip(config.text)
         else:
             self.bert = Bert(config.text)
+        if config.text.centred:
+            self.text_mean = jt.zeros((config.text.hidden_size,))
         self.feat_map = Linear(config.text.hidden_size, d)
         self.transformer = Transformer(config)
         heads = 1 if config.shared_box_head else config.dec_layers
@@ -91,11 +104,37 @@ class GroundingDino(Module):
         return self.text_features(tokens, self.read_tokens(tokens))
 
     def read_tokens(self, tokens: TokenBatch) -> Any:
-        """Output of the text encoder, (B, n, hidden_size); tokens past ``max_text_len`` are cut."""
+        """Output of the text encoder, (B, n, hidden_size); tokens past ``max_text_len`` are cut.
+
+        See ``TextConfig.phrase_frame`` for how phrases are read. ``centred`` output is
+        ``sqrt(hidden_size) * (token / |mean of its phrase's words| - text_mean)``; a separator counts as its own
+        phrase. So the mean over the words of a phrase is its unit vector without what all names have in common.
+        """
+        text = self.config.text
+        framed = text.phrase_frame == "framed" and self.config.prompt != "word"
+        encoded = self._read_frames(tokens) if framed else self._read_bare(tokens)
+        return self._centred(tokens, encoded) if text.centred else encoded
+
+    def _read_bare(self, tokens: TokenBatch) -> Any:
         mask, positions = self._prompt_masks(tokens)
         kept = self._kept(tokens)
         encoder = self.clip if self.config.text.kind == "clip" else self.bert
         return encoder(jt.array(kept.ids), _bias(mask), jt.array(positions))
+
+    def _read_frames(self, tokens: TokenBatch) -> Any:
+        frames, places = phrase_frames(tokens)
+        mask, positions = prompt_masks(frames, "word")  # a frame is read as a whole
+        read = self.bert(jt.array(frames.ids), _bias(mask), jt.array(positions))
+        places = places[:, : self.config.max_text_len]
+        rows = read.reshape(-1, read.shape[-1])[jt.array(np.ascontiguousarray(places.reshape(-1)))]
+        return rows.reshape(*places.shape, read.shape[-1])
+
+    def _centred(self, tokens: TokenBatch, encoded: Any) -> Any:
+        limit = self.config.max_text_len
+        mask = phrase_masks(tokens.ids, self._separators)[0][:, :limit, :limit]
+        means = bmm(jt.array(phrase_means(self._kept(tokens), mask, self._separators)), encoded)
+        lengths = (means * means).sum(dim=-1, keepdims=True).sqrt()
+        return (encoded / lengths.maximum(_SHORTEST) - self.text_mean) * float(np.sqrt(encoded.shape[-1]))
 
     def text_features(self, tokens: TokenBatch, encoded: Any) -> TextFeatures:
         """What ``read_tokens`` gave, made ready for ``execute``.

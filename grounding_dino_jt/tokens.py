@@ -1,4 +1,4 @@
-"""Which tokens of a caption see each other. Numpy only."""
+"""Which tokens of a caption are read together, and which see each other. Numpy only."""
 
 from __future__ import annotations
 
@@ -38,6 +38,51 @@ class TokenBatch:
         for number, row in enumerate(rows):
             ids[number, : len(row)], real[number, : len(row)] = row, True
         return TokenBatch(ids, real)
+
+
+def phrase_parts(ids: Sequence[int], columns: int) -> list[tuple[int, ...]]:
+    """Tokens of a caption that the text encoder reads together, in order: what ``phrase_masks`` lets see each other.
+
+    Args:
+        ids: of the caption, without padding.
+        columns: of the batch that it stands in: a separator in its last column is read alone.
+    """
+    parts: list[tuple[int, ...]] = []
+    begin = 0
+    for place, token in enumerate(ids):
+        if token in BERT_SEPARATORS:
+            if place in (0, columns - 1):
+                # a separator in the first or last column is alone, and what stands before the last falls apart
+                parts += [(one,) for one in ids[begin : place + 1]]
+            else:
+                parts.append(tuple(ids[begin : place + 1]))
+            begin = place + 1
+    return parts + [(one,) for one in ids[begin:]]
+
+
+def phrase_frames(tokens: TokenBatch) -> tuple[TokenBatch, npt.NDArray[np.int32]]:
+    """Each different phrase of some captions as a text of its own: [CLS] phrase [SEP].
+
+    The separator behind a phrase is where the frame's [SEP] goes. What stands alone has a frame of its own; the
+    caption's [CLS] and [SEP] have that of no words.
+
+    Returns:
+        The frames (F of m columns), and int32 (B, n): where in the flattened frames (F * m) each token of the captions
+        is read; 0 at padding.
+    """
+    cls, sep = BERT_SEPARATORS[:2]
+    numbers: dict[tuple[int, ...], int] = {}
+    frame, place = np.zeros((2, *tokens.ids.shape), np.int32)
+    for row, (ids, real) in enumerate(zip(tokens.ids, tokens.real, strict=True)):
+        column = 0
+        for part in phrase_parts(ids[real].tolist(), tokens.ids.shape[1]):
+            words = part[:-1] if part[-1] in BERT_SEPARATORS else part
+            end = column + len(part)
+            frame[row, column:end] = numbers.setdefault(words, len(numbers))
+            place[row, column:end] = 0 if part == (cls,) else 1 + np.arange(len(part))
+            column = end
+    frames = TokenBatch.of([[cls, *words, sep] for words in numbers])
+    return frames, np.where(tokens.real, frame * frames.ids.shape[1] + place, 0).astype(np.int32)
 
 
 def phrase_masks(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,10 @@ from baselines.text import WIDTH, PhraseEncoder
 SEPARATORS = (101, 102, 1012, 1029)
 #: Tokens kept at most, 600 MB; then all are forgotten. Sentences have many times those of a class name.
 _MOST = 400_000
+#: Length below which a phrase vector is not divided by: it says nothing.
+_SHORTEST = 1e-6
+
+Frame = Literal["bare", "framed"]
 
 
 @dataclass(frozen=True)
@@ -59,16 +65,21 @@ class Captions:
 class CaptionEncoder:
     """Captions to ``Captions``, on the CPU; a phrase that is known is not encoded again.
 
-    Exact for captions in which phrases do not see each other: a phrase and the dot behind it are read together, with
-    positions from 0; [CLS], [SEP] and words without a dot behind them are read alone, as Grounding DINO reads them
-    (``groundingdino/models/GroundingDINO/bertwarper.py``).
+    Exact for captions in which phrases do not see each other. ``bare``: a phrase and the dot behind it are read
+    together, with positions from 0; [CLS], [SEP] and words without a dot behind them are read alone, as Grounding DINO
+    reads them (``groundingdino/models/GroundingDINO/bertwarper.py``). The encoder, which does not learn, was not
+    trained for that: any first word has nearly the same vector. ``framed``: each of these is read as [CLS] words
+    [SEP], and [SEP] takes the place of the dot. The numbers are those of ``GroundingDino.read_tokens`` in Jittor.
 
     Args:
         encoder: of the packaged sentence encoder.
+        frame: how a phrase is read.
+        mean: float32 (C,), what is taken off each token after it was divided by the length of its phrase's mean vector;
+            the result is multiplied by sqrt(C). None = the encoder's output as it is.
     """
 
-    def __init__(self, encoder: PhraseEncoder) -> None:
-        self._encoder = encoder
+    def __init__(self, encoder: PhraseEncoder, frame: Frame, mean: npt.NDArray[np.float32] | None = None) -> None:
+        self._encoder, self._frame, self._mean = encoder, frame, mean
         self._known: dict[tuple[int, ...], npt.NDArray[np.float32]] = {}
         self._kept = 0
 
@@ -101,9 +112,44 @@ class CaptionEncoder:
 
     def _hidden(self, part: tuple[int, ...]) -> npt.NDArray[np.float32]:
         if part not in self._known:
-            self._known[part] = self._encoder.hidden(part)
+            read = self._encoder.hidden(part) if self._frame == "bare" else self._framed(part)
+            self._known[part] = read if self._mean is None else (_unit(part, read) - self._mean) * math.sqrt(WIDTH)
             self._kept += len(part)
         return self._known[part]
+
+    def _framed(self, part: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        cls, sep = SEPARATORS[:2]
+        words = part[:-1] if part[-1] in SEPARATORS else part
+        read = self._encoder.hidden((cls, *words, sep))
+        return read[:1] if part == (cls,) else read[1 : 1 + len(part)]
+
+
+def mean_of_phrases(encoder: PhraseEncoder, frame: Frame, phrases: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    """Mean of the unit vectors of phrases, (C,): what the names of a training have in common.
+
+    Args:
+        encoder: of the packaged sentence encoder.
+        frame: how a phrase is read.
+        phrases: token ids, without separators; each once.
+
+    Raises:
+        ValueError: no phrase.
+    """
+    if not phrases:
+        raise ValueError("a centred text encoder needs the phrases of its training, and there is none")
+    read = CaptionEncoder(encoder, frame, np.zeros(WIDTH, np.float32))
+    means = [read._hidden((*ids, SEPARATORS[2]))[:-1].mean(0, dtype=np.float64) for ids in phrases]
+    mean: npt.NDArray[np.float32] = (np.mean(means, 0) / math.sqrt(WIDTH)).astype(np.float32)
+    return mean
+
+
+def _unit(part: tuple[int, ...], read: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Tokens over the length of their phrase's mean vector; a separator counts as its own phrase."""
+    words = len(part) - (part[-1] in SEPARATORS)
+    lengths = np.linalg.norm(read, axis=1, keepdims=True)
+    lengths[:words] = np.linalg.norm(read[:words].mean(0)) if words else 0
+    scaled: npt.NDArray[np.float32] = read / lengths.clip(min=_SHORTEST)
+    return scaled
 
 
 def listed(ids: npt.NDArray[np.int32], real: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

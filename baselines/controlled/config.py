@@ -31,6 +31,8 @@ class ContestantConfig:
         backbone: with two or more neighbouring stages as outputs; the first, of stride 8, is the grid of tokens.
         width: of everything behind the backbone.
         text_width: of the text encoder.
+        phrase_frame, centred: how its output is had, see ``baselines.controlled.captions.CaptionEncoder``; the mean of
+            the training vocabulary is the buffer ``text_mean`` of the model.
         assignment: which tokens learn an object, of ``owl``: ``one_to_many`` or ``hungarian``, see
             ``baselines.owl_nano``.
         regions: boxes that are classified per image, of ``region``.
@@ -49,6 +51,8 @@ class ContestantConfig:
     backbone: SwinConfig = field(default_factory=lambda: NANO_SWIN)
     width: int = 64
     text_width: int = 384
+    phrase_frame: Literal["bare", "framed"] = "bare"
+    centred: bool = False
     assignment: Literal["one_to_many", "hungarian"] = "one_to_many"
     regions: int = 100
     blocks: int = 2

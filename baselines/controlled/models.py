@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines.controlled.captions import CaptionEncoder
 from baselines.controlled.config import ContestantConfig, Kind
 from baselines.controlled.glip import GlipStyle
 from baselines.controlled.owl import Owl
 from baselines.controlled.region import Region
+from baselines.text import PhraseEncoder
 
 Model = Owl | Region | GlipStyle
 
@@ -19,8 +21,17 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def build(config: ContestantConfig) -> Model:
-    """A contestant with random weights."""
-    return _KINDS[config.kind](config)
+    """A contestant with random weights; ``text_mean`` is zero."""
+    model = _KINDS[config.kind](config)
+    if config.centred:
+        model.register_buffer("text_mean", torch.zeros(config.text_width))
+    return model
+
+
+def caption_encoder(model: Model, config: ContestantConfig, encoder: PhraseEncoder) -> CaptionEncoder:
+    """Reads captions as a contestant is used to."""
+    mean = model.get_buffer("text_mean").detach().cpu().numpy() if config.centred else None
+    return CaptionEncoder(encoder, config.phrase_frame, mean)
 
 
 def normalised(pixels: Tensor) -> Tensor:

@@ -10,11 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.controlled.captions import CaptionEncoder
+from baselines.controlled.captions import mean_of_phrases
 from baselines.controlled.config import ContestantConfig
-from baselines.controlled.models import build, normalised
+from baselines.controlled.models import build, caption_encoder, normalised
 from baselines.optimisation import Optimisation, Recipe
 from baselines.owl_nano.assign import Targets
+from baselines.text import PhraseEncoder
 
 _CPU = torch.device("cpu")
 
@@ -48,7 +49,8 @@ class Trainer:
     Args:
         config: of the contestant.
         recipe: of the optimisation.
-        encoder: of the captions.
+        encoder: of the packaged sentence encoder.
+        phrases: what a centred text encoder is centred on: tokens of the training vocabulary, without separators.
         backbone: first weights of the backbone, official names.
         device: that it learns on; the first weights are drawn on the CPU, so they are the same on any.
 
@@ -61,13 +63,18 @@ class Trainer:
         self,
         config: ContestantConfig,
         recipe: Recipe,
-        encoder: CaptionEncoder,
+        encoder: PhraseEncoder,
+        phrases: Sequence[Sequence[int]],
         backbone: Mapping[str, npt.NDArray[np.float32]],
         device: torch.device = _CPU,
     ) -> None:
         torch.manual_seed(recipe.seed)
-        self.config, self._encoder, self._device = config, encoder, device
+        self.config, self._device = config, device
         self.model, self.average = build(config), build(config)
+        if config.centred:
+            mean = mean_of_phrases(encoder, config.phrase_frame, phrases)
+            self.model.get_buffer("text_mean").copy_(torch.from_numpy(mean))
+        self._encoder = caption_encoder(self.model, config, encoder)
         self.model.backbone.load_state_dict({name: torch.from_numpy(values) for name, values in backbone.items()})
         self.model.to(device)
         self.average.to(device)

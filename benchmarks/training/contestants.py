@@ -13,7 +13,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from rich.console import Console
 
-from baselines.controlled.captions import CaptionEncoder
 from baselines.controlled.config import ContestantConfig, Kind
 from baselines.controlled.train import Trainer as Optimisation
 from baselines.controlled.weights import save_weights
@@ -27,6 +26,7 @@ from benchmarks.training.contestant_batches import captioned
 from benchmarks.training.grounding.config import CaptionedTraining
 from benchmarks.training.grounding.opening import open_data
 from benchmarks.training.grounding.prepare import DRAWN, PACKAGED
+from benchmarks.training.grounding.reading import reading_facts, vocabulary_phrases
 from benchmarks.training.trainers import Machine, Prepared
 from detectors.card import DetectorCard
 from detectors.contestants import ContestantDetector
@@ -49,7 +49,9 @@ class ContestantModel(BaseModel):
         kind: see ``baselines.controlled.config.ContestantConfig``.
         backbone: its first weights: ``drawn``, or a file or folder, as in Grounding DINO's ``ModelSettings``.
         text_encoder: ``packaged``: all-MiniLM-L6-v2, which does not learn.
-        options: values of ``ContestantConfig`` other than the defaults.
+        options: values of ``ContestantConfig`` other than the defaults. Phrases are framed and centred unless
+            ``phrase_frame: bare`` or ``centred: false`` is asked for: a text encoder that does not learn reads as it
+            was trained to.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -65,7 +67,8 @@ class ContestantModel(BaseModel):
         Raises:
             ValueError: an option that does not exist or does not fit.
         """
-        fields: dict[str, Any] = TypeAdapter(ContestantConfig).dump_python(ContestantConfig(self.kind), mode="json")
+        plain = ContestantConfig(self.kind, phrase_frame="framed", centred=True)
+        fields: dict[str, Any] = TypeAdapter(ContestantConfig).dump_python(plain, mode="json")
         for key, value in self.options.items():
             fields[key] = {**fields[key], **value} if isinstance(value, dict) and key in fields else value
         try:
@@ -190,10 +193,11 @@ def prepare(config: ContestantTraining, machine: Machine, console: Console | Non
     encoder = packaged_encoder()
     try:
         model = config.model.config()
+        phrases = vocabulary_phrases(opened.sources, packaged_tokenizer().words) if model.centred else []
         backbone = _backbone(config, model.backbone)
         recipe = Recipe(steps, seed=config.seed, **config.optimizer.model_dump())
         first = {name.removeprefix(_BACKBONE): values for name, values in backbone.items()}
-        optimisation = Optimisation(model, recipe, CaptionEncoder(encoder), first, device)
+        optimisation = Optimisation(model, recipe, encoder, phrases, first, device)
     except ValueError as error:
         raise DataError(printable(f"trainer 'contestant': model: {error}")) from error
     numbers = {f"bert.{name}": values for name, values in encoder.numbers().items()}
@@ -203,6 +207,7 @@ def prepare(config: ContestantTraining, machine: Machine, console: Console | Non
         "start": "random",
         "backbone_sha256": tensors_sha256(backbone),
         "text_sha256": tensors_sha256(numbers),
+        **reading_facts(model.phrase_frame, phrases),
         "threads": machine.threads,
         "device": device.type,
         "processes": 1,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.tokens import BERT_SEPARATORS, TokenBatch
+from grounding_dino_jt.tokens import BERT_SEPARATORS, TokenBatch, phrase_parts
 from kernels.runtime import jittor
 
 jt = jittor()
@@ -19,7 +19,7 @@ _Floats = npt.NDArray[np.float32]
 class FrozenText:
     """Text encoder output, computed once for each phrase ever seen.
 
-    Exact, since a phrase and its dot see only one another and count their positions from 0 (prompt ``phrase`` and
+    Exact, since a phrase and its dot see only one another, and its frame where it has one (prompt ``phrase`` and
     ``sentence``): in whatever caption they stand, the text encoder gives the same. [CLS], [SEP] and padding see
     themselves alone.
 
@@ -38,7 +38,7 @@ class FrozenText:
     def __call__(self, tokens: TokenBatch) -> Any:
         """What ``GroundingDino.read_tokens`` gives, (B, n, hidden_size), without gradients; zeros at padding."""
         columns = tokens.ids.shape[1]
-        rows = [self._split(ids[real].tolist(), columns) for ids, real in zip(tokens.ids, tokens.real, strict=True)]
+        rows = [phrase_parts(ids[real].tolist(), columns) for ids, real in zip(tokens.ids, tokens.real, strict=True)]
         if len(self._known) > self._most:
             self._known.clear()
         self._learn({part for row in rows for part in row} - self._known.keys())
@@ -47,20 +47,6 @@ class FrozenText:
             hidden = np.concatenate([self._known[part] for part in row])
             encoded[image, : len(hidden)] = hidden
         return jt.array(encoded)
-
-    def _split(self, ids: list[int], columns: int) -> list[tuple[int, ...]]:
-        """Parts that see nothing but themselves, in order, of a row of so many columns; see ``tokens.phrase_masks``."""
-        parts: list[tuple[int, ...]] = []
-        begin = 0
-        for place, token in enumerate(ids):
-            if token in BERT_SEPARATORS:
-                if place in (0, columns - 1):
-                    # a separator in the first or last column is alone, and what stands before the last falls apart
-                    parts += [(one,) for one in ids[begin : place + 1]]
-                else:
-                    parts.append(tuple(ids[begin : place + 1]))
-                begin = place + 1
-        return parts + [(one,) for one in ids[begin:]]
 
     def _learn(self, unknown: set[tuple[int, ...]]) -> None:
         ordered = sorted(unknown)

@@ -15,6 +15,7 @@ from grounding_dino_jt.load import MEAN, STD
 from grounding_dino_jt.model import GroundingDino
 from grounding_dino_jt.precision import mixed_precision
 from grounding_dino_jt.training.batch import TrainingBatch
+from grounding_dino_jt.training.centring import TEXT_MEAN
 from grounding_dino_jt.training.denoising import (
     DenoisingConfig,
     DenoisingQueries,
@@ -75,7 +76,7 @@ class Trainer:
         recipe = settings.recipe
         self._labels = LabelEmbedding(settings.denoising.labels, network.config.hidden_dim)
         named = network.state_dict()
-        frozen = {name for name in named if recipe.factor(name) == 0}
+        frozen = {name for name in named if recipe.factor(name) == 0 or name == TEXT_MEAN}
         self._text = FrozenText(network) if _is_frozen_text(network, frozen) else None
         for name in frozen:
             named[name].stop_grad()

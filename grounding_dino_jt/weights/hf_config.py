@@ -193,6 +193,7 @@ def hf_config(config: Config) -> dict[str, Any]:
         changed.append("pe_temperature")
     if config.text.kind != "bert":
         changed.append("text")
+    changed += [name for name in ("phrase_frame", "centred") if getattr(config.text, name) != getattr(plain.text, name)]
     if (config.class_scale == "sqrt") != config.class_bias:
         changed.append("class_scale without class_bias" if config.class_scale == "sqrt" else "class_bias")
     if changed:

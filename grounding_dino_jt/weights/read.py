@@ -127,7 +127,8 @@ def _packaged_text(path: Path, config: Config, sha256: str) -> dict[str, Array]:
         tensors, text, found = read_text_encoder(packaged_folder())
     except ValueError as error:
         raise WeightsError(f"{path}: its text encoder cannot be had: {error}") from error
-    if found != sha256 or text != config.text:
+    here = replace(text, phrase_frame=config.text.phrase_frame, centred=config.text.centred)
+    if found != sha256 or here != config.text:
         raise WeightsError(f"{path}: was trained with another text encoder than the package {PACKAGE} of this version")
     return tensors
 

@@ -2,8 +2,9 @@
 
 Names are those of the official state dict (IDEA-Research/GroundingDINO), each parameter once. What the official model
 does not have is named in its manner: ``class_embed.{layer}.bias`` and ``transformer.enc_out_class_embed.bias``
-(MM-Grounding-DINO), ``transformer.refpoint_embed.weight`` (static queries), ``self_attn.attn.*`` and
-``cross_attn.attn.*`` (dense attention), ``clip.*`` (a CLIP text tower, with the names of open_clip).
+(MM-Grounding-DINO), ``text_mean`` (centred text), ``transformer.refpoint_embed.weight`` (static queries),
+``self_attn.attn.*`` and ``cross_attn.attn.*`` (dense attention), ``clip.*`` (a CLIP text tower, with the names of
+open_clip).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def expected_shapes(config: Config) -> Shapes:
     channels = [config.backbone.channels(stage) for stage in config.backbone.out_stages]
     projection_shapes(shapes, channels, config.hidden_dim, config.num_feature_levels)
     text_shapes(shapes, config.text)
+    if config.text.centred:
+        shapes["text_mean"] = (config.text.hidden_size,)
     _linear(shapes, "feat_map", config.hidden_dim, config.text.hidden_size)
     transformer_shapes(shapes, config)
     return shapes

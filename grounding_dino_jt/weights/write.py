@@ -94,8 +94,11 @@ def write_official(tensors: _Tensors, config: Config, path: Path) -> None:
     ``strict=False``. The configuration is an entry beside ``model``.
 
     Raises:
-        WeightsError: the tensors are not the model's, or torch is not installed.
+        WeightsError: the tensors are not the model's, it reads phrases in another way than the official code, or torch
+            is not installed.
     """
+    if config.text.phrase_frame != "bare" or config.text.centred:
+        raise WeightsError("the official code reads phrases bare and does not centre them: it would misread this model")
     check_tensors(tensors, expected_shapes(config))
     numbers = {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
     state = {copy: tensor for name, tensor in numbers.items() for copy in copies(config, name)}

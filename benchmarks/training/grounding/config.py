@@ -38,6 +38,9 @@ class ModelSettings(_Part):
         text_encoder: where a model that starts from random numbers has its text encoder from: a folder in the layout
             of transformers, ``packaged`` for the all-MiniLM-L6-v2 that is installed with the suite, or ``classes`` for
             none: each class has vectors of its own (see ``grounding_dino_jt.closed_set``), which must learn.
+        phrase_frame, centred: how phrases are read, see ``grounding_dino_jt.config.TextConfig``. None = ``framed`` and
+            centred where a pretrained text encoder does not learn, ``bare`` and not centred where it does, and what
+            the file has with ``weights``. The mean is that of the training vocabulary.
         options: values of ``grounding_dino_jt.config.Config`` other than those of the size, such as
             ``fusion_drop_path: 0.0`` or ``backbone: {drop_path_rate: 0.0}``.
     """
@@ -46,6 +49,8 @@ class ModelSettings(_Part):
     weights: str | None = None
     backbone: str | None = None
     text_encoder: str = "packaged"
+    phrase_frame: Literal["bare", "framed"] | None = None
+    centred: bool | None = None
     options: dict[str, Any] = {}
 
     def config(self, base: Config | None = None) -> Config:

@@ -17,6 +17,13 @@ from benchmarks.text import printable
 from benchmarks.training.grounding.class_captions import seen_names
 from benchmarks.training.grounding.config import GroundingDinoTraining, ModelSettings
 from benchmarks.training.grounding.opening import open_data
+from benchmarks.training.grounding.reading import (
+    check_given,
+    reading,
+    reading_facts,
+    text_is_frozen,
+    vocabulary_phrases,
+)
 from benchmarks.training.grounding.sources import Source
 from benchmarks.training.processes import group
 from benchmarks.training.trainers import Batches, Machine, Prepared
@@ -57,6 +64,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
     tokenizer, tensors, model, packaged = _start(config, opened.sources)
     _check(config, model)
     data = opened.batches(config, tokenizer)
+    phrases = vocabulary_phrases(opened.sources, tokenizer.words) if model.text.centred else []
 
     os.environ["OMP_NUM_THREADS"] = str(machine.threads)  # read when Jittor and torch are imported, which is now
     try:
@@ -67,6 +75,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
     except (ValueError, RuntimeError) as error:
         raise DataError(str(error)) from error
     from benchmarks.training.grounding.trainer import GroundingDinoTrainer
+    from grounding_dino_jt.training.centring import TEXT_MEAN, centre_text
     from grounding_dino_jt.training.losses import STYLES
     from grounding_dino_jt.training.recompute import recompute_layers
     from grounding_dino_jt.training.start import new_network
@@ -76,6 +85,8 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
         network = new_network(model, tensors, config.seed)
     except ValueError as error:  # options that change what the weights are for
         raise DataError(printable(f"trainer 'grounding-dino': model: {error}")) from error
+    if model.text.centred and TEXT_MEAN not in tensors:
+        centre_text(network, phrases)
     first = network.state_dict()
     if config.recompute:
         recompute_layers(network)
@@ -83,8 +94,8 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
     losses, denoising = STYLES[config.losses], config.denoising.config()
     optimisation = Trainer(network, Settings(recipe, losses, denoising, config.precision), processes)
     start = tensors if config.interpolate else {}
-    frozen = all(recipe.factor(name) == 0 for name in tensors if name.startswith("bert."))
-    trainer = GroundingDinoTrainer(config, optimisation, tokenizer, start, packaged if frozen else "")
+    kept = packaged if text_is_frozen(recipe, tensors) else ""
+    trainer = GroundingDinoTrainer(config, optimisation, tokenizer, start, kept)
     facts = {
         **opened.facts(),
         "batches_per_epoch": data.batches_per_epoch,
@@ -93,6 +104,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
             key: tensors_sha256({name: value.numpy() for name, value in first.items() if name.startswith(beginning)})
             for key, beginning in (("backbone_sha256", "backbone."), ("text_sha256", "bert."))
         },
+        **reading_facts(model.text.phrase_frame, phrases),
         "threads": machine.threads,
         "processes": processes.count,
     }
@@ -124,8 +136,13 @@ def _start(config: GroundingDinoTraining, sources: Sequence[Source]) -> tuple[To
             path = Path(settings.weights)
             given = read_checkpoint(path)
             tokenizer = tokenizer_of(path, given.config.text)
-            return tokenizer, given.tensors, settings.config(given.config), given.packaged_text_sha256
+            model = settings.config(given.config)
+            unlearned = bool(given.packaged_text_sha256) and text_is_frozen(config.recipe(1), given.tensors)
+            check_given(settings, model.text, unlearned=unlearned)
+            return tokenizer, given.tensors, model, given.packaged_text_sha256
         tokenizer, text, tensors, packaged = _text(settings, sources)
+        frozen = bool(tensors) and text_is_frozen(config.recipe(1), tensors)
+        text = reading(settings, text, frozen=frozen)
         model = dataclasses.replace(settings.config(), text=text)
         if settings.backbone == DRAWN:
             tensors |= draw_backbone(model.backbone, config.seed)

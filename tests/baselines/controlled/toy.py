@@ -25,7 +25,8 @@ CAT, DOGS, BENCH = (1037, 4937, DOT), (2048, 2214, 6077, DOT), (1037, 6847, DOT)
 ROWS = ((CLS, *CAT, *DOGS, *BENCH, SEP), (CLS, *BENCH, SEP), (CLS, *DOGS, *CAT, SEP), (CLS, *CAT, SEP))
 #: Objects of each image, of phrases in the order of its caption.
 PHRASES = ((0, 2), (), (1,), (0, 0, 0))
-ENCODER = CaptionEncoder(packaged_encoder())
+PHRASE_IDS = [CAT[:-1], DOGS[:-1], BENCH[:-1]]
+ENCODER = CaptionEncoder(packaged_encoder(), "bare")
 
 
 def tokens(rows: tuple[tuple[int, ...], ...] = ROWS) -> tuple[Any, Any]:
@@ -62,7 +63,7 @@ def trainer(config: ContestantConfig, **recipe: Any) -> Trainer:
         values = np.random.default_rng(number).normal(0.0, 0.1, tuple(parameter.shape))
         parameter.data.copy_(parameter.data.new_tensor(values))
     backbone = {name: tensor.numpy().copy() for name, tensor in donor.backbone.state_dict().items()}
-    return Trainer(config, Recipe(**{"steps": 60, "lr": 5e-3, **recipe}), ENCODER, backbone)
+    return Trainer(config, Recipe(**{"steps": 60, "lr": 5e-3, **recipe}), packaged_encoder(), PHRASE_IDS, backbone)
 
 
 def write_weights(path: Path, config: ContestantConfig, seed: int = 0, *, half: bool = False) -> Path:

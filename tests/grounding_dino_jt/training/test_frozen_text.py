@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from grounding_dino_jt.training.centring import centre_text
 from grounding_dino_jt.training.frozen_text import FrozenText
 from tests.grounding_dino_jt.pair import tokens_of
 from tests.grounding_dino_jt.training.small import SMALL, small_network
@@ -26,11 +27,16 @@ ODD = (
 )
 
 
+@pytest.mark.parametrize("reading", [{}, {"phrase_frame": "framed"}, {"phrase_frame": "framed", "centred": True}])
 @pytest.mark.parametrize("prompt", ["phrase", "sentence"])
 @pytest.mark.parametrize("captions", [ODD, ODD[:1], ODD[2:4], ("a cat",) * 2])
-def test_it_equals_what_the_encoder_makes_of_the_whole(prompt: Any, captions: tuple[str, ...]) -> None:
+def test_it_equals_what_the_encoder_makes_of_the_whole(
+    prompt: Any, captions: tuple[str, ...], reading: dict[str, Any]
+) -> None:
     """Rounding apart: the same products are summed over rows of other lengths."""
-    network = small_network(prompt=prompt)
+    network = small_network(prompt=prompt, text=dataclasses.replace(SMALL.text, **reading))
+    if reading.get("centred"):
+        centre_text(network, [(1037, 4937), (2048, 2214, 6077)])
     frozen, tokens = FrozenText(network, phrases_at_once=2), tokens_of(captions)
     expected = network.read_tokens(tokens).numpy()
     for _ in range(2):  # the second time from what is kept

@@ -1,0 +1,100 @@
+"""How the text encoder of a training reads phrases, and which phrases the training is about."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.training.grounding.class_captions import seen_names
+from benchmarks.training.grounding.config import ModelSettings
+from benchmarks.training.grounding.sources import Source
+from detectors.captions import SEPARATORS, Tokenize
+from grounding_dino_jt.config import TextConfig
+from grounding_dino_jt.training.recipe import Recipe
+
+#: Captions of a source that are looked at, evenly spread: their mean hardly changes with more.
+_CAPTIONS = 1000
+
+Phrase = tuple[int, ...]
+
+
+def reading(settings: ModelSettings, text: TextConfig, *, frozen: bool) -> TextConfig:
+    """A pretrained text encoder with the way of reading that the settings ask for, or else that suits it.
+
+    Args:
+        settings: of the model.
+        text: sizes of the encoder.
+        frozen: whether it is pretrained and does not learn. Then it must be given what it was pretrained with.
+
+    Raises:
+        ValueError: frames or centring for CLIP.
+    """
+    frames = frozen and text.kind == "bert"
+    frame = settings.phrase_frame or ("framed" if frames else "bare")
+    return dataclasses.replace(
+        text, phrase_frame=frame, centred=frames if settings.centred is None else settings.centred
+    )
+
+
+def check_given(settings: ModelSettings, text: TextConfig, *, unlearned: bool) -> None:
+    """Check the way of reading of weights that a training starts from.
+
+    Args:
+        settings: of the model.
+        text: the weights' text encoder.
+        unlearned: whether it is a pretrained one that has never learned with a detector, and will not.
+
+    Raises:
+        ValueError: the settings ask for another way, or the encoder cannot read so and nobody asked for it.
+    """
+    for name in ("phrase_frame", "centred"):
+        asked, has = getattr(settings, name), getattr(text, name)
+        if asked is not None and asked != has:
+            raise ValueError(f"{name} is {asked}, but the weights have {has}: leave it out, or train from the start")
+    if unlearned and text.phrase_frame == "bare" and settings.phrase_frame is None:
+        raise ValueError(
+            "the weights read phrases bare with a text encoder that never learned to, so one-word names are nearly one "
+            "class to them: take weights that read framed, let bert. learn, or ask for it with phrase_frame: bare"
+        )
+
+
+def text_is_frozen(recipe: Recipe, names: Sequence[str] | Mapping[str, Any]) -> bool:
+    """Whether no parameter of BERT among some names learns."""
+    return all(recipe.factor(name) == 0 for name in names if name.startswith("bert."))
+
+
+def vocabulary_phrases(sources: Sequence[Source], tokenize: Tokenize) -> list[Phrase]:
+    """What a training reads, as tokens without separators, each once: class names with a box, and what captions say.
+
+    Of the captions of a source as many as ``_CAPTIONS`` are read, of each what stands between separators.
+    """
+    found: dict[Phrase, None] = {}
+    for source in sources:
+        for name in seen_names(source.names, source.records.labels.values):
+            found |= dict.fromkeys(_between_separators(tokenize(name)[0]))
+        captions = np.flatnonzero(source.records.is_grounding)
+        for number in captions[:: max(1, len(captions) // _CAPTIONS)].tolist():
+            grounding = source.records[number].grounding
+            if grounding is not None:
+                found |= dict.fromkeys(_between_separators(tokenize(grounding.caption)[0]))
+    return list(found)
+
+
+def reading_facts(phrase_frame: str, phrases: Sequence[Phrase]) -> dict[str, Any]:
+    """For the weights file and the manifest of a study: the frame, and of which phrases the mean is, if centred."""
+    sha256 = hashlib.sha256(repr([list(phrase) for phrase in phrases]).encode()).hexdigest()
+    return {"phrase_frame": phrase_frame, "text_mean_of_sha256": sha256 if phrases else ""}
+
+
+def _between_separators(ids: Sequence[int]) -> Iterator[Phrase]:
+    phrase: list[int] = []
+    for token in (*ids, None):
+        if token is not None and token not in SEPARATORS:
+            phrase.append(token)
+        elif phrase:
+            yield tuple(phrase)
+            phrase = []
