@@ -25,6 +25,7 @@ from baselines.clip_region.scores import class_probabilities, fused_scores
 from baselines.clip_region.weights import LoadedClip, load_clip
 from detectors.card import DetectorCard, TrainingData
 from detectors.cards.clip_region import CLIP_DATA
+from detectors.class_vectors import ClassVectors
 from detectors.clip_region_options import GRID, ClipRegionOptions, ProposalOptions, read_options
 from detectors.hub import model_directory, weights_sha256
 from detectors.interface import Detector, DetectorSettings
@@ -234,6 +235,13 @@ class ClipRegionDetector:
             vectors=ensembled(vectors, plan.ensemble),
             chunks=plan.chunks(len(rows)),
         )
+
+    def class_vectors(self) -> ClassVectors:
+        """See ``detectors.interface.TextDetector``: what unit image vectors are multiplied with."""
+        if self._queries is None:
+            raise DetectorError(f"detector '{self.card.name}': no vocabulary was set")
+        queries = self._queries
+        return dict(zip(queries.category_ids, queries.vectors.float().cpu().numpy(), strict=True))
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """See ``detectors.interface.Detector``."""

@@ -18,6 +18,7 @@ from baselines.controlled.weights import load_weights
 from baselines.text import packaged_encoder
 from detectors.captions import Caption, caption_of_names, tokenize_names
 from detectors.card import DetectorCard, TrainingData
+from detectors.class_vectors import ClassVectors
 from detectors.image_tensors import resized, shorter_side_size
 from detectors.interface import DetectorSettings
 from detectors.owl_nano import NOTHING, without_duplicates
@@ -119,6 +120,14 @@ class ContestantDetector:
         self._captions = [self._encoded(caption_of_names(names.ids[chunk.start : chunk.stop])) for chunk in together]
         self._ids = [vocabulary.ids[row] for row in order]
         self.card = dataclasses.replace(self._plain_card, notes=(*self._plain_card.notes, *names.notes))
+
+    def class_vectors(self) -> ClassVectors:
+        """See ``detectors.interface.TextDetector``: projected names."""
+        if not self._captions:
+            raise DetectorError(f"detector '{self.card.name}': no vocabulary was set")
+        with torch.inference_mode():
+            rows = torch.cat([self._model.named(captions)[0] for captions in self._captions])
+        return dict(zip(self._ids, rows.cpu().numpy(), strict=True))
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """See ``detectors.interface.Detector``."""

@@ -33,6 +33,7 @@ from detectors.captions import (
     planned_captions,
 )
 from detectors.card import DetectorCard
+from detectors.class_vectors import ClassVectors, of_captions
 from detectors.image_tensors import resized, shorter_side_size
 from detectors.interface import DetectorSettings
 from detectors.prompts import PromptPlan
@@ -142,6 +143,14 @@ class GlipDetector:
         self._chunks = [_Chunks(self._text([caption.ids for caption in group]), group) for group in groups]
         self._category_ids = planned.category_ids
         self._card = dataclasses.replace(self._plain_card, notes=(*self._plain_card.notes, *planned.notes))
+
+    def class_vectors(self) -> ClassVectors:
+        """See ``detectors.interface.TextDetector``: means over a class's words in its caption, before fusion."""
+        if not self._chunks:
+            raise DetectorError(f"detector '{self._card.name}': no vocabulary was set")
+        captions = [caption for chunks in self._chunks for caption in chunks.captions]
+        features = [row for chunks in self._chunks for row in chunks.text.hidden.cpu().numpy()]
+        return of_captions(self._category_ids, captions, features)
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """See ``detectors.interface.Detector``; pairs that GLIP's own choice drops are not among the answers."""

@@ -18,6 +18,7 @@ import torch
 
 from detectors.captions import Caption, caption_of_text, planned_captions
 from detectors.card import DetectorCard
+from detectors.class_vectors import ClassVectors, of_captions
 from detectors.hub import model_directory
 from detectors.image_tensors import from_unit_square, resized, shorter_side_size
 from detectors.interface import DetectorSettings
@@ -109,6 +110,14 @@ class GroundingDinoDetector:
             self._chunks.append(_Chunks(self._text([caption.ids for caption in captions]), captions))
         self._category_ids = planned.category_ids
         self._card = dataclasses.replace(self._plain_card, notes=(*self._plain_card.notes, *planned.notes))
+
+    def class_vectors(self) -> ClassVectors:
+        """See ``detectors.interface.TextDetector``: means over a class's words, projected, before fusion."""
+        if not self._chunks:
+            raise DetectorError(f"detector '{self._card.name}': no vocabulary was set")
+        captions = [caption for chunks in self._chunks for caption in chunks.captions]
+        features = [row for chunks in self._chunks for row in chunks.text.features.numpy()]
+        return of_captions(self._category_ids, captions, features)
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """See ``detectors.interface.Detector``."""

@@ -30,6 +30,7 @@ from detectors.captions import (
     planned_captions,
 )
 from detectors.card import DetectorCard
+from detectors.class_vectors import ClassVectors, of_captions
 from detectors.image_tensors import from_unit_square, groups, resized, shorter_side_size
 from detectors.interface import DetectorSettings
 from detectors.prompts import PromptPlan
@@ -143,6 +144,14 @@ class GroundingDinoDetector:
         texts = [self.text_features(caption) for caption in planned.captions]
         self._card = dataclasses.replace(self._loaded.card, notes=(*self._loaded.card.notes, *planned.notes))
         self._queries = _Queries(planned.category_ids, texts)
+
+    def class_vectors(self) -> ClassVectors:
+        """See ``detectors.interface.TextDetector``: means over a class's words, projected, before fusion."""
+        if self._queries is None:
+            raise DetectorError(f"detector '{self._card.name}': no vocabulary was set")
+        texts = self._queries.texts
+        features = [text.features[0].float().cpu().numpy() for text in texts]
+        return of_captions(self._queries.category_ids, [text.caption for text in texts], features)
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """See ``detectors.interface.Detector``."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy.typing as npt
 
 from detectors.card import DetectorCard
+from detectors.class_vectors import ClassVectors
 from detectors.prompts import PromptPlan
 from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 
@@ -86,6 +87,22 @@ class GroundingDetector(Detector, Protocol):
 
     def ground(self, images: Sequence[Image], captions: Sequence[str]) -> list[Grounding]:
         """Boxes of each image for the phrases of its caption, best first."""
+        ...
+
+
+@runtime_checkable
+class TextDetector(Detector, Protocol):
+    """A detector that makes a vector of each class name before it sees an image."""
+
+    def class_vectors(self) -> ClassVectors:
+        """Vectors (d,) of the vocabulary that is set, by category id, as the image first meets them.
+
+        Classes with equal vectors are one class to the detector, unless it reads its captions once more beside the
+        image. Where a class is several prompts, their mean; learned classes have none.
+
+        Raises:
+            DetectorError: no vocabulary was set.
+        """
         ...
 
 

@@ -18,6 +18,7 @@ import torch
 from transformers import OmDetTurboForObjectDetection
 
 from detectors.card import DetectorCard
+from detectors.class_vectors import ClassVectors
 from detectors.image_tensors import from_unit_square, resized
 from detectors.interface import DetectorSettings
 from detectors.owl_prompts import CLIP_SAMPLE
@@ -113,6 +114,13 @@ class OmDetTurboDetector:
             for chunk in chunks
         ]
         self._queries = _Queries(tuple(vocabulary.ids[row] for row in rows), texts)
+
+    def class_vectors(self) -> ClassVectors:
+        """See ``detectors.interface.TextDetector``: the class embeddings."""
+        if self._queries is None:
+            raise DetectorError(f"detector '{self.card.name}': no vocabulary was set")
+        vectors = torch.cat([chunk.classes for chunk in self._queries.chunks]).float().cpu().numpy()
+        return dict(zip(self._queries.category_ids, vectors, strict=True))
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """See ``detectors.interface.Detector``."""

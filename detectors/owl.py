@@ -17,6 +17,7 @@ from torch import nn
 from transformers import Owlv2ForObjectDetection, OwlViTForObjectDetection, PreTrainedTokenizerBase
 
 from detectors.card import DetectorCard
+from detectors.class_vectors import ClassVectors
 from detectors.image_tensors import from_padded_square, padded_square
 from detectors.interface import DetectorSettings
 from detectors.owl_prompts import CLIP_SAMPLE, OwlTexts, owl_texts
@@ -116,6 +117,11 @@ class OwlDetector:
                 encoded = self._base.get_text_features(input_ids=ids.to(self._loaded.device)).pooler_output
             vectors[batch] = _unit(_unit(encoded.float(), 0.0), _EPSILON).cpu()
         return vectors[torch.tensor(texts.rows)].to(self._loaded.device)
+
+    def class_vectors(self) -> ClassVectors:
+        """See ``detectors.interface.TextDetector``: what unit image vectors are multiplied with."""
+        queries = self._asked()
+        return dict(zip(queries.category_ids, queries.vectors.float().cpu().numpy(), strict=True))
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """See ``detectors.interface.Detector``."""

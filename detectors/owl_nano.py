@@ -19,6 +19,7 @@ from baselines.owl_nano.model import OwlNano, normalize
 from baselines.owl_nano.weights import load_weights
 from baselines.text import packaged_encoder
 from detectors.card import DetectorCard
+from detectors.class_vectors import ClassVectors
 from detectors.interface import DetectorSettings
 from detectors.prompts import PromptPlan
 from detectors.selection import Pairs, best_pairs_of_chunks, detections
@@ -121,6 +122,15 @@ class OwlNanoDetector:
                 self._queries = self._learned_queries([plan.clean(name) for name in names])
             else:
                 self._queries = self._text_queries([plan.fill(name) for name in names], plan)
+
+    def class_vectors(self) -> ClassVectors:
+        """See ``detectors.interface.TextDetector``: projected names, of several prompts their mean."""
+        if self._queries is None:
+            raise DetectorError(f"detector '{self.card.name}': set_vocabulary comes before class_vectors")
+        if self._learned:
+            return {}
+        means = self._queries.float().view(len(self._ids), self._prompts, -1).mean(1)
+        return dict(zip(self._ids, means.cpu().numpy(), strict=True))
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Boxes of each image, best first.

@@ -107,8 +107,7 @@ class GroundingDino(Module):
         """Output of the text encoder, (B, n, hidden_size); tokens past ``max_text_len`` are cut.
 
         See ``TextConfig.phrase_frame`` for how phrases are read. ``centred`` output is
-        ``sqrt(hidden_size) * (token / |mean of its phrase's words| - text_mean)``; a separator counts as its own
-        phrase. So the mean over the words of a phrase is its unit vector without what all names have in common.
+        ``token / |mean of its phrase's words| - text_mean``; a separator counts as its own phrase. So the mean over the words of a phrase is its unit vector without what all names have in common.
         """
         text = self.config.text
         framed = text.phrase_frame == "framed" and self.config.prompt != "word"
@@ -134,7 +133,7 @@ class GroundingDino(Module):
         mask = phrase_masks(tokens.ids, self._separators)[0][:, :limit, :limit]
         means = bmm(jt.array(phrase_means(self._kept(tokens), mask, self._separators)), encoded)
         lengths = (means * means).sum(dim=-1, keepdims=True).sqrt()
-        return (encoded / lengths.maximum(_SHORTEST) - self.text_mean) * float(np.sqrt(encoded.shape[-1]))
+        return encoded / lengths.maximum(_SHORTEST) - self.text_mean
 
     def text_features(self, tokens: TokenBatch, encoded: Any) -> TextFeatures:
         """What ``read_tokens`` gave, made ready for ``execute``.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -75,7 +74,7 @@ class CaptionEncoder:
         encoder: of the packaged sentence encoder.
         frame: how a phrase is read.
         mean: float32 (C,), what is taken off each token after it was divided by the length of its phrase's mean vector;
-            the result is multiplied by sqrt(C). None = the encoder's output as it is.
+            None = the encoder's output as it is.
     """
 
     def __init__(self, encoder: PhraseEncoder, frame: Frame, mean: npt.NDArray[np.float32] | None = None) -> None:
@@ -113,7 +112,7 @@ class CaptionEncoder:
     def _hidden(self, part: tuple[int, ...]) -> npt.NDArray[np.float32]:
         if part not in self._known:
             read = self._encoder.hidden(part) if self._frame == "bare" else self._framed(part)
-            self._known[part] = read if self._mean is None else (_unit(part, read) - self._mean) * math.sqrt(WIDTH)
+            self._known[part] = read if self._mean is None else _unit(part, read) - self._mean
             self._kept += len(part)
         return self._known[part]
 
@@ -139,7 +138,7 @@ def mean_of_phrases(encoder: PhraseEncoder, frame: Frame, phrases: Sequence[Sequ
         raise ValueError("a centred text encoder needs the phrases of its training, and there is none")
     read = CaptionEncoder(encoder, frame, np.zeros(WIDTH, np.float32))
     means = [read._hidden((*ids, SEPARATORS[2]))[:-1].mean(0, dtype=np.float64) for ids in phrases]
-    mean: npt.NDArray[np.float32] = (np.mean(means, 0) / math.sqrt(WIDTH)).astype(np.float32)
+    mean: npt.NDArray[np.float32] = np.mean(means, 0).astype(np.float32)
     return mean
 
 

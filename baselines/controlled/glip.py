@@ -57,6 +57,10 @@ class GlipStyle(nn.Module):  # type: ignore[misc]
         maps = [tokens.permute(0, 3, 1, 2) for tokens in self.backbone(pixels)]
         return ImageFeatures(tuple(self.fpn(maps)), None)
 
+    def named(self, captions: Captions) -> Tensor:
+        """See ``Contestant.named``."""
+        return captions.shares() @ self.words(captions.tokens)
+
     def forward(self, seen: ImageFeatures, captions: Captions) -> GlipOutput:
         """What ``see`` gave and B captions of T tokens to logits (B, N, T), boxes and their centerness."""
         output: GlipOutput = self.head(seen, TextFeatures(self.words(captions.tokens), captions.real))

@@ -45,6 +45,10 @@ class Owl(nn.Module):  # type: ignore[misc]
         """(B, 3, H, W) to tokens (B, H / 8, W / 8, width)."""
         return self.grid(self.backbone(pixels))
 
+    def named(self, captions: Captions) -> Tensor:
+        """See ``Contestant.named``."""
+        return self.likeness.text(captions.phrase_vectors())
+
     def forward(self, tokens: Tensor, captions: Captions) -> Output:
         """What ``see`` gave and B captions of K phrases to logits (B, N, K), boxes and their quality."""
         looks = self.looks(tokens).flatten(1, 2)

@@ -50,6 +50,10 @@ class Contestant(Protocol):
         """What no caption changes of one image (1, 3, H, W), for ``find``."""
         ...
 
+    def named(self, captions: Captions) -> Tensor:
+        """Phrases as the image first meets them, (B, K, C)."""
+        ...
+
     def find(self, seen: Any, captions: Captions) -> Found:
         """Boxes of one image for one caption."""
         ...

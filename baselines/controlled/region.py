@@ -57,6 +57,10 @@ class Region(nn.Module):  # type: ignore[misc]
         logits = self.objectness(tokens.flatten(1, 2))
         return tokens, Output(logits, cell_boxes(offsets, *tokens.shape[1:3]), quality)
 
+    def named(self, captions: Captions) -> Tensor:
+        """See ``Contestant.named``."""
+        return self.likeness.text(captions.phrase_vectors())
+
     def names(self, tokens: Tensor, boxes_xyxy: list[Tensor], captions: Captions) -> list[Tensor]:
         """Logits (R, K) of the phrases for the R boxes of each image; -inf where a caption has fewer phrases.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks.conformance import contract, files, geometry
+from benchmarks.conformance import contract, files, geometry, vocabularies
 from benchmarks.conformance.outcome import Failed, Outcome, Skipped, Status, Subject
 from benchmarks.text import printable
 from detectors.interface import Detector
@@ -30,6 +30,7 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "1203-classes": contract.many,
     "odd-names": contract.odd_names,
     "same-name": contract.same_name,
+    "names-apart": vocabularies.tells_names_apart,
     "switching": contract.switching,
     "order-of-classes": contract.order_of_classes,
     "company": contract.company,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import sys
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from benchmarks.images import image_file
 from benchmarks.runner.describe import detector_info
 from benchmarks.runner.plan import RunPlan
 from benchmarks.store.schema import DetectorInfo
-from detectors.interface import Detector, DetectorSettings
+from detectors.class_vectors import likeness_note, most_alike
+from detectors.interface import Detector, DetectorSettings, TextDetector
 from detectors.registry import find_card, load_detector
+from detectors.types import Vocabulary
 from metrics.types import DataError
 
 
@@ -56,9 +59,22 @@ class LoadedDetector:
             chunk_batch=request.chunk_batch,
         )
         detector = load_detector(request.detector, settings)
+        notes: tuple[str, ...] = ()
         if plan.selection.subsets is None:
-            detector.set_vocabulary(protocol.plan.spoken(plan.selection.vocabulary), protocol.plan)
-        return LoadedDetector(detector, detector_info(detector.card, request.detector), device)
+            vocabulary = protocol.plan.spoken(plan.selection.vocabulary)
+            detector.set_vocabulary(vocabulary, protocol.plan)
+            notes = _alike(detector, vocabulary)
+        card = dataclasses.replace(detector.card, notes=(*detector.card.notes, *notes))
+        return LoadedDetector(detector, detector_info(card, request.detector), device)
+
+
+def _alike(detector: Detector, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """What is to be said of names that are nearly the same to the detector."""
+    if not isinstance(detector, TextDetector):
+        return ()
+    names = dict(zip(vocabulary.ids, vocabulary.names, strict=True))
+    note = likeness_note(most_alike(detector.class_vectors(), names))
+    return (note,) if note else ()
 
 
 def choose_device(device: str, framework: str) -> str:

@@ -39,5 +39,4 @@ def centre_text(network: GroundingDino, phrases: Sequence[Sequence[int]]) -> Non
             part = phrases[begin : begin + _AT_ONCE]
             read = network.read_tokens(TokenBatch.of([[_CLS, *ids, _DOT, _SEP] for ids in part])).numpy()
             total += sum(row[1 : 1 + len(ids)].mean(0, dtype=np.float64) for row, ids in zip(read, part, strict=True))
-    mean = total / len(phrases) / np.sqrt(width)
-    network.text_mean.assign(jt.array(mean.astype(np.float32)).stop_grad())
+    network.text_mean.assign(jt.array((total / len(phrases)).astype(np.float32)).stop_grad())

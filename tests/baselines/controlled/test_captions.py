@@ -44,7 +44,7 @@ def test_tokens_are_those_of_grounding_dino(frame: Any, centred: bool) -> None:
     rows = tokens((*ROWS, (CLS, SEP), (CLS, DOT, *CAT, DOT, SEP)))
     wanted = FrozenText(network)(TokenBatch(*rows)).numpy()
     found = CaptionEncoder(packaged_encoder(), frame, mean)(*rows).tokens.numpy()
-    np.testing.assert_allclose(found, wanted, atol=2e-4 if centred else 2e-5)  # centred values are ten times as large
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
     assert (found[1, len(ROWS[1]) :] == 0).all()
 
 
@@ -62,7 +62,7 @@ def test_a_centred_phrase_is_its_unit_vector_without_the_mean() -> None:
     units = plain / np.linalg.norm(plain, axis=1, keepdims=True)
     np.testing.assert_allclose(mean, units.mean(0), atol=1e-6)
     centred = CaptionEncoder(packaged_encoder(), "framed", mean)(*tokens()).phrase_vectors()[0].numpy()
-    np.testing.assert_allclose(centred, (units - mean) * 384**0.5, atol=1e-5)
+    np.testing.assert_allclose(centred, units - mean, atol=1e-6)
 
 
 def test_a_frozen_encoder_reads_first_words_only_in_a_frame() -> None:

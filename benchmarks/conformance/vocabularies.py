@@ -1,0 +1,42 @@
+"""Does a detector that reads tell names apart?"""
+
+from __future__ import annotations
+
+from benchmarks.conformance.outcome import PLAN, Failed, Skipped, Subject
+from benchmarks.shapes import WORLDS
+from detectors.class_vectors import NEARLY_SAME, most_alike
+from detectors.interface import TextDetector
+from detectors.types import Vocabulary
+
+#: Names of one common word each, which mean different things.
+_WORDS = ("dog", "cat", "freedom", "star", "ring", "river", "bus", "chair", "apple", "person", "umbrella", "heart")
+#: Pairs that differ in their first word alone.
+_SIBLINGS = (
+    *("polar bear", "brown bear", "striped red star", "dotted red star", "tennis ball", "golf ball"),
+    *("wine glass", "beer glass", "left shoe", "right shoe"),
+)
+
+
+def tells_names_apart(subject: Subject) -> str:
+    """Names of one word, siblings such as polar bear and brown bear, and those of shapes differ to the text encoder.
+
+    The names of a benchmark are looked at in each run; what is alike in them stands in the notes of its result.
+    """
+    detector = subject.detector
+    if not isinstance(detector, TextDetector):
+        raise Skipped("it shows no vectors of its classes (class_vectors)")
+    seen = []
+    shapes = tuple(category.name for category in WORLDS["shapes"].categories)
+    for kind, names in (("words", _WORDS), ("siblings", _SIBLINGS), ("shapes", shapes)):
+        detector.set_vocabulary(Vocabulary(tuple(range(1, len(names) + 1)), names), PLAN)
+        alike = most_alike(detector.class_vectors(), dict(enumerate(names, 1)))
+        if alike is None:
+            raise Skipped("its classes are learned, not read")
+        first, second = alike.names
+        if alike.pairs:
+            raise Failed(
+                f"vectors of different {kind} with a cosine of {NEARLY_SAME} at most",
+                f"{alike.cosine:.4f} for '{first}' and '{second}'; {alike.pairs} pairs are above it",
+            )
+        seen.append(f"{kind} at most {alike.cosine:.2f} ('{first}', '{second}')")
+    return "cosine of " + ", ".join(seen)

@@ -1,0 +1,89 @@
+"""Names as detectors tell them apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectors.captions import caption_of_names
+from detectors.class_vectors import NEARLY_SAME, Likeness, likeness_note, most_alike, of_captions
+from detectors.interface import DetectorSettings, TextDetector
+from detectors.prompts import PromptPlan
+from detectors.registry import load_detector
+from detectors.types import DetectorError, Vocabulary
+
+NAMES = {4: "cat", 7: "dog", 9: "bench"}
+
+
+def vectors(*rows: list[float]) -> dict[int, np.ndarray]:
+    return {number: np.array(row, np.float32) for number, row in zip(NAMES, rows, strict=False)}
+
+
+def test_the_most_alike_pair_and_how_many_are_above_the_limit() -> None:
+    alike = most_alike(vectors([1, 0], [0, 2], [1, 1]), NAMES)
+    assert alike is not None
+    assert (alike.names, alike.pairs) == (("cat", "bench"), 0)
+    assert alike.cosine == pytest.approx(0.5**0.5)
+    same = most_alike(vectors([1, 0], [3, 0.01], [2, 0.01]), NAMES)
+    assert same is not None
+    assert same.pairs == 3
+    assert most_alike(vectors([1, 0]), NAMES) is None
+
+
+def test_pairs_are_counted_once_over_blocks_of_rows() -> None:
+    """More rows than are compared at once, against every pair by itself."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2100, 3)).astype(np.float32)
+    ids = range(5, 2105)
+    alike = most_alike(dict(zip(ids, rows, strict=True)), {number: str(number) for number in ids})
+    units = rows.astype(np.float64) / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    cosines = (units @ units.T)[np.triu_indices(len(rows), 1)]
+    assert alike is not None
+    assert alike.pairs == (cosines > NEARLY_SAME).sum() > 0
+    assert alike.cosine == pytest.approx(cosines.max())
+    first, second = (units[int(name) - 5] for name in alike.names)
+    assert first @ second == pytest.approx(cosines.max())
+
+
+def test_a_vector_without_length_is_like_none() -> None:
+    alike = most_alike(vectors([0, 0], [0, 0], [1, 1]), NAMES)
+    assert alike == Likeness(0.0, ("cat", "dog"), 0)
+
+
+def test_the_note_names_the_pair() -> None:
+    assert likeness_note(Likeness(0.5, ("cat", "dog"), 0)) == ""
+    assert likeness_note(None) == ""
+    note = likeness_note(Likeness(0.9997, ("cat", "dog"), 1200))
+    assert "1,200 pairs of class names are nearly the same" in note
+    assert "'cat' and 'dog' (0.9997)" in note
+
+
+def test_means_over_words_in_the_order_of_the_captions() -> None:
+    captions = [
+        caption_of_names([[10, 11], [12]]),
+        caption_of_names([[13]]),
+    ]  # [CLS] 10 11 . 12 . [SEP], [CLS] 13 . [SEP]
+    features = [np.arange(14.0).reshape(7, 2), np.arange(20.0).reshape(10, 2)]  # the second is padded
+    found = of_captions([3, 1, 2], captions, features)
+    assert {number: row.tolist() for number, row in found.items()} == {3: [3, 4], 1: [8, 9], 2: [2, 3]}
+
+
+@pytest.mark.parametrize("name", ["owl-nano", "grounding-dino-nano", "owl-controlled", "glip-controlled"])
+def test_shipped_detectors_show_the_vectors_of_their_vocabulary(name: str) -> None:
+    detector = load_detector(name, DetectorSettings())
+    assert isinstance(detector, TextDetector)
+    with pytest.raises(DetectorError, match="vocabulary"):
+        detector.class_vectors()
+    words = Vocabulary((5, 2, 9), ("red star", "blue ring", "red star"))
+    detector.set_vocabulary(words, PromptPlan())
+    found = detector.class_vectors()
+    assert set(found) == {2, 5, 9}
+    np.testing.assert_allclose(found[5], found[9], rtol=1e-5)  # the same name
+    assert np.abs(found[5] - found[2]).max() > 1e-3
+
+
+def test_learned_classes_have_no_vectors() -> None:
+    detector = load_detector("closed-nano", DetectorSettings())
+    detector.set_vocabulary(Vocabulary((1, 2), ("striped red star", "dotted red star")), PromptPlan())
+    assert isinstance(detector, TextDetector)
+    assert detector.class_vectors() == {}
