@@ -82,7 +82,9 @@ class Config:
             officially.
         image_size, image_longest: shorter side of the network's input, and the most of the longer one, pixels.
         use_fusion, use_text_enhancer, use_text_cross_attention: ablation switches.
-        query_selection: ``language`` (official) or ``static`` (learned boxes).
+        query_selection: ``language`` (official): the decoder starts from the places that match the text best. ``static``:
+            from learned boxes, and the encoder has no predictions. ``static_encoder_loss``: from learned boxes, and the
+            encoder's predictions, as with ``language``, are there for their loss only.
         prompt: which tokens see each other: those of a phrase (``phrase``, official) or all (``word``); ``sentence`` is
             ``phrase`` with the mean of a phrase's words in place of each of them.
         attention: ``deformable`` or ``dense`` image attention.
@@ -113,7 +115,7 @@ class Config:
     use_fusion: bool = True
     use_text_enhancer: bool = True
     use_text_cross_attention: bool = True
-    query_selection: Literal["language", "static"] = "language"
+    query_selection: Literal["language", "static", "static_encoder_loss"] = "language"
     prompt: Literal["phrase", "word", "sentence"] = "phrase"
     attention: Literal["deformable", "dense"] = "deformable"
 

@@ -95,7 +95,9 @@ class Glip(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.config = config
         stages = [config.swin.channels(stage) for stage in config.swin.out_stages]
-        self.backbone = nn.ModuleDict({"body": Swin(config.swin), "fpn": Fpn(stages, config.channels, config.extra_levels)})
+        self.backbone = nn.ModuleDict(
+            {"body": Swin(config.swin), "fpn": Fpn(stages, config.channels, config.extra_levels)}
+        )
         bert = Bert(config.bert, config.dropout, pooler=config.text_pooler)
         self.language_backbone = nn.ModuleDict({"body": nn.ModuleDict({"model": bert})})
         self.rpn = nn.ModuleDict({"head": VlDyHead(config)})

@@ -52,7 +52,9 @@ class _Listing:
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help=f"One of {', '.join(get_args(Kind))}; all but gates without it.", show_default=False),
+        typer.Argument(
+            metavar="KIND", help=f"One of {', '.join(get_args(Kind))}; all but gates without it.", show_default=False
+        ),
     ] = None,
     weights: Annotated[
         list[Path] | None,

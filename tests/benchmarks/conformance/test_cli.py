@@ -69,7 +69,9 @@ def test_list_gates_of_the_shipped_weights_and_of_files() -> None:
     [named] = call_json("list", "gates", "--weights", path)["gates"]
     assert (named["weights"], named["gamma_v"]) == (path, shipped["grounding-dino-nano"]["gamma_v"])
     assert 0 < named["gamma_v"][0] < named["gamma_l"][0] < 1
-    text = call("list", "gates", "--weights", path, "--weights", str(ROOT / "baselines/weights/owl-controlled.safetensors"))
+    text = call(
+        "list", "gates", "--weights", path, "--weights", str(ROOT / "baselines/weights/owl-controlled.safetensors")
+    )
     assert f"{named['gamma_v'][0]:.6f}" in text.stdout
     assert "no fusion" in text.stdout
     refused = call("list", "detectors", "--weights", path)
