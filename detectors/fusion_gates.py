@@ -1,8 +1,8 @@
 """Gates of a fusion of image and words: learned factors of what each side adds to the other.
 
-In GLIP and Grounding DINO every layer of fusion has two vectors: ``gamma_v`` multiplies what the words add to the image,
-``gamma_l`` what the image adds to the words. What is added is of the size of normalised features, so a mean ``|gamma_v|``
-of a hundredth says that words hardly reach the image there.
+In GLIP and Grounding DINO every layer of fusion has two vectors: ``gamma_v`` multiplies what the words add to the
+image, ``gamma_l`` what the image adds to the words. The image itself is normalised before that, so a mean ``|gamma_v|``
+of a hundredth says that words hardly reach it there.
 """
 
 from __future__ import annotations

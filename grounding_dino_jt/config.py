@@ -82,9 +82,9 @@ class Config:
             officially.
         image_size, image_longest: shorter side of the network's input, and the most of the longer one, pixels.
         use_fusion, use_text_enhancer, use_text_cross_attention: ablation switches.
-        query_selection: ``language`` (official): the decoder starts from the places that match the text best. ``static``:
-            from learned boxes, and the encoder has no predictions. ``static_encoder_loss``: from learned boxes, and the
-            encoder's predictions, as with ``language``, are there for their loss only.
+        query_selection: ``language`` (official): the decoder starts from the places that match the text best.
+            ``static``: from learned boxes, and the encoder has no predictions. ``static_encoder_loss``: from learned
+            boxes, and the encoder's predictions, as with ``language``, are there for their loss only.
         prompt: which tokens see each other: those of a phrase (``phrase``, official) or all (``word``); ``sentence`` is
             ``phrase`` with the mean of a phrase's words in place of each of them.
         attention: ``deformable`` or ``dense`` image attention.

@@ -214,8 +214,11 @@ class Transformer(Module):
         """What the encoder's own loss is of: places that match the text best, with their boxes; None without that loss.
 
         Args:
-            selection: what ``select`` gave for the others.
-            seen, words, image, text: as for ``select``.
+            selection: what ``select`` gave for the other arguments.
+            seen: (B, N, d), memory of the encoder.
+            words: (B, n, d), fused text.
+            image: of B images or of one.
+            text: of B captions.
         """
         if self._config.query_selection == "static_encoder_loss":
             return self._select_by_words(seen, words, image, text)

@@ -44,8 +44,8 @@ class ContestantConfig:
             released weights were trained with, ``resized`` what was meant; see ``baselines.glip.dyhead``.
         fusion_gate: what the factors of a fusion's additions start at, of ``glip``; None = 1 / ``blocks``, as in GLIP.
         dropout: of fusion and language layers, of ``glip``; 0.1 in GLIP.
-        nms_iou: overlap above which, in detection, the lesser of two boxes of one class is dropped, 0 to 1; 1 = none is.
-            None = as is usual: 0.6 where several places learn an object (``glip``, ``owl`` with ``one_to_many``), else 1.
+        nms_iou: overlap above which, in detection, the lesser of two boxes of one class is dropped; 1 = none is. None =
+            as is usual: 0.6 where several places learn an object (``glip``, ``owl`` with ``one_to_many``), else 1.
         image_size, image_longest: shorter side of the network's input, and the most of the longer one, pixels.
 
     Raises:

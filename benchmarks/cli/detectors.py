@@ -244,8 +244,8 @@ def _gates(weights: Sequence[Path]) -> _Listing:
             rows.append((name, "no fusion", "", ""))
     headers = ("weights", "layer", "|gamma_v|", "|gamma_l|")
     hint = (
-        "Means over the channels. gamma_v: factor of what the words add to the image; gamma_l: of what the image adds to "
-        "the words. They start at 0.0001 in Grounding DINO and at 1 / layers in GLIP (option fusion_gate of a training)."
+        "Means over the channels. gamma_v: factor of what the words add to the image; gamma_l: of what the image adds "
+        "to the words. They start at 0.0001 in Grounding DINO and at 1 / layers in GLIP, or at a training's fusion_gate."
     )
     return _Listing("Fusion gates", headers, rows, facts, hint)
 

@@ -181,8 +181,8 @@ def _published(report: StudyReport) -> Sheet:
             cells.append("–" if value is None else f"{value:.1f}{apart}")
         rows.append((arm.name, *cells))
     notes = (
-        f"measured elsewhere, on other data: {study.published.source}; {study.published.about}; in brackets the difference "
-        "to the reference's published number",
+        f"measured elsewhere, on other data: {study.published.source}; {study.published.about}; in brackets the "
+        "difference to the reference's published number",
         "models, data and budget are others than this study's, so its own numbers do not stand beside these",
     )
     return Sheet("Published elsewhere", ("counterpart of arm", *settings), tuple(rows), notes)

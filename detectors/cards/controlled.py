@@ -54,8 +54,8 @@ CARDS: tuple[DetectorCard, ...] = (
         weights="package:grounding_dino_jt/shipped/grounding-dino-controlled.safetensors",
         weights_sha256="110c915fc7f72130c8c28bdf8b8a8762168af7e67f2a848d77550f0082f3a51a",
         notes=(
-            "query-based early fusion; stands for Grounding DINO, which has a text encoder that learns, six layers each of "
-            "encoder and decoder, four levels and 900 queries",
+            "query-based early fusion; stands for Grounding DINO, which has a text encoder that learns, six layers each "
+            "of encoder and decoder, four levels and 900 queries",
             "22.7 million of the parameters are the text encoder's",
             _STEPS,
         ),
@@ -72,9 +72,9 @@ CARDS: tuple[DetectorCard, ...] = (
         "7e475fd16f8e4555f685f343a2eb7f4f64433f659179a87f5ded55d951a0c718",
         684_963,
         "arXiv:2205.06230",
-        "dense late fusion; stands for OWL-ViT, which has image and text encoders pretrained together on image-text pairs, "
-        "a plain ViT and one-to-one matching: here the backbone starts from random numbers, is a Swin, and several "
-        "places learn an object, with NMS",
+        "dense late fusion; stands for OWL-ViT, which has image and text encoders pretrained together on image-text "
+        "pairs, a plain ViT and one-to-one matching: here the backbone is a Swin of random numbers, and several places "
+        "learn an object, with NMS",
         joint=False,
     ),
     _card(
@@ -82,7 +82,7 @@ CARDS: tuple[DetectorCard, ...] = (
         "fc90a32ab1c3b06561ab4ef2f767a01f094ace1a8f3b8b4ec1dc103757299a65",
         1_069_987,
         "arXiv:2112.09106",
-        "two-stage late fusion; stands for RegionCLIP and ViLD, which have region embeddings learned from an image-text "
-        "model (pretraining on pseudo-labelled regions, or distillation), box refinement and class-wise NMS",
+        "two-stage late fusion; stands for RegionCLIP and ViLD, which have region embeddings learned from an "
+        "image-text model (pretraining on pseudo-labelled regions, or distillation), box refinement and class-wise NMS",
     ),
 )
