@@ -245,7 +245,7 @@ def _gates(weights: Sequence[Path]) -> _Listing:
     headers = ("weights", "layer", "|gamma_v|", "|gamma_l|")
     hint = (
         "Means over the channels. gamma_v: factor of what the words add to the image; gamma_l: of what the image adds "
-        "to the words. They start at 0.0001 in Grounding DINO and at 1 / layers in GLIP, or at a training's fusion_gate."
+        "to the words. They start at 0.0001 in Grounding DINO, 1 / layers in GLIP, or at a training's fusion_gate."
     )
     return _Listing("Fusion gates", headers, rows, facts, hint)
 

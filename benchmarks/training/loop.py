@@ -1,8 +1,8 @@
 """The training itself: steps, log, periodic evaluation, checkpoints, and the weights file at the end.
 
 The folder of a training holds ``config.yaml`` (what was asked for), ``log.jsonl`` (one record per ``log_every`` steps
-and per evaluation, and of a model with fusion its mean gates at each evaluation and checkpoint), curves for TensorBoard,
-``checkpoint.bin`` (to go on from) and, when it is done, ``curve.png`` and ``weights.safetensors``.
+and per evaluation, and of a model with fusion its mean gates at each evaluation and checkpoint), curves for
+TensorBoard, ``checkpoint.bin`` (to go on from) and, when it is done, ``curve.png`` and ``weights.safetensors``.
 """
 
 from __future__ import annotations
