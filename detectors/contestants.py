@@ -21,10 +21,10 @@ from detectors.card import DetectorCard, TrainingData
 from detectors.class_vectors import ClassVectors
 from detectors.image_tensors import resized, shorter_side_size
 from detectors.interface import DetectorSettings
-from detectors.owl_nano import NOTHING, without_duplicates
 from detectors.prompts import PromptPlan
-from detectors.selection import ChunkedChoice, Pairs, best_pairs_of_chunks, detections
+from detectors.selection import ChunkedChoice, best_pairs_of_chunks, detections
 from detectors.shipped import check_sum, shipped_file
+from detectors.suppression import NMS_IOU, NO_SUPPRESSION, NOTHING, without_duplicates
 from detectors.types import Detections, DetectorError, Image, Vocabulary
 from grounding_dino_jt.tokenizer import packaged_tokenizer
 
@@ -71,8 +71,8 @@ class ContestantDetector:
 
     The image is resized as for Grounding DINO. ``glip`` reads the classes of a chunk as one caption. The others are
     asked for all at once, whatever the chunks of the plan: of ``owl`` classes do not see each other, and regions are
-    shared out among the whole vocabulary, as CLIP does. Where several places learn an object, duplicates within a class
-    are removed by NMS, as in ``owl-nano``.
+    shared out among the whole vocabulary, as CLIP does. Duplicates within a class are removed by NMS with the overlap
+    that the settings name, else the weights, else as is usual: as in ``owl-nano`` where several places learn an object.
 
     Args:
         card: what it is.
@@ -88,7 +88,7 @@ class ContestantDetector:
             card = dataclasses.replace(card, capabilities=(*card.capabilities, "joint"))
         self._plain_card, self.card, self._settings = card, card, settings
         self._chunked = config.kind == "glip"
-        self._duplicates = self._chunked or (config.kind == "owl" and config.assignment == "one_to_many")
+        self._nms_iou = settings.nms_iou or config.nms_iou or _usual_nms_iou(config)
         self._shorter = settings.image_size or config.image_size
         self._longest = max(round(config.image_longest * self._shorter / config.image_size), self._shorter)
         try:
@@ -144,7 +144,7 @@ class ContestantDetector:
         height, width = shorter_side_size(image, self._shorter, self._longest)
         seen = self._model.see(normalised(resized(image, height, width)[None].to(self._settings.device)))
         found = [self._model.find(seen, captions) for captions in self._captions]
-        scores = [without_duplicates(one.scores, one.boxes_xyxy) if self._duplicates else one.scores for one in found]
+        scores = [without_duplicates(one.scores, one.boxes_xyxy, self._nms_iou) for one in found]
         top_k, chunk_top_k = self._settings.top_k, self._settings.chunk_top_k
         if self._chunked:
             choice = ChunkedChoice(chunk_top_k or top_k)
@@ -153,8 +153,13 @@ class ContestantDetector:
             pairs, boxes = choice.best(top_k)
         else:
             pairs, boxes = best_pairs_of_chunks(scores[0], self._chunks, top_k, chunk_top_k), found[0].boxes_xyxy
-        number = int((pairs.scores > NOTHING).sum())  # best first, so the others are at the end
-        pairs = Pairs(pairs.scores[:number], pairs.boxes[:number], pairs.classes[:number])
+        pairs = pairs.above(NOTHING)
         frame = boxes.new_tensor([image.width, image.height] * 2)
         scale = frame / boxes.new_tensor([width, height] * 2)
         return detections(image, pairs, (boxes * scale).clamp(min=0).minimum(frame), self._ids)
+
+
+def _usual_nms_iou(config: ContestantConfig) -> float:
+    """Where several places learn an object, there are duplicates; regions have no duplicates when they are named."""
+    several = config.kind == "glip" or (config.kind == "owl" and config.assignment == "one_to_many")
+    return NMS_IOU if several else NO_SUPPRESSION

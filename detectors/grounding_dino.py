@@ -25,6 +25,7 @@ from detectors.interface import DetectorSettings
 from detectors.prompts import PromptPlan
 from detectors.selection import ChunkedChoice, detections
 from detectors.shipped import check_sum, shipped_file
+from detectors.suppression import NO_SUPPRESSION, NOTHING, without_duplicates
 from detectors.token_scores import class_scores, grounded
 from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 from grounding_dino_jt.device import use_device
@@ -92,6 +93,7 @@ class GroundingDinoDetector:
         # On a processor a large image fills it alone, and memory is short; a small one is mostly overhead.
         large = self._shorter > _SMALL
         self._at_once = settings.chunk_batch or (1 if settings.device == "cpu" and large else 8)
+        self._nms_iou = settings.nms_iou or config.nms_iou
         self._chunks: list[_Chunks] = []
         self._category_ids: tuple[int, ...] = ()
 
@@ -183,8 +185,11 @@ class GroundingDinoDetector:
         choice = ChunkedChoice(self._settings.chunk_top_k or self._settings.top_k)
         for caption, logits, boxes in self._answers(features):
             scores = class_scores(logits[:, : len(caption.ids)], torch.from_numpy(caption.shares()))
+            if self._nms_iou < NO_SUPPRESSION:
+                scores = without_duplicates(scores, from_unit_square(boxes, image), self._nms_iou)
             choice.add(scores, boxes)
         pairs, boxes = choice.best(self._settings.top_k)
+        pairs = pairs.above(NOTHING)
         return detections(image, pairs, from_unit_square(boxes, image), self._category_ids)
 
     def _answers(self, features: ImageFeatures) -> Iterator[tuple[Caption, torch.Tensor, torch.Tensor]]:

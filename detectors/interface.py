@@ -30,9 +30,12 @@ class DetectorSettings:
             (``PromptPlan.chunk_classes``), also where a model sees all classes at once.
         chunk_batch: chunks of classes that a model may read at once, where it reads them together at all: more is
             faster on a graphics processor, and takes that many times the memory. None = the detector's own choice.
+        nms_iou: overlap above which the lesser of two boxes of one class is dropped, more than 0 and at most 1; 1 =
+            nothing is dropped. None = the detector's own choice; only some detectors take another
+            (``detectors.registry.SUPPRESSING``).
 
     Raises:
-        DetectorError: a number that is not positive.
+        DetectorError: a number out of range.
     """
 
     weights: str | None = None
@@ -42,12 +45,15 @@ class DetectorSettings:
     top_k: int = 300
     chunk_top_k: int | None = None
     chunk_batch: int | None = None
+    nms_iou: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("image_size", "top_k", "chunk_top_k", "chunk_batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise DetectorError(f"DetectorSettings: {name} is {value}, at least 1 is needed")
+        if self.nms_iou is not None and not 0 < self.nms_iou <= 1:
+            raise DetectorError(f"DetectorSettings: nms_iou is {self.nms_iou}, more than 0 and at most 1 is needed")
 
 
 @runtime_checkable

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from PIL import Image as Pillow
 from torch import Tensor
-from torchvision.ops import nms
 
 from baselines.owl_nano.model import OwlNano, normalize
 from baselines.owl_nano.weights import load_weights
@@ -22,18 +21,13 @@ from detectors.card import DetectorCard
 from detectors.class_vectors import ClassVectors
 from detectors.interface import DetectorSettings
 from detectors.prompts import PromptPlan
-from detectors.selection import Pairs, best_pairs_of_chunks, detections
+from detectors.selection import best_pairs_of_chunks, detections
 from detectors.shipped import check_sum, shipped_file
+from detectors.suppression import NMS_IOU, NO_SUPPRESSION, NOTHING, without_duplicates
 from detectors.types import Detections, DetectorError, Image, Vocabulary
 
 #: Longer side of the image that the network sees, pixels.
 IMAGE_SIZE = 192
-#: Overlap above which the lesser of two boxes of one class is a duplicate.
-NMS_IOU = 0.6
-#: Boxes of a class, the best ones, among which duplicates are looked for.
-NMS_BOXES = 100
-#: In place of a score: this pair is not reported.
-NOTHING = -1.0
 _SIZE_LIMIT = 4096
 
 
@@ -72,7 +66,7 @@ class OwlNanoDetector:
     right up to a square. Images go through the network one by one, so company cannot change a bit.
 
     The score of a class at a cell is its probability; with the IoU branch (one-to-many assignment), the product of
-    probability and expected IoU, and duplicates within a class are removed by NMS.
+    probability and expected IoU, and duplicates within a class are removed by NMS unless the settings say otherwise.
 
     Args:
         card: what it is.
@@ -167,31 +161,16 @@ class OwlNanoDetector:
         output = self._model(batch, queries)
         scores = output.logits[0].float().unflatten(1, (-1, self._prompts)).mean(-1).sigmoid().T  # (K, N)
         boxes = output.boxes_xyxy[0].float()
+        usual = NO_SUPPRESSION
         if output.quality is not None:
-            scores = without_duplicates(scores * output.quality[0].float().sigmoid(), boxes)
+            scores, usual = scores * output.quality[0].float().sigmoid(), NMS_IOU
+        scores = without_duplicates(scores, boxes, self._settings.nms_iou or usual)
         if self._learned:
             scores = scores.masked_fill(~queries.any(dim=1, keepdim=True), NOTHING)
         pairs = best_pairs_of_chunks(scores, self._chunks, self._settings.top_k, self._settings.chunk_top_k)
-        number = int((pairs.scores > NOTHING).sum())  # best first, so the others are at the end
-        pairs = Pairs(pairs.scores[:number], pairs.boxes[:number], pairs.classes[:number])
+        pairs = pairs.above(NOTHING)
         frame = boxes.new_tensor([image.width, image.height] * 2)
         return detections(image, pairs, (boxes / boxes.new_tensor(scale * 2)).clamp(min=0).minimum(frame), self._ids)
-
-
-def without_duplicates(scores: Tensor, boxes: Tensor) -> Tensor:
-    """Scores with ``NOTHING`` in place of boxes that a better one of the same class overlaps, and of the worst.
-
-    Args:
-        scores: (K, N).
-        boxes: (N, 4) xyxy.
-    """
-    top, cells = scores.sort(dim=1, descending=True, stable=True)
-    top, cells = top[:, :NMS_BOXES], cells[:, :NMS_BOXES]
-    remaining = torch.full_like(scores, NOTHING)
-    for row, (best, cell) in enumerate(zip(top, cells, strict=True)):  # batched_nms is slower with many classes
-        kept = cell[nms(boxes[cell], best, NMS_IOU)]
-        remaining[row, kept] = scores[row, kept]
-    return remaining
 
 
 def fit(pixels: npt.NDArray[np.uint8], size: int, multiple: int) -> tuple[npt.NDArray[np.uint8], tuple[float, float]]:

@@ -33,6 +33,9 @@ Loader = Callable[[DetectorCard, DetectorSettings], Detector]
 #: Entry point group under which an installed package offers detector cards.
 ENTRY_POINTS = "ovd_bench.detectors"
 
+#: Loaders whose detectors take ``DetectorSettings.nms_iou``. Of the others some have a suppression of their own.
+SUPPRESSING = ("detectors.contestants:load", "detectors.grounding_dino:load", "detectors.owl_nano:load")
+
 BUILT_IN: dict[str, DetectorCard] = {
     card.name: card
     for card in (*NANO, *CONTROLLED, *OWL, *GROUNDING_DINO, *OMDET_TURBO, *GLIP, *CLOSED_SET, *DINO, *CLIP_REGION)
@@ -82,9 +85,12 @@ def load_detector(name: str, settings: DetectorSettings) -> Detector:
     """Load a detector.
 
     Raises:
-        DetectorError: unknown name, missing package, weights that do not load.
+        DetectorError: unknown name, missing package, weights that do not load, a suppression that it does not take.
     """
     card = find_card(name)
+    if settings.nms_iou is not None and card.loader not in SUPPRESSING:
+        able = ", ".join(one.name for one in BUILT_IN.values() if one.loader in SUPPRESSING)
+        raise DetectorError(f"detector '{card.name}' takes no nms_iou: those that do are {able}")
     detector = _loader(card)(card, settings)
     if not isinstance(detector, Detector):
         raise DetectorError(

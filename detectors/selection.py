@@ -32,6 +32,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def above(self, score: float) -> Pairs:
+        """Those with a greater score."""
+        number = int((self.scores > score).sum())  # best first, so the others are at the end
+        return Pairs(self.scores[:number], self.boxes[:number], self.classes[:number])
+
 
 def best_pairs(scores: torch.Tensor, k: int) -> Pairs:
     """The ``k`` best of all pairs, or all if there are fewer.

@@ -89,12 +89,17 @@ class Config:
         max_text_len: columns of the logits; tokens of the longest caption.
         box_epsilon: guard of the inverse sigmoid; 1e-3 officially, 1e-5 in transformers.
         fusion_drop_path: in training.
+        fusion_gate: what the factors of a fusion's additions start at: 1e-4 officially, 1 / blocks in GLIP.
         class_scale: ``none`` (plain dot product) or ``sqrt`` (divided by sqrt(d), MM-Grounding-DINO).
         class_bias: a learned bias per head (MM-Grounding-DINO).
         shared_box_head: one box head for all decoder layers (official) or one each (MM-Grounding-DINO).
+        nms_iou: overlap above which, in detection, the lesser of two boxes of one class is dropped; 1 = none is, as
+            officially.
         image_size, image_longest: shorter side of the network's input, and the most of the longer one, pixels.
         use_fusion, use_text_enhancer, use_text_cross_attention: ablation switches.
-        query_selection: ``language`` (official) or ``static`` (learned boxes).
+        query_selection: ``language`` (official): the decoder starts from the places that match the text best.
+            ``static``: from learned boxes, and the encoder has no predictions. ``static_encoder_loss``: from learned
+            boxes, and the encoder's predictions, as with ``language``, are there for their loss only.
         prompt: which tokens see each other: those of a phrase (``phrase``, official) or all (``word``); ``sentence`` is
             ``phrase`` with the mean of a phrase's words in place of each of them.
         attention: ``deformable`` or ``dense`` image attention.
@@ -115,15 +120,17 @@ class Config:
     max_text_len: int = 256
     box_epsilon: float = 1e-3
     fusion_drop_path: float = 0.1
+    fusion_gate: float = 1e-4
     class_scale: Literal["none", "sqrt"] = "none"
     class_bias: bool = False
     shared_box_head: bool = True
+    nms_iou: float = 1.0
     image_size: int = 800
     image_longest: int = 1333
     use_fusion: bool = True
     use_text_enhancer: bool = True
     use_text_cross_attention: bool = True
-    query_selection: Literal["language", "static"] = "language"
+    query_selection: Literal["language", "static", "static_encoder_loss"] = "language"
     prompt: Literal["phrase", "word", "sentence"] = "phrase"
     attention: Literal["deformable", "dense"] = "deformable"
 
@@ -134,6 +141,11 @@ class Config:
             raise ValueError(
                 f"num_feature_levels is {self.num_feature_levels}, the backbone gives {len(self.backbone.out_stages)}"
             )
+
+        if not 0 < self.nms_iou <= 1:
+            raise ValueError(f"nms_iou is {self.nms_iou}, more than 0 and at most 1 is needed")
+        if not 0 <= self.fusion_gate <= 1:
+            raise ValueError(f"fusion_gate is {self.fusion_gate}, 0 to 1 is needed")
 
     def to_json(self) -> str:
         """All fields, as JSON; goes into the header of weight files."""

@@ -77,7 +77,7 @@ def transformer_flops(config: Config, shapes: Sequence[tuple[int, int]], tokens:
     if config.use_text_enhancer:
         total += config.enc_layers * (tokens * d * (4 * d + wide) + 2 * tokens * tokens * d)
     total += config.enc_layers * (_image_attention(config, cells, cells, config.enc_points) + 2 * cells * d * wide)
-    if config.query_selection == "language":
+    if config.query_selection == "language":  # with static queries the encoder predicts in training only
         total += cells * d * d + cells * d * tokens + queries * (2 * d * d + 4 * d)
     layer = queries * d * 4 * d + 2 * queries * queries * d + 2 * queries * d * wide
     layer += _image_attention(config, queries, cells, config.dec_points)

@@ -23,8 +23,8 @@ class BiAttentionBlock(Module):
         self.layer_norm_v = LayerNorm(d)
         self.layer_norm_l = LayerNorm(d)
         self.attn = BiMultiHeadAttention(d, config.dim_feedforward // 2, config.num_heads // 2)
-        self.gamma_v = jt.ones((d,)) * 1e-4
-        self.gamma_l = jt.ones((d,)) * 1e-4
+        self.gamma_v = jt.ones((d,)) * config.fusion_gate
+        self.gamma_l = jt.ones((d,)) * config.fusion_gate
         self._rate = config.fusion_drop_path
 
     def execute(self, image: Any, text: Any, image_padding: Any, text_padding: Any) -> tuple[Any, Any]:

@@ -229,23 +229,41 @@ class Transformer(Module):
         self.tgt_embed = nn.Embedding(config.num_queries, d)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        if config.query_selection == "language":
+        if config.query_selection != "language":
+            self.refpoint_embed = nn.Embedding(config.num_queries, 4)
+        if config.query_selection != "static":
             self.enc_output = Linear(d, d)
             self.enc_output_norm = LayerNorm(d)
             self.enc_out_bbox_embed = box_head(d)
             if config.class_bias:
                 self.enc_out_class_embed = _ClassBias()
-        else:
-            self.refpoint_embed = nn.Embedding(config.num_queries, 4)
         self._config = config
 
     def select(self, seen: Any, words: Any, image: ImageFeatures, text: TextFeatures) -> Selection:
         """Boxes to start from: around the places that match any token best, or the learned ones."""
-        config = self._config
-        if config.query_selection == "static":
-            boxes = jt.sigmoid(self.refpoint_embed.weight).unsqueeze(0)
-            return Selection(boxes.expand(len(text), *boxes.shape[1:]))
-        return self.select_by(lambda hidden: token_logits(hidden, words, text, config, pad=False), seen, image)
+        if self._config.query_selection == "language":
+            return self._select_by_words(seen, words, image, text)
+        boxes = jt.sigmoid(self.refpoint_embed.weight).unsqueeze(0)
+        return Selection(boxes.expand(len(text), *boxes.shape[1:]))
+
+    def encoder_predictions(
+        self, selection: Selection, seen: Any, words: Any, image: ImageFeatures, text: TextFeatures
+    ) -> Selection | None:
+        """What the encoder's own loss is of: places that match the text best, with their boxes; None without that loss.
+
+        Args:
+            selection: what ``select`` gave for the other arguments.
+            seen: (B, N, d), memory of the encoder.
+            words: (B, n, d), fused text.
+            image: of B images or of one.
+            text: of B captions.
+        """
+        if self._config.query_selection == "static_encoder_loss":
+            return self._select_by_words(seen, words, image, text)
+        return None if selection.hidden is None else selection
+
+    def _select_by_words(self, seen: Any, words: Any, image: ImageFeatures, text: TextFeatures) -> Selection:
+        return self.select_by(lambda hidden: token_logits(hidden, words, text, self._config, pad=False), seen, image)
 
     def select_by(self, head: Callable[[Any], Any], seen: Any, image: ImageFeatures) -> Selection:
         """Boxes to start from: around the places whose best logit is greatest.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from baselines.glip.config import MOST_EXTRA_LEVELS, CoarseOffsets
 from baselines.owl_nano.model import STRIDE
 from baselines.swin import SwinConfig
 
@@ -40,7 +41,13 @@ class ContestantConfig:
         fusion_width: of the attention between image and words, of ``glip``.
         language_width: of the words in the head, of ``glip``; 768, those of BERT, in GLIP.
         anchor: side of an anchor over the stride of its level, of ``glip``; 8 in GLIP, for larger images.
+        extra_levels: of the pyramid beyond the maps of the backbone, of ``glip``; 2 in GLIP.
+        coarse_offsets: of the head's deformable convolutions of coarser levels, of ``glip``: ``prefix`` is what GLIP's
+            released weights were trained with, ``resized`` what was meant; see ``baselines.glip.dyhead``.
+        fusion_gate: what the factors of a fusion's additions start at, of ``glip``; None = 1 / ``blocks``, as in GLIP.
         dropout: of fusion and language layers, of ``glip``; 0.1 in GLIP.
+        nms_iou: overlap above which, in detection, the lesser of two boxes of one class is dropped; 1 = none is. None =
+            as is usual: 0.6 where several places learn an object (``glip``, ``owl`` with ``one_to_many``), else 1.
         image_size, image_longest: shorter side of the network's input, and the most of the longer one, pixels.
 
     Raises:
@@ -59,7 +66,11 @@ class ContestantConfig:
     fusion_width: int = 128
     language_width: int = 128
     anchor: int = 4
+    extra_levels: int = 2
+    coarse_offsets: CoarseOffsets = "prefix"
+    fusion_gate: float | None = None
     dropout: float = 0.0
+    nms_iou: float | None = None
     image_size: int = 192
     image_longest: int = 192
 
@@ -88,5 +99,14 @@ class ContestantConfig:
             raise ValueError(
                 "width, text_width, regions, fusion_width, language_width, anchor, dropout or image size: out of range"
             )
+        if not 0 <= self.extra_levels <= MOST_EXTRA_LEVELS or self.coarse_offsets not in get_args(CoarseOffsets):
+            raise ValueError(
+                f"extra_levels is {self.extra_levels}, coarse_offsets '{self.coarse_offsets}': 0 to "
+                f"{MOST_EXTRA_LEVELS} and one of {', '.join(get_args(CoarseOffsets))} are needed"
+            )
+        if self.fusion_gate is not None and not 0 <= self.fusion_gate <= 1:
+            raise ValueError(f"fusion_gate is {self.fusion_gate}, 0 to 1 is needed")
+        if self.nms_iou is not None and not 0 < self.nms_iou <= 1:
+            raise ValueError(f"nms_iou is {self.nms_iou}, more than 0 and at most 1 is needed")
         if self.language_width % HEAD_WIDTH:
             raise ValueError(f"language_width {self.language_width} is no multiple of {HEAD_WIDTH}")

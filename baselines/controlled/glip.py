@@ -35,7 +35,7 @@ class GlipStyle(nn.Module):  # type: ignore[misc]
         super().__init__()
         swin, words = config.backbone, config.language_width
         strides = [swin.stride(stage) for stage in swin.out_stages]
-        strides += [2 * strides[-1], 4 * strides[-1]]
+        strides += [strides[-1] << level for level in range(1, config.extra_levels + 1)]
         self._sizes = GlipConfig(
             swin=swin,
             bert=BertConfig(width=words, heads=words // HEAD_WIDTH, intermediate=_GROWTH * words),
@@ -45,10 +45,13 @@ class GlipStyle(nn.Module):  # type: ignore[misc]
             fusion_heads=4,
             classes=0,
             anchor_sizes=tuple(config.anchor * stride for stride in strides),
+            extra_levels=config.extra_levels,
+            fusion_gate=config.fusion_gate,
             dropout=config.dropout,
+            coarse_offsets=config.coarse_offsets,
         )
         self.backbone = Swin(swin)
-        self.fpn = Fpn([swin.channels(stage) for stage in swin.out_stages], config.width)
+        self.fpn = Fpn([swin.channels(stage) for stage in swin.out_stages], config.width, config.extra_levels)
         self.words = nn.Linear(config.text_width, words)
         self.head = VlDyHead(self._sizes)
 

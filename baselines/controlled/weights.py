@@ -58,6 +58,15 @@ class About:
     training: dict[str, Any]
 
 
+def holds_contestant(path: Path) -> bool:
+    """Whether a file says that it holds a contestant; what cannot be read does not."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return _KEY in (file.metadata() or {})
+    except (OSError, safetensors.SafetensorError):
+        return False
+
+
 def load_weights(path: Path) -> tuple[Model, About]:
     """The contestant in a weights file, float32, ready to detect; every parameter is set exactly once.
 

@@ -9,6 +9,8 @@ from baselines.swin import SwinConfig
 
 #: How the branch from the coarser level gets its offsets; see ``baselines.glip.dyhead``.
 CoarseOffsets = Literal["prefix", "resized"]
+#: P6 and P7.
+MOST_EXTRA_LEVELS = 2
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class GlipConfig:
         classes: of the closed-set head, which nothing uses but weights may hold; 0 = there is none.
         max_tokens: of a caption, [CLS] and [SEP] included.
         anchor_sizes: side of the one square anchor of each level, pixels; as many as levels.
+        extra_levels: of the pyramid, each of half the side of the one before, below those of the backbone: 2 in GLIP.
+        fusion_gate: what the factors of a fusion's additions start at; None = 1 / ``blocks``, as in GLIP.
         dropout: of fusion and language layers, in training.
         coarse_offsets: ``prefix`` is what the released weights were trained with.
         image_size, image_longest: shorter side of the image, and what the longer one may not pass, pixels.
@@ -64,17 +68,24 @@ class GlipConfig:
     classes: int = 80
     max_tokens: int = 256
     anchor_sizes: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    extra_levels: int = 2
+    fusion_gate: float | None = None
     dropout: float = 0.1
     coarse_offsets: CoarseOffsets = "prefix"
     image_size: int = 800
     image_longest: int = 1333
 
     def __post_init__(self) -> None:
-        if len(self.anchor_sizes) != len(self.swin.out_stages) + 2:
+        if not 0 <= self.extra_levels <= MOST_EXTRA_LEVELS:
+            raise ValueError(f"GlipConfig: extra_levels is {self.extra_levels}, 0 to {MOST_EXTRA_LEVELS} is needed")
+        levels = len(self.swin.out_stages) + self.extra_levels
+        if len(self.anchor_sizes) != levels:
             raise ValueError(
-                f"GlipConfig: {len(self.anchor_sizes)} anchor_sizes, {len(self.swin.out_stages) + 2} levels: "
-                "two more than output stages of the backbone are needed"
+                f"GlipConfig: {len(self.anchor_sizes)} anchor_sizes, {levels} levels: as many as output stages of the "
+                "backbone and extra_levels together are needed"
             )
+        if self.fusion_gate is not None and not 0 <= self.fusion_gate <= 1:
+            raise ValueError(f"GlipConfig: fusion_gate is {self.fusion_gate}, 0 to 1 is needed")
         for name, whole, parts in (
             ("fusion_width", self.fusion_width, self.fusion_heads),
             ("bert.width", self.bert.width, self.bert.heads),
@@ -89,7 +100,12 @@ class GlipConfig:
     def strides(self) -> tuple[int, ...]:
         """Pixels between locations of each level."""
         strides = [self.swin.stride(stage) for stage in self.swin.out_stages]
-        return (*strides, 2 * strides[-1], 4 * strides[-1])
+        return (*strides, *(strides[-1] << level for level in range(1, self.extra_levels + 1)))
+
+    @property
+    def first_gate(self) -> float:
+        """What the factors of a fusion's additions start at."""
+        return 1 / self.blocks if self.fusion_gate is None else self.fusion_gate
 
 
 _SWIN_L = SwinConfig(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), window_size=12, drop_path_rate=0.4)

@@ -95,7 +95,9 @@ class Glip(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.config = config
         stages = [config.swin.channels(stage) for stage in config.swin.out_stages]
-        self.backbone = nn.ModuleDict({"body": Swin(config.swin), "fpn": Fpn(stages, config.channels)})
+        self.backbone = nn.ModuleDict(
+            {"body": Swin(config.swin), "fpn": Fpn(stages, config.channels, config.extra_levels)}
+        )
         bert = Bert(config.bert, config.dropout, pooler=config.text_pooler)
         self.language_backbone = nn.ModuleDict({"body": nn.ModuleDict({"model": bert})})
         self.rpn = nn.ModuleDict({"head": VlDyHead(config)})
@@ -140,7 +142,7 @@ class VlDyHead(nn.Module):  # type: ignore[misc]
         for _ in range(config.blocks):
             if config.fused:
                 fusion = Fusion(
-                    channels, width, config.fusion_width, config.fusion_heads, config.dropout, 1 / config.blocks
+                    channels, width, config.fusion_width, config.fusion_heads, config.dropout, config.first_gate
                 )
                 tower += [nn.ModuleDict({"b_attn": fusion}), BertLayer(config.bert, config.dropout, CLAMP)]
             tower.append(DyConv(channels, config.norm_groups, config.coarse_offsets))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.conformance.outcome import Outcome
     from detectors.card import DetectorCard
 
-Kind = Literal["detectors", "datasets", "metrics", "protocols", "prompts"]
+Kind = Literal["detectors", "datasets", "metrics", "protocols", "prompts", "gates"]
 
 #: What the families of ``benchmarks.extras.EXTRAS`` say.
 METRICS = {
@@ -51,15 +52,33 @@ class _Listing:
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help=f"One of {', '.join(get_args(Kind))}; all without it.", show_default=False),
+        typer.Argument(
+            metavar="KIND", help=f"One of {', '.join(get_args(Kind))}; all but gates without it.", show_default=False
+        ),
+    ] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--weights",
+            help="With gates: a file or folder of Grounding DINO, GLIP or a contestant; may be repeated.",
+            show_default="the shipped ones",
+        ),
     ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show the detectors, data sets, metrics, protocols and prompt plans that there are. Loads none of them."""
-    if kind is not None and kind not in _LISTINGS:
-        raise typer.BadParameter(f"choose from {', '.join(_LISTINGS)}", param_hint="KIND")
-    listings = {name: make() for name, make in _LISTINGS.items() if kind in (None, name)}
+    """Show the detectors, data sets, metrics, protocols and prompt plans that there are. Loads none of them.
+
+    'gates' reads weights: how far does the fusion of image and words open?
+    """
+    if kind is not None and kind not in get_args(Kind):
+        raise typer.BadParameter(f"choose from {', '.join(get_args(Kind))}", param_hint="KIND")
+    if weights and kind != "gates":
+        raise typer.BadParameter("only 'list gates' reads weights", param_hint="--weights")
+    if kind == "gates":
+        listings = {"gates": _gates(weights or [])}
+    else:
+        listings = {name: make() for name, make in _LISTINGS.items() if kind in (None, name)}
     if as_json:
         print_json({name: listing.facts for name, listing in listings.items()})
         return
@@ -211,6 +230,35 @@ def _prompts() -> _Listing:
     return _Listing("Prompt plans", headers, rows, facts, hint)
 
 
+def _gates(weights: Sequence[Path]) -> _Listing:
+    from detectors.fusion_gates import GATES, read_mean_gates
+
+    named = {str(path): path for path in weights} or _shipped_with_fusion()
+    rows, facts = [], []
+    for name, path in named.items():
+        gates = read_mean_gates(path)
+        layers = len(gates) // len(GATES)
+        facts.append({"weights": name, **{gate: [gates[f"{gate}.{n}"] for n in range(layers)] for gate in GATES}})
+        rows += [(name, str(n), *(f"{gates[f'{gate}.{n}']:.6f}" for gate in GATES)) for n in range(layers)]
+        if not layers:
+            rows.append((name, "no fusion", "", ""))
+    headers = ("weights", "layer", "|gamma_v|", "|gamma_l|")
+    hint = (
+        "Means over the channels. gamma_v: factor of what the words add to the image; gamma_l: of what the image adds "
+        "to the words. They start at 0.0001 in Grounding DINO, 1 / layers in GLIP, or at a training's fusion_gate."
+    )
+    return _Listing("Fusion gates", headers, rows, facts, hint)
+
+
+def _shipped_with_fusion() -> dict[str, Path]:
+    from detectors.registry import BUILT_IN
+    from detectors.shipped import shipped_file
+
+    fused = ("detectors.contestants:load", "detectors.grounding_dino:load", "detectors.glip:load")
+    files = {name: shipped_file(card.weights) for name, card in BUILT_IN.items() if card.loader in fused}
+    return {name: path for name, path in files.items() if path is not None}
+
+
 _LISTINGS = {
     "detectors": _detectors,
     "datasets": _datasets,
@@ -228,7 +276,11 @@ def register(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command(
         name="list",
-        epilog="Examples:\n\n  bench.py list\n\n  bench.py list detectors --json",
+        epilog="Examples:\n\n"
+        "  bench.py list\n\n"
+        "  bench.py list detectors --json\n\n"
+        "  bench.py list gates\n\n"
+        "  bench.py list gates --weights groundingdino_swint_ogc.pth --weights runs/mine/weights.safetensors",
     )(list_)
     app.command(
         epilog="Examples:\n\n"

@@ -60,6 +60,13 @@ ChunkBatch = Annotated[
         show_default="the detector's choice",
     ),
 ]
+NmsIou = Annotated[
+    float | None,
+    typer.Option(
+        help="Of two boxes of a class that overlap by more (IoU, 0 to 1) the lesser is dropped; 1 = none is.",
+        show_default="the detector's choice",
+    ),
+]
 RunSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
 Shards = Annotated[
     int | None,
@@ -98,6 +105,7 @@ def run(
     dtype: DtypeName = "float32",
     batch: Batch = 1,
     chunk_batch: ChunkBatch = None,
+    nms_iou: NmsIou = None,
     seed: RunSeed = 0,
     shards: Shards = None,
     limit: Limit = None,
@@ -150,6 +158,7 @@ def run(
         dtype=dtype,
         batch=batch,
         chunk_batch=chunk_batch,
+        nms_iou=nms_iou,
         seed=seed,
         shards=shards,
         limit=limit,
@@ -184,6 +193,7 @@ def predict(
     dtype: DtypeName = "float32",
     batch: Batch = 1,
     chunk_batch: ChunkBatch = None,
+    nms_iou: NmsIou = None,
     seed: RunSeed = 0,
     shard: Annotated[
         str | None, typer.Option(metavar="K/N", help="Only shard K of N, counted from 0.", show_default="all")
@@ -220,6 +230,7 @@ def predict(
         dtype=dtype,
         batch=batch,
         chunk_batch=chunk_batch,
+        nms_iou=nms_iou,
         seed=seed,
         shards=count,
         limit=limit,

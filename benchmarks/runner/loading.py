@@ -57,6 +57,7 @@ class LoadedDetector:
             top_k=protocol.top_k,
             chunk_top_k=protocol.chunk_top_k,
             chunk_batch=request.chunk_batch,
+            nms_iou=request.nms_iou,
         )
         detector = load_detector(request.detector, settings)
         notes: tuple[str, ...] = ()

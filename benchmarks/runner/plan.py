@@ -76,6 +76,7 @@ class RunPlan:
             dtype=request.dtype,
             batch=request.batch,
             chunk_batch=request.chunk_batch,
+            nms_iou=request.nms_iou,
             seed=request.seed,
         )
 

@@ -39,7 +39,7 @@ class RunRequest(Part):
         device: ``auto`` is a graphics processor if the framework sees one.
         dtype: of the network.
         batch: images per call of the detector.
-        chunk_batch: see ``DetectorSettings``; None = the detector's own choice.
+        chunk_batch, nms_iou: see ``DetectorSettings``; None = the detector's own choice.
         seed: of everything random in the worker.
         shards: into how many parts the images are cut; None = as the run that is already there, else by size.
         limit: only the first so many images, by id.
@@ -62,6 +62,7 @@ class RunRequest(Part):
     dtype: DType = "float32"
     batch: int = Field(default=1, ge=1)
     chunk_batch: int | None = Field(default=None, ge=1)
+    nms_iou: float | None = Field(default=None, gt=0, le=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
     shards: int | None = Field(default=None, ge=1)
     limit: int | None = Field(default=None, ge=1)

@@ -57,11 +57,12 @@ class Recipe(Part):
     batch: Count
     seed: int
     chunk_batch: Count | None = Field(default=None, description="chunks of classes read at once, where asked for")
+    nms_iou: float | None = Field(default=None, description="of the suppression within a class, where asked for")
 
     @property
     def sha256(self) -> str:
         """Hash of all of it; what was not asked for is left out, so that manifests from before keep theirs."""
-        left_out = {"chunk_batch"} if self.chunk_batch is None else set()
+        left_out = {name for name in ("chunk_batch", "nms_iou") if getattr(self, name) is None}
         document = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 

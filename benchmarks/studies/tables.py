@@ -165,30 +165,27 @@ def _all_differences(report: StudyReport) -> Sheet:
 
 
 def _published(report: StudyReport) -> Sheet:
+    """Numbers from elsewhere, of the arms that have some. None of this study's stands beside them."""
     study = report.resolved.study
     assert study.published is not None
     reference = study.arm(study.reference).published
-    settings = list(dict.fromkeys(key for arm in study.arms for key in arm.published))
+    arms = [arm for arm in study.arms if arm.published]
+    settings = list(dict.fromkeys(key for arm in arms for key in arm.published))
     rows = []
-    for report_arm in report.arms:
-        published = report_arm.arm.arm.published
+    for arm in arms:
         cells = []
         for key in settings:
-            base = None if report_arm.name == study.reference else reference.get(key)
-            value = published.get(key)
+            base = None if arm.name == study.reference else reference.get(key)
+            value = arm.published.get(key)
             apart = "" if value is None or base is None else f" ({value - base:+.1f})"
             cells.append("–" if value is None else f"{value:.1f}{apart}")
-        effect = report_arm.effects.get("AP")
-        ours = "reference" if report_arm.name == study.reference else "–"
-        if effect is not None:
-            ours = f"{_signed(effect.delta)}, {effect.verdict}"
-        rows.append((report_arm.name, *cells, ours))
+        rows.append((arm.name, *cells))
     notes = (
-        f"published columns: measured elsewhere, on other data: {study.published.source}; {study.published.about}; "
-        "in brackets the difference to the reference's published number",
+        f"measured elsewhere, on other data: {study.published.source}; {study.published.about}; in brackets the "
+        "difference to the reference's published number",
+        "models, data and budget are others than this study's, so its own numbers do not stand beside these",
     )
-    head = ("arm", *(f"{key}, published" for key in settings), f"AP here, {report.facts['benchmark']}")
-    return Sheet("Beside the published numbers", head, tuple(rows), notes)
+    return Sheet("Published elsewhere", ("counterpart of arm", *settings), tuple(rows), notes)
 
 
 def _manifest(items: Sequence[Manifest]) -> Sheet:

@@ -30,6 +30,7 @@ from benchmarks.training.grounding.reading import reading_facts, vocabulary_phra
 from benchmarks.training.trainers import Machine, Prepared
 from detectors.card import DetectorCard
 from detectors.contestants import ContestantDetector
+from detectors.fusion_gates import GATES, mean_gates
 from detectors.interface import DetectorSettings
 from grounding_dino_jt.config import Config
 from grounding_dino_jt.config import SwinConfig as JittorSwinConfig
@@ -170,6 +171,11 @@ class ContestantTrainer:
         card = DetectorCard("contestant in training", family="contestant", framework="torch", loader="")
         config = self._optimisation.config
         return ContestantDetector(card, self._optimisation.average, config, DetectorSettings(device=str(self._device)))
+
+    def gates(self) -> dict[str, float]:
+        """Mean absolute fusion gates of the averaged weights."""
+        state = self._optimisation.average.state_dict()
+        return mean_gates({name: tensor.cpu().numpy() for name, tensor in state.items() if name.endswith(GATES)})
 
     def write_weights(self, path: Path, training: dict[str, Any]) -> None:
         """Write the averaged weights."""

@@ -1,8 +1,8 @@
 """The training itself: steps, log, periodic evaluation, checkpoints, and the weights file at the end.
 
 The folder of a training holds ``config.yaml`` (what was asked for), ``log.jsonl`` (one record per ``log_every`` steps
-and per evaluation), curves for TensorBoard, ``checkpoint.bin`` (to go on from) and, when it is done, ``curve.png`` and
-``weights.safetensors``.
+and per evaluation, and of a model with fusion its mean gates at each evaluation and checkpoint), curves for
+TensorBoard, ``checkpoint.bin`` (to go on from) and, when it is done, ``curve.png`` and ``weights.safetensors``.
 """
 
 from __future__ import annotations
@@ -119,12 +119,17 @@ def train(
                 record = log.close_interval(step)
                 curves.add(record)
                 progress.update(task, note=f"loss {record['loss']:.3f}")
-            if prepared.watch and (last or (config.evaluate_every and step % config.evaluate_every == 0)):
+            evaluate = bool(prepared.watch) and (last or _is_due(step, config.evaluate_every))
+            keep = last or _is_due(step, config.checkpoint_every)
+            if (evaluate or keep) and (gates := trainer.gates()):
+                log.records.append({"step": step, "core_seconds": round(log.core_seconds, 2), **gates})
+                curves.add(log.records[-1])
+            if prepared.watch and evaluate:
                 scores = prepared.watch.score(trainer.detector())
                 log.records.append({"step": step, "core_seconds": round(log.core_seconds, 2), **scores})
                 curves.add(log.records[-1])
                 progress.console.print(_evaluation_line(log.records[-1]), highlight=False, markup=False)
-            if prepared.leader and (step % config.checkpoint_every == 0 or last):
+            if prepared.leader and keep:
                 _save(config, trainer, log, out)
             progress.update(task, completed=step)
     if prepared.leader:
@@ -180,6 +185,10 @@ def _begin(config: TrainingConfig, prepared: Prepared, out: Path, resume: bool) 
         return Log.resumed(document["log"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{checkpoint}: {error}: choose another --out") from error
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _step(prepared: Prepared, batches: Iterator[Any], log: Log, out: Path) -> None:

@@ -91,6 +91,10 @@ class OwlNanoTrainer:
         card = DetectorCard("owl-nano in training", family="owl-nano", framework="torch", loader="")
         return OwlNanoDetector(card, self._optimisation.average, self._names, DetectorSettings())
 
+    def gates(self) -> dict[str, float]:
+        """None: image and text meet in one product."""
+        return {}
+
     def save(self, file: BinaryIO) -> None:
         """Write all that is needed to go on."""
         file.write(self._optimisation.checkpoint())

@@ -49,6 +49,10 @@ class Trainer(Protocol):
         """What has been learned so far."""
         ...
 
+    def gates(self) -> dict[str, float]:
+        """Mean absolute fusion gates of what ``detector`` has; see ``detectors.fusion_gates``. Empty without fusion."""
+        ...
+
     def write_weights(self, path: Path, training: dict[str, Any]) -> None:
         """Write the weights file (safetensors); it appears whole or not at all.
 

@@ -61,7 +61,8 @@ def all_predictions(
         matching.append(Predictions(f"decoder.{layer}", logits[:, count:], boxes[:, count:]))
         if count:
             denoising.append(Predictions(f"denoising.{layer}", logits[:, :count], boxes[:, :count]))
-    if losses.encoder and selection.hidden is not None:
-        logits = network.transformer.selected_logits(selection, words, text)
-        matching.append(Predictions("encoder", logits, selection.boxes))
+    own = network.transformer.encoder_predictions(selection, seen, words, image, text) if losses.encoder else None
+    if own is not None:
+        logits = network.transformer.selected_logits(own, words, text)
+        matching.append(Predictions("encoder", logits, own.boxes))
     return matching, denoising

@@ -187,7 +187,10 @@ def hf_config(config: Config) -> dict[str, Any]:
         WeightsError: a model that transformers has not.
     """
     plain = Config()
-    switches = ("use_fusion", "use_text_enhancer", "use_text_cross_attention", "query_selection", "prompt", "attention")
+    switches = (
+        *("use_fusion", "use_text_enhancer", "use_text_cross_attention", "query_selection", "prompt", "attention"),
+        "nms_iou",
+    )
     changed = [name for name in switches if getattr(config, name) != getattr(plain, name)]
     if not config.pe_temperature.is_integer():
         changed.append("pe_temperature")

@@ -243,8 +243,9 @@ def _queries(shapes: Shapes, config: Config) -> None:
     d = config.hidden_dim
     shapes["transformer.level_embed"] = (config.num_feature_levels, d)
     shapes["transformer.tgt_embed.weight"] = (config.num_queries, d)
-    if config.query_selection == "static":
+    if config.query_selection != "language":
         shapes["transformer.refpoint_embed.weight"] = (config.num_queries, 4)
+    if config.query_selection == "static":
         return
     _linear(shapes, "transformer.enc_output", d, d)
     _norm(shapes, "transformer.enc_output_norm", d)

@@ -18,8 +18,9 @@ from baselines.owl_nano.weights import save_weights
 from detectors import owl_nano
 from detectors.card import DetectorCard
 from detectors.interface import Detector, DetectorSettings
-from detectors.owl_nano import NMS_IOU, OwlNanoDetector, fit, load, without_duplicates
+from detectors.owl_nano import OwlNanoDetector, fit, load
 from detectors.prompts import PromptPlan
+from detectors.suppression import NMS_IOU, without_duplicates
 from detectors.types import DetectorError, Image, Vocabulary
 from tests.baselines.nano import TINY
 

@@ -35,6 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no text enhancer": {"use_text_enhancer": False},
     "no text cross-attention": {"use_text_cross_attention": False},
     "static queries": {"query_selection": "static"},
+    "static queries, encoder loss": {"query_selection": "static_encoder_loss"},
     "word prompt": {"prompt": "word"},
     "sentence prompt": {"prompt": "sentence"},
     "dense attention": {"attention": "dense"},

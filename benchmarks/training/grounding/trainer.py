@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from benchmarks.training.grounding.config import GroundingDinoTraining
 from detectors.card import DetectorCard
+from detectors.fusion_gates import GATES, mean_gates
 from detectors.grounding_dino import GroundingDinoDetector
 from detectors.interface import DetectorSettings
 from grounding_dino_jt.config import Config
@@ -92,6 +93,11 @@ class GroundingDinoTrainer:
         self._optimisation.average.eval()
         predictor = Predictor(self._optimisation.average, self._tokenizer, "")
         return GroundingDinoDetector(card, predictor, DetectorSettings())
+
+    def gates(self) -> dict[str, float]:
+        """Mean absolute fusion gates of the averaged weights."""
+        state = self._optimisation.average.state_dict()
+        return mean_gates({name: value.numpy() for name, value in state.items() if name.endswith(GATES)})
 
     def write_weights(self, path: Path, training: dict[str, Any]) -> None:
         """Write the averaged weights, mixed with the start where the configuration asks for it."""

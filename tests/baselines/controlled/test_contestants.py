@@ -212,8 +212,39 @@ def test_seeds_share_the_backbone_and_nothing_else() -> None:
         ({"backbone": replace(SMALL.backbone, depths=(1, 1), num_heads=(1, 2))}, "do not fit together"),
         ({"backbone": replace(SMALL.backbone, num_heads=(1, 3, 4))}, "must divide the channels"),
         ({"kind": "glip", "blocks": 10**6}, "counts must be 1 to 64"),
+        ({"extra_levels": 3}, "extra_levels is 3"),
+        ({"coarse_offsets": "suffix"}, "coarse_offsets 'suffix'"),
+        ({"fusion_gate": -0.1}, "fusion_gate is -0.1"),
+        ({"fusion_gate": math.nan}, "fusion_gate is nan"),
     ],
 )
 def test_what_is_no_contestant_is_refused(change: dict[str, object], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         replace(SMALL, **change)  # type: ignore[arg-type]
+
+
+def test_glip_has_the_levels_and_anchors_that_its_configuration_says() -> None:
+    """Three levels, of strides 8, 16 and 32, with anchors of three strides; by default GLIP's two levels more."""
+    config = replace(CONFIGS["glip"], anchor=3, extra_levels=1, coarse_offsets="resized")
+    for one, sizes in ((config, (24, 48, 96)), (CONFIGS["glip"], (32, 64, 128, 256))):
+        model = build(one)
+        with torch.no_grad():
+            output = model(model.see(torch.randn(1, 3, 96, 96)), _captions(THREE))
+            boxes = model.find(model.see(torch.randn(1, 3, 96, 96)), _captions(THREE)).boxes_xyxy
+        assert output.shapes == tuple((12 // 2**level,) * 2 for level in range(len(sizes)))
+        anchors = model._anchors(output)
+        sides = (anchors[:, 2] - anchors[:, 0] + 1).tolist()
+        assert sorted(set(sides)) == list(sizes)
+        assert len(boxes) == len(anchors)
+
+
+def test_offsets_of_the_coarser_level_are_read_as_the_configuration_says() -> None:
+    torch.manual_seed(3)
+    ours, official = (build(replace(CONFIGS["glip"], coarse_offsets=how)) for how in ("resized", "prefix"))
+    for value in ours.parameters():  # before training all offsets are nearly the same
+        torch.nn.init.normal_(value, std=0.2)
+    official.load_state_dict(ours.state_dict())
+    with torch.no_grad():
+        one, other = (model(model.see(_pixels()), _captions(THREE)).logits for model in (ours, official))
+    assert (one - other).abs().max() > 1e-2
+    assert build(CONFIGS["glip"])._sizes.coarse_offsets == "prefix"

@@ -83,3 +83,17 @@ def test_no_file_and_no_header(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="is no weights file"):
         load_weights(tmp_path / "w")
+
+
+def test_a_file_from_before_an_option_is_what_it_was(tmp_path: Path) -> None:
+    """Offsets, levels, gates and suppression that a header does not name are those from before there was a choice."""
+    config = replace(SMALL, kind="glip")
+    new = ("extra_levels", "coarse_offsets", "fusion_gate", "nms_iou")
+    old = {name: value for name, value in asdict(config).items() if name not in new}
+    about = {"format": 1, "config": old, "training": {}}
+    tensors = {name: tensor.contiguous() for name, tensor in build(config).state_dict().items()}
+    path = tmp_path / "w"
+    path.write_bytes(safetensors.torch.save(tensors, {"contestant": json.dumps(about)}))
+    found = load_weights(path)[1].config
+    assert [getattr(found, name) for name in new] == [2, "prefix", None, None]
+    assert found == config

@@ -59,6 +59,26 @@ def test_list_of_one_kind(kind: str) -> None:
     assert all(fact["name"] in text for fact in document[kind])
 
 
+def test_list_gates_of_the_shipped_weights_and_of_files() -> None:
+    """Of weights without fusion it says so."""
+    shipped = {one["weights"]: one for one in call_json("list", "gates")["gates"]}
+    assert {"grounding-dino-nano", "grounding-dino-controlled", "glip-controlled", "owl-controlled"} <= set(shipped)
+    assert shipped["owl-controlled"]["gamma_v"] == []
+    assert len(shipped["glip-controlled"]["gamma_v"]) == 2
+    path = str(ROOT / "grounding_dino_jt/shipped/grounding-dino-nano.safetensors")
+    [named] = call_json("list", "gates", "--weights", path)["gates"]
+    assert (named["weights"], named["gamma_v"]) == (path, shipped["grounding-dino-nano"]["gamma_v"])
+    assert 0 < named["gamma_v"][0] < named["gamma_l"][0] < 1
+    text = call(
+        "list", "gates", "--weights", path, "--weights", str(ROOT / "baselines/weights/owl-controlled.safetensors")
+    )
+    assert f"{named['gamma_v'][0]:.6f}" in text.stdout
+    assert "no fusion" in text.stdout
+    refused = call("list", "detectors", "--weights", path)
+    assert refused.exit_code == 2
+    assert "only 'list gates' reads weights" in refused.stderr
+
+
 def test_list_of_an_unknown_kind_is_a_usage_error() -> None:
     result = call("list", "models")
     assert result.exit_code == 2

@@ -21,6 +21,7 @@ from benchmarks.training.grounding.prepare import prepare as prepare_grounding_d
 from benchmarks.training.loop import train
 from benchmarks.training.trainers import Machine, Prepared, read_config
 from benchmarks.training.watch import Watch
+from detectors.fusion_gates import read_mean_gates
 from detectors.interface import DetectorSettings
 from detectors.registry import load_detector
 from grounding_dino_jt.tokens import TokenBatch
@@ -82,6 +83,10 @@ def test_a_training_from_beginning_to_end(kind: str, toy: Path, tmp_path: Path) 
     losses = [record["loss"] for record in records if "loss" in record]
     assert losses[-1] < 0.7 * losses[0]
     assert records[-1]["AP50"] > 0.1
+    gates = [record for record in records if "gamma_v.0" in record]
+    assert [record["step"] for record in gates] == ([120] if kind == "glip" else [])
+    for name, value in read_mean_gates(Path(result["weights"])).items():
+        assert gates[-1][name] == pytest.approx(value, rel=1e-3)  # the file holds float16
     detector = load_detector("contestant", DetectorSettings(weights=result["weights"]))
     assert Watch(toy / "lvis.json", toy).score(detector)["AP50"] == pytest.approx(records[-1]["AP50"], abs=0.05)
     facts = training_facts(Path(result["weights"]))
@@ -112,11 +117,13 @@ def test_another_seed_is_another_backbone(toy: Path) -> None:
 
 
 def test_shipped_configurations_are_valid_and_alike() -> None:
-    """But for what they compare: kind and rates."""
+    """But for what they compare, kind and rates, and what GLIP alone has."""
     settled = [read_config(find_config(f"contestant-{kind}")).resolved() for kind in ("owl", "region", "glip")]
     for one in settled:
         one["model"].pop("kind")
         one["optimizer"].pop("lr")
+        for option in ("anchor", "extra_levels", "coarse_offsets", "fusion_gate"):
+            one["model"]["options"].pop(option)
     assert settled[0] == settled[1] == settled[2]
 
 

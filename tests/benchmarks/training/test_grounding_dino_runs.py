@@ -17,6 +17,7 @@ import pytest
 import safetensors.numpy
 import yaml
 
+from detectors.fusion_gates import read_mean_gates
 from tests.benchmarks.training.toy_grounding import toy_document, write_bert, write_config, write_toy
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -85,6 +86,11 @@ def test_a_finished_training(whole: Whole) -> None:
     curve = _curve(whole.out)
     assert [record["step"] for record in curve if "loss" in record] == list(range(1, STEPS + 1))
     assert [record["step"] for record in curve if "AP" in record] == [15, 30]
+    gates = [record for record in curve if "gamma_v.0" in record]
+    assert [record["step"] for record in gates] == list(range(5, STEPS + 1, 5))
+    assert {"gamma_l.0", "step"} < set(gates[-1])
+    own = read_mean_gates(whole.out / "weights.safetensors")
+    assert {name: gates[-1][name] for name in own} == pytest.approx(own, rel=1e-6)
     losses = [record["loss"] for record in curve if "loss" in record]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     terms = ("class", "l1", "giou", "auxiliary", "encoder", "denoising")

@@ -1,0 +1,120 @@
+"""Suppression within a class: what it drops, who takes it, and that nothing changes where it is not asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from baselines.controlled.config import ContestantConfig
+from detectors.interface import Detector, DetectorSettings
+from detectors.prompts import PromptPlan
+from detectors.registry import find_card, load_detector
+from detectors.shipped import shipped_file
+from detectors.suppression import NMS_IOU, without_duplicates
+from detectors.types import Detections, DetectorError, Image, Vocabulary
+from grounding_dino_jt.config import Config
+from grounding_dino_jt.weights import read_checkpoint, write_canonical
+from tests.baselines.controlled.toy import SMALL, write_weights
+
+VOCABULARY = Vocabulary((4, 9, 2), ("red star", "blue ring", "green heart"))
+IMAGE = Image(1, np.random.default_rng(1).integers(0, 256, (64, 80, 3), np.uint8))
+SIZES = {"image_size": 64, "image_longest": 96}
+CONTESTANTS = {
+    "owl": replace(SMALL, **SIZES),
+    "owl-hungarian": replace(SMALL, assignment="hungarian", **SIZES),
+    "region": replace(SMALL, kind="region", regions=40, **SIZES),
+    "glip": replace(SMALL, kind="glip", width=32, blocks=1, fusion_width=16, **SIZES),
+}
+#: Overlaps that are usual.
+USUAL = {"owl": NMS_IOU, "owl-hungarian": 1.0, "region": 1.0, "glip": NMS_IOU}
+
+
+def _found(detector: Detector) -> Detections:
+    detector.set_vocabulary(VOCABULARY, PromptPlan(chunk_classes=2))
+    return detector.detect([IMAGE])[0]
+
+
+def _contestant(path: Path, config: ContestantConfig, nms_iou: float | None = None, top_k: int = 10_000) -> Detections:
+    weights = write_weights(path / "w.safetensors", config)
+    settings = DetectorSettings(weights=str(weights), nms_iou=nms_iou, top_k=top_k)
+    return _found(load_detector("contestant", settings))
+
+
+def _same(one: Detections, other: Detections) -> None:
+    np.testing.assert_array_equal(one.scores, other.scores)
+    np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
+    np.testing.assert_array_equal(one.category_ids, other.category_ids)
+
+
+def _largest_overlap(found: Detections) -> float:
+    """Of two boxes of a class that the border of the image does not cut."""
+    overlaps = [0.0]
+    x0, y0, x1, y1 = found.boxes_xyxy.T
+    whole = (x0 > 0) & (y0 > 0) & (x1 < found.width) & (y1 < found.height)
+    for category in np.unique(found.category_ids[whole]):
+        boxes = torch.from_numpy(found.boxes_xyxy[whole & (found.category_ids == category)])
+        overlaps.append(float(box_iou(boxes, boxes).triu(1).max()))
+    return max(overlaps)
+
+
+def test_at_an_overlap_of_one_nothing_is_dropped() -> None:
+    scores, boxes = torch.rand(2, 300), torch.tensor([[0.0, 0, 10, 10]]).expand(300, 4)
+    assert without_duplicates(scores, boxes, 1.0) is scores
+    assert (without_duplicates(scores, boxes, 0.99) >= 0).sum() == 2
+
+
+@pytest.mark.parametrize("kind", CONTESTANTS)
+def test_weights_that_name_no_overlap_have_the_usual_one(kind: str, tmp_path: Path) -> None:
+    usual = _contestant(tmp_path, CONTESTANTS[kind])
+    _same(usual, _contestant(tmp_path, CONTESTANTS[kind], USUAL[kind]))
+    other = 0.3 if USUAL[kind] == 1.0 else 1.0
+    assert len(_contestant(tmp_path, CONTESTANTS[kind], other)) != len(usual)
+
+
+@pytest.mark.parametrize("kind", CONTESTANTS)
+def test_the_settings_are_asked_before_the_weights(kind: str, tmp_path: Path) -> None:
+    config = replace(CONTESTANTS[kind], nms_iou=0.4)
+    own = _contestant(tmp_path, config)
+    _same(own, _contestant(tmp_path, CONTESTANTS[kind], 0.4))
+    assert 0 < _largest_overlap(own) <= 0.4 + 1e-4
+    whole = _contestant(tmp_path, config, 1.0)
+    assert len(whole) > len(own)
+    assert _largest_overlap(whole) > 0.4
+
+
+def test_grounding_dino_drops_only_what_it_is_asked_to(tmp_path: Path) -> None:
+    shipped = shipped_file(find_card("grounding-dino-controlled").weights)
+    assert shipped is not None
+    model = read_checkpoint(shipped)
+    assert model.config.nms_iou == 1.0
+    files = {iou: tmp_path / f"{iou}.safetensors" for iou in (1.0, 0.4)}
+    for iou, path in files.items():
+        write_canonical(model.tensors, replace(model.config, nms_iou=iou), path, source="test", source_sha256="")
+
+    def found(iou: float, asked: float | None) -> Detections:
+        settings = DetectorSettings(weights=str(files[iou]), nms_iou=asked, top_k=10_000)
+        return _found(load_detector("grounding-dino-nano", settings))
+
+    whole, few = found(1.0, None), found(0.4, None)
+    assert len(whole) == len(VOCABULARY.ids) * model.config.num_queries
+    assert 0 < len(few) < len(whole)
+    assert _largest_overlap(few) <= 0.4 + 1e-4 < _largest_overlap(whole)
+    _same(few, found(1.0, 0.4))
+    _same(whole, found(0.4, 1.0))
+
+
+def test_what_takes_none_and_what_is_none_is_said() -> None:
+    with pytest.raises(DetectorError, match="'owlv2-base-patch16' takes no nms_iou: those that do are owl-nano"):
+        load_detector("owlv2-base-patch16", DetectorSettings(nms_iou=0.5))
+    for value in (0.0, 1.5, float("nan")):
+        with pytest.raises(DetectorError, match="nms_iou is"):
+            DetectorSettings(nms_iou=value)
+        with pytest.raises(ValueError, match="nms_iou is"):
+            replace(SMALL, nms_iou=value)
+        with pytest.raises(ValueError, match="nms_iou is"):
+            Config(nms_iou=value)
