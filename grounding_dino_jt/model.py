@@ -107,7 +107,8 @@ class GroundingDino(Module):
         """Output of the text encoder, (B, n, hidden_size); tokens past ``max_text_len`` are cut.
 
         See ``TextConfig.phrase_frame`` for how phrases are read. ``centred`` output is
-        ``token / |mean of its phrase's words| - text_mean``; a separator counts as its own phrase. So the mean over the words of a phrase is its unit vector without what all names have in common.
+        ``token / |mean of its phrase's words| - text_mean``; a separator counts as its own phrase. So the mean over the
+        words of a phrase is its unit vector without what all names have in common.
         """
         text = self.config.text
         framed = text.phrase_frame == "framed" and self.config.prompt != "word"
