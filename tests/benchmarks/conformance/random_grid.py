@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image as PilImage
 
 from detectors.card import DetectorCard
+from detectors.class_vectors import ClassVectors
 from detectors.prompts import PromptPlan
 from detectors.types import Detections, DetectorError, Image, Vocabulary
 
@@ -60,6 +61,11 @@ class RandomGrid:
         rows = plan.rows(vocabulary)
         self.ids = [vocabulary.ids[row] for row in rows]
         self.vectors = np.stack([_weights(plan.fill(vocabulary.names[row])[0], WIDTH) for row in rows])
+
+    def class_vectors(self) -> ClassVectors:
+        if self.vectors is None:
+            raise DetectorError("random-grid: set_vocabulary comes before class_vectors")
+        return dict(zip(self.ids, self.vectors.astype(np.float32), strict=True))
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         return [self.finish(image, *self.look(image.pixels)) for image in images]
