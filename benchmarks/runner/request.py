@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from benchmarks.datasets.benchmark import Benchmark
 from benchmarks.io.documents import first_problem
+from benchmarks.io.files import file_sha256
 from benchmarks.protocols import RunProtocol, VocabularyMode
 from benchmarks.store.manifest import ids_sha256
 from benchmarks.store.schema import Part
@@ -110,7 +111,8 @@ class RunRequest(Part):
 
     def protocol(self, benchmark: Benchmark) -> RunProtocol:
         """The protocol of the run."""
-        return RunProtocol.of(self.ap or benchmark.protocol, self.plan, self.vocabulary, self.image_size, self.top_k)
+        ap, tables = self.ap or benchmark.protocol, benchmark.tables and file_sha256(benchmark.tables)
+        return RunProtocol.of(ap, self.plan, self.vocabulary, self.image_size, self.top_k, tables)
 
     @property
     def partial(self) -> str:

@@ -88,6 +88,18 @@ class PlanInfo(Part):
     collisions: dict[str, list[int]] = Field(description="words that stand for several category ids")
 
 
+def _unknown(value: object) -> bool:
+    """Whether a field is left out, as in the files that were written before it existed."""
+    return value is None
+
+
+class JudgeInfo(Part):
+    """What judged how near a wrong name is; see ``metrics.semantic.SimilarityMatrix``."""
+
+    name: str
+    sha256: Sha256 = Field(description="of the similarity matrix with all that it was made from")
+
+
 class ProtocolInfo(Part):
     """Everything else the number depends on; see ``benchmarks.protocols.RunProtocol``."""
 
@@ -98,6 +110,17 @@ class ProtocolInfo(Part):
     image_size: int | None
     top_k: Count
     chunk_top_k: int | None
+    versions: Annotated[
+        dict[str, Count] | None,
+        Field(exclude_if=_unknown, description="of cleaning, selection and scorer; null = made before they were kept"),
+    ] = None
+    lookups: Annotated[
+        dict[str, Sha256] | None, Field(exclude_if=_unknown, description="hashes of the suite's own tables of words")
+    ] = None
+    tables: Annotated[
+        Sha256 | None, Field(exclude_if=_unknown, description="of the tables of class names; null = there are none")
+    ] = None
+    judge: Annotated[JudgeInfo | None, Field(exclude_if=_unknown, description="null = nothing was judged")] = None
 
 
 class Metric(Part):
@@ -132,6 +155,16 @@ class RunInfo(Part):
     bootstrap: Count
     bootstrap_seed: int
     command: str
+    adapter_version: Annotated[
+        Count | None, Field(exclude_if=_unknown, description="see DetectorCard; null = made before it was kept")
+    ] = None
+    suppression_version: Annotated[
+        Count | None, Field(exclude_if=_unknown, description="see DetectorCard; null = nothing suppressed")
+    ] = None
+    pixels_sha256: Annotated[
+        Sha256 | None,
+        Field(exclude_if=_unknown, description="of all images as decoded; null = made before they were hashed"),
+    ] = None
 
 
 class EnvironmentInfo(Part):
