@@ -25,7 +25,7 @@ TOP_K: dict[str, tuple[int, int | None]] = {"lvis": (300, None), "lvis-fixed": (
 
 
 def versions() -> dict[str, int]:
-    """Semantics versions of this state of the suite that are protocol; the comments beside them say what raises them."""
+    """Semantics versions that are protocol; the comments beside the constants say what raises them."""
     return {"cleaning": CLEANING_VERSION, "selection": SELECTION_VERSION, "scorer": SCORER_VERSION}
 
 

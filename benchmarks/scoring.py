@@ -243,7 +243,7 @@ def compare_files(
     same_images(*sources)
     everything = read_ground_truth(annotations)
     check_fit(everything, PROTOCOLS[protocol])
-    runs, notes = [], _about_protocols(*sources)
+    runs, notes = [], [*_about_protocols(*sources), *_about_pixels(*sources)]
     for name, source in zip("AB", sources, strict=True):
         gt, coverage = source.covered(everything, annotations)
         predictions = source.read(threads=threads)
@@ -261,9 +261,34 @@ def _about_protocols(a: Source, b: Source) -> list[str]:
     protocols = (a.manifest.protocol, b.manifest.protocol)
     if protocols[0].sha256 == protocols[1].sha256:
         return []
-    ours, theirs = (one.model_dump(exclude={"sha256", "plan"}) | {"plan": one.plan.name} for one in protocols)
+    ours, theirs = (
+        one.model_dump(exclude={"sha256", "plan", "versions", "lookups"})
+        | {"plan": one.plan.name}
+        | {name: (one.versions or {}).get(name) for name in ("cleaning", "selection", "scorer")}
+        | {f"table {name}": (one.lookups or {}).get(name) for name in ("closed-set", "lexicon")}
+        for one in protocols
+    )
     apart = ", ".join(f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name])
     return [f"warning: A and B were made under different protocols: {apart or 'their prompt plans'}"]
+
+
+def _about_pixels(a: Source, b: Source) -> list[str]:
+    """Whether two runs saw the same images."""
+    if a.manifest is None or b.manifest is None:
+        return []
+    from benchmarks.store.manifest import pixels_of, read_records
+
+    pixels = {name: pixels_of(read_records(one.path, one.manifest)) for name, one in (("A", a), ("B", b))}
+    if unknown := [name for name, one in pixels.items() if one is None]:
+        return [f"{' and '.join(unknown)}: made before pixels were hashed; whether both saw the same is not known"]
+    ours, theirs = (one or {} for one in pixels.values())
+    shared = ours.keys() & theirs.keys()
+    if not (other := sum(ours[image] != theirs[image] for image in shared)):
+        return []
+    return [
+        f"warning: A and B were made from different pixels in {other:,} of {len(shared):,} images: "
+        "they were encoded, resized or decoded otherwise"
+    ]
 
 
 def _evaluate(

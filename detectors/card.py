@@ -46,9 +46,9 @@ class DetectorCard:
         url, paper: where they come from.
         capabilities: what it can do.
         notes: one-line remarks shown beside it.
-        adapter_version: of what the adapter makes of image, prompts and network: raised whenever the same weights, image
-            and vocabulary give other boxes or scores than before, whatever the reason (preprocessing, text, scores,
-            a mended error). Part of a run's recipe: predictions of two versions never meet in one run.
+        adapter_version: of what the adapter makes of image, prompts and network: raised whenever the same weights,
+            image and vocabulary give other boxes or scores than before (preprocessing, text, scores, a mended error).
+            Part of a run's recipe: predictions of two versions never meet in one run.
         suppression_version: of its rule for duplicates (NMS: thresholds, ties, what competes with what), raised when
             that changes; None = it suppresses nothing. Part of the recipe, too.
     """

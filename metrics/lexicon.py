@@ -64,7 +64,7 @@ _QUALIFIER = re.compile(r"\([^()]*\)\s*$")
 
 
 def lexicon_sha256() -> str:
-    """Hash of all that is looked up besides the names of a vocabulary: word lists, patterns, exceptions of the lemma."""
+    """Hash of all that is looked up besides the names of a vocabulary: word lists, patterns, exceptions of lemmas."""
     words = (_DETERMINERS, _MEASURES, _CONJUNCTIONS, _POST_MODIFIERS)
     patterns = (_APOSTROPHES, _LIST_SEPARATORS, _DOTS_INSIDE, _OTHER_PUNCTUATION, _QUALIFIER)
     content = {
