@@ -19,12 +19,14 @@ class TrainingData:
         role: what the boxes of it taught: ``detection`` (boxes with class names), ``grounding`` (boxes with phrases),
             ``pseudo`` (boxes and labels made by a model), ``pretraining`` (image-text or image-class pairs, no boxes).
         note: such as "rare classes removed".
+        rare_left_out: boxes of classes that are rare in LVIS, and of names close to them, were left out.
     """
 
     dataset: str
     images: tuple[str, ...] = ()
     role: Literal["detection", "grounding", "pseudo", "pretraining"] = "detection"
     note: str = ""
+    rare_left_out: bool = False
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,7 @@ _LEVELS = {
     "test-images": "the test images, or some of them, were seen in training",
     "train-split": "trained on the training split of this benchmark: not zero-shot",
     "unknown": "overlap with its training data cannot be judged",
+    "names": "names of the benchmark among the labels of the training data",
 }
 
 

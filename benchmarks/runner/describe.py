@@ -119,7 +119,7 @@ def _short(value: int | str) -> str:
 
 
 def _training_info(data: TrainingData) -> TrainingDataInfo:
-    return TrainingDataInfo(dataset=data.dataset, images=list(data.images), role=data.role, note=data.note)
+    return TrainingDataInfo(**asdict(data) | {"images": list(data.images)})
 
 
 def _training_data(info: TrainingDataInfo) -> TrainingData:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.datasets.benchmark import Benchmark
 from benchmarks.datasets.contamination import contamination
+from benchmarks.datasets.names_seen import names_seen
 from benchmarks.exports import write_per_class
 from benchmarks.io.files import file_sha256
 from benchmarks.pixels import pixels_sha256
@@ -110,6 +111,7 @@ def _score_held(
     for name in (PER_CLASS, RESULT):
         remove_leftovers(folder / name)
     write_per_class(folder / PER_CLASS, outcome.gt, outcome.evaluation)
+    card = card_of(manifest.detector)
     result = new_result(
         partial=manifest.partial,
         detector=manifest.detector,
@@ -127,7 +129,7 @@ def _score_held(
         env=records[0].env,
         speed=_speed(records),
         files=_files(folder, records),
-        contamination=contamination(card_of(manifest.detector), benchmark),
+        contamination=[*contamination(card, benchmark), *names_seen(card, benchmark, outcome.gt.categories)],
         notes=notes,
     )
     write_result(folder / RESULT, result)

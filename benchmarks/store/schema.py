@@ -23,6 +23,11 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
+def _unknown(value: object) -> bool:
+    """Whether a field is left out, as in the files that were written before it existed."""
+    return value is None
+
+
 class Part(BaseModel):
     """A part of a document of the store: strict types, unknown keys refused."""
 
@@ -36,6 +41,7 @@ class TrainingDataInfo(Part):
     images: list[str]
     role: str
     note: str
+    rare_left_out: Annotated[bool, Field(exclude_if=lambda value: value is False)] = False
 
 
 class DetectorInfo(Part):
@@ -86,11 +92,6 @@ class PlanInfo(Part):
         list[str], Field(exclude_if=lambda names: not names, description="asked for beside the classes, and dropped")
     ] = []
     collisions: dict[str, list[int]] = Field(description="words that stand for several category ids")
-
-
-def _unknown(value: object) -> bool:
-    """Whether a field is left out, as in the files that were written before it existed."""
-    return value is None
 
 
 class JudgeInfo(Part):
@@ -193,12 +194,24 @@ class SpeedInfo(Part):
     peak_gpu_bytes: Count | None
 
 
+class NamesSeen(Part):
+    """How many names of the benchmark a label set has; see ``benchmarks.datasets.names_seen``."""
+
+    seen: Count
+    names: Count = Field(description="of the benchmark")
+    rare_seen: Count | None = Field(description="null = the benchmark has no rare names")
+    rare: Count | None
+
+
 class Contamination(Part):
     """What the weights have seen of the benchmark."""
 
-    dataset: str
-    level: Literal["test-images", "train-split", "unknown"]
+    dataset: str = Field(description="of the training data; empty = all of it together")
+    level: Literal["test-images", "train-split", "unknown", "names"]
     note: str
+    names: Annotated[
+        NamesSeen | None, Field(exclude_if=_unknown, description="for the level 'names'; null = not known")
+    ] = None
 
 
 class Result(Part):
