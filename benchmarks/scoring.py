@@ -27,6 +27,7 @@ from metrics.types import DataError, GroundTruth, Predictions
 from metrics.unseen import mean_over
 
 if TYPE_CHECKING:
+    from benchmarks.store.schema import ProtocolInfo
     from metrics.grounding import GroundingResult
 
 #: Protocols of phrase grounding, whose files are of another kind.
@@ -261,15 +262,20 @@ def _about_protocols(a: Source, b: Source) -> list[str]:
     protocols = (a.manifest.protocol, b.manifest.protocol)
     if protocols[0].sha256 == protocols[1].sha256:
         return []
-    ours, theirs = (
-        one.model_dump(exclude={"sha256", "plan", "versions", "lookups"})
-        | {"plan": one.plan.name}
-        | {name: (one.versions or {}).get(name) for name in ("cleaning", "selection", "scorer")}
-        | {f"table {name}": (one.lookups or {}).get(name) for name in ("closed-set", "lexicon")}
-        for one in protocols
-    )
+    ours, theirs = map(_facts, protocols)
     apart = ", ".join(f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name])
     return [f"warning: A and B were made under different protocols: {apart or 'their prompt plans'}"]
+
+
+def _facts(protocol: ProtocolInfo) -> dict[str, object]:
+    """A protocol in short words, version by version; None where it was made before that was kept."""
+    hashes = {**(protocol.lookups or {}), "class names": protocol.tables}
+    return (
+        protocol.model_dump(exclude={"sha256", "plan", "versions", "lookups", "tables", "judge"})
+        | {"plan": protocol.plan.name, "judge": protocol.judge and protocol.judge.name}
+        | {f"version of {name}": (protocol.versions or {}).get(name) for name in ("cleaning", "selection", "scorer")}
+        | {f"table {name}": (hashes.get(name) or "")[:8] or None for name in ("closed-set", "lexicon", "class names")}
+    )
 
 
 def _about_pixels(a: Source, b: Source) -> list[str]:

@@ -26,7 +26,17 @@ from benchmarks.store.manifest import pixels_of, read_manifest, read_records
 from benchmarks.store.schema import JudgeInfo, Result, read_result
 from detectors.registry import _module_of_file, find_card
 from metrics.types import DataError
-from tests.benchmarks.runner.toy import DETECTORS, artefacts, bench, detector, failures, folder_of, make, make_data
+from tests.benchmarks.runner.toy import (
+    DETECTORS,
+    ROOT,
+    artefacts,
+    bench,
+    detector,
+    failures,
+    folder_of,
+    make,
+    make_data,
+)
 from tests.benchmarks.runner.toy import request as request_of
 
 IMAGES = 12
@@ -241,6 +251,25 @@ def test_runs_from_before_are_read_and_marked(gt: Path, tmp_path: Path) -> None:
     (reason,) = failures(make(request_of(gt, tmp_path / "out"), [0]))
     assert "adapter_version None, not 1" in reason
     assert "probe not kept" in reason
+
+
+def test_compare_says_which_version_sets_two_runs_apart(
+    monkeypatch: pytest.MonkeyPatch, gt: Path, tmp_path: Path
+) -> None:
+    first, _ = result_of(gt, tmp_path / "out")
+    monkeypatch.setattr(protocols, "CLEANING_VERSION", 2)
+    second, _ = result_of(gt, tmp_path / "out")
+    compared = bench("compare", first, second, "--bootstrap", 5)
+    assert "under different protocols: version of cleaning 1 and 2\n" in (compared.stdout + compared.stderr)
+
+
+def test_results_of_the_repository_load_and_old_ones_are_marked() -> None:
+    board = collect(ROOT / "results", resamples=0)
+    assert board.problems == ()
+    assert board.tables
+    for table in board.tables:
+        marked = any("made before versions" in note for note in table.notes)
+        assert marked == (table.protocol.versions is None)
 
 
 def test_the_hash_of_an_array_is_that_of_the_reader(gt: Path, tmp_path: Path) -> None:
