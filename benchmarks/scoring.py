@@ -284,10 +284,11 @@ def _about_pixels(a: Source, b: Source) -> list[str]:
         return []
     from benchmarks.store.manifest import pixels_of, read_records
 
-    pixels = {name: pixels_of(read_records(one.path, one.manifest)) for name, one in (("A", a), ("B", b))}
-    if unknown := [name for name, one in pixels.items() if one is None]:
-        return [f"{' and '.join(unknown)}: made before pixels were hashed; whether both saw the same is not known"]
-    ours, theirs = (one or {} for one in pixels.values())
+    ours = pixels_of(read_records(a.path, a.manifest))
+    theirs = pixels_of(read_records(b.path, b.manifest))
+    if ours is None or theirs is None:
+        names = " and ".join(name for name, one in (("A", ours), ("B", theirs)) if one is None)
+        return [f"{names}: made before pixels were hashed; whether both saw the same is not known"]
     shared = ours.keys() & theirs.keys()
     if not (other := sum(ours[image] != theirs[image] for image in shared)):
         return []

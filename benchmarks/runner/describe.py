@@ -99,8 +99,8 @@ def scored_under(made_under: ProtocolInfo, tables: str | None, judge: JudgeInfo 
     Raises:
         DataError: scorer or lexicon are not those that the protocol of the predictions names.
     """
-    now = {**versions(), **lookups()}
-    then = {**(made_under.versions or {}), **(made_under.lookups or {})}
+    now: dict[str, int | str] = {**versions(), **lookups()}
+    then: dict[str, int | str] = {**(made_under.versions or {}), **(made_under.lookups or {})}
     if changed := [name for name in ("scorer", "lexicon") if then.get(name, now[name]) != now[name]]:
         name = changed[0]
         raise DataError(

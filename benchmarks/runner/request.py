@@ -111,7 +111,8 @@ class RunRequest(Part):
 
     def protocol(self, benchmark: Benchmark) -> RunProtocol:
         """The protocol of the run."""
-        ap, tables = self.ap or benchmark.protocol, benchmark.tables and file_sha256(benchmark.tables)
+        ap = self.ap or benchmark.protocol
+        tables = None if benchmark.tables is None else file_sha256(benchmark.tables)
         return RunProtocol.of(ap, self.plan, self.vocabulary, self.image_size, self.top_k, tables)
 
     @property

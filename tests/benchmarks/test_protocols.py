@@ -11,6 +11,8 @@ import pytest
 
 from benchmarks import protocols
 from benchmarks.protocols import TOP_K, RunProtocol
+from detectors.closed_set_synonyms import SYNONYMS
+from detectors.coco_classes import COCO_CLASSES
 from detectors.prompts import PLANS, PromptPlan
 from metrics import lemma, lexicon
 from metrics.protocol import PROTOCOLS
@@ -114,8 +116,8 @@ def test_a_version_is_part_of_the_hash(monkeypatch: pytest.MonkeyPatch, name: st
         (lemma, "_IRREGULAR_ENDINGS", lemma._IRREGULAR_ENDINGS[1:]),
         (lemma, "_PLURAL_IN_S", lemma._PLURAL_IN_S - {"pie"}),
         (lemma, "_PLURAL_IN_ES", lemma._PLURAL_IN_ES - {"iris"}),
-        (protocols, "SYNONYMS", (*protocols.SYNONYMS, ("cup", "mug"))),
-        (protocols, "COCO_CLASSES", protocols.COCO_CLASSES[:-1]),
+        (protocols, "SYNONYMS", (*SYNONYMS, ("cup", "mug"))),
+        (protocols, "COCO_CLASSES", COCO_CLASSES[:-1]),
     ],
 )
 def test_an_edited_table_of_words_changes_the_hash(
