@@ -23,10 +23,10 @@ Flags = npt.NDArray[np.bool_]
 
 
 def names_seen(card: DetectorCard, benchmark: Benchmark, categories: Categories) -> list[Contamination]:
-    """One entry per training data set whose label set is known, then one for all together and what is not known.
+    """One entry per training data set whose label set is known, then one for several together and what is not known.
 
-    The last is left out where it would repeat the only other one. A share of the known sets is a lower bound where
-    others are unknown. An empty list means that the card names no training data at all, not that no name was seen.
+    Where something is not known, the shares are lower bounds. An empty list means that the card names no training data
+    at all, not that no name was seen.
     """
     if card.training_data is None:
         return [_entry("", None, "names of its training data are not known")]
@@ -42,7 +42,7 @@ def names_seen(card: DetectorCard, benchmark: Benchmark, categories: Categories)
     unknown = [name for name in dict.fromkeys(unknown) if name not in seen]
     if not unknown and len(seen) < 2:
         return entries
-    together = _counts(np.any(list(seen.values()), axis=0), categories) if seen else None
+    together = _counts(np.any(list(seen.values()), axis=0), categories) if len(seen) > 1 else None
     return [*entries, _entry("", together, f"names not known: {', '.join(unknown)}" if unknown else "")]
 
 

@@ -99,8 +99,10 @@ def test_unknown_is_said_and_never_zero() -> None:
     of = categories("person", "unicorn")
     known, rest = entries("lvis-minival", of, COCO, GOLDG, TrainingData("secret"))
     assert known.names == NamesSeen(seen=1, names=2, rare_seen=None, rare=None)
-    assert rest.names == known.names
-    assert rest.note == "1 of 2 names (50.0 %); names not known: goldg, secret"
+    assert (rest.dataset, rest.names, rest.note) == ("", None, "names not known: goldg, secret")
+    *_, rest = entries("lvis-minival", of, COCO, O365, GOLDG)
+    assert rest.names == NamesSeen(seen=1, names=2, rare_seen=None, rare=None)
+    assert rest.note == "1 of 2 names (50.0 %); names not known: goldg"
     (only,) = entries("lvis-minival", of, GOLDG)
     assert (only.dataset, only.names, only.note) == ("", None, "names not known: goldg")
     (nothing,) = names_seen(
