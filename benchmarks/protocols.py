@@ -7,8 +7,12 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from detectors.prompts import PromptPlan
-from metrics.protocol import PROTOCOLS
+from detectors.closed_set_synonyms import SYNONYMS
+from detectors.coco_classes import COCO_CLASSES
+from detectors.interface import SELECTION_VERSION
+from detectors.prompts import CLEANING_VERSION, PromptPlan
+from metrics.lexicon import lexicon_sha256
+from metrics.protocol import PROTOCOLS, SCORER_VERSION
 from metrics.types import DataError
 
 #: Which categories a detector is asked for in an image: all, those present, or those present or verified absent.
@@ -18,6 +22,17 @@ VocabularyMode = Literal["full", "present", "verified"]
 #: at 300 per image, as the official Grounding DINO and OWL-ViT evaluations do; fixed AP must not be cut per image, and
 #: mmdetection keeps 300 per chunk of 40 classes for it.
 TOP_K: dict[str, tuple[int, int | None]] = {"lvis": (300, None), "lvis-fixed": (10_000, 300), "coco": (300, None)}
+
+
+def versions() -> dict[str, int]:
+    """Semantics versions that are protocol; the comments beside the constants say what raises them."""
+    return {"cleaning": CLEANING_VERSION, "selection": SELECTION_VERSION, "scorer": SCORER_VERSION}
+
+
+def lookups() -> dict[str, str]:
+    """Hashes of the suite's own tables of words: classes of closed-set detectors, and the lexicon for phrases."""
+    closed = json.dumps([SYNONYMS, COCO_CLASSES])
+    return {"closed-set": hashlib.sha256(closed.encode()).hexdigest(), "lexicon": lexicon_sha256()}
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,7 @@ class RunProtocol:
         image_size: shorter or square side the network sees, pixels; None = each model's own.
         top_k: pairs per image.
         chunk_top_k: pairs per chunk of classes; None = ``top_k``.
+        tables: sha256 of the benchmark's tables of class names; None = it has none.
     """
 
     ap: str
@@ -39,6 +55,7 @@ class RunProtocol:
     image_size: int | None
     top_k: int
     chunk_top_k: int | None
+    tables: str | None = None
 
     @staticmethod
     def of(
@@ -47,6 +64,7 @@ class RunProtocol:
         vocabulary: VocabularyMode = "full",
         image_size: int | None = None,
         top_k: int | None = None,
+        tables: str | None = None,
     ) -> RunProtocol:
         """A protocol with the usual limits of its kind of AP; a ``top_k`` of one's own also lifts the limit per chunk.
 
@@ -59,13 +77,18 @@ class RunProtocol:
             if value is not None and value < 1:
                 raise DataError(f"protocol '{ap}': {name} is {value}, at least 1 is needed")
         if top_k is not None:
-            return RunProtocol(ap, plan, vocabulary, image_size, top_k, None)
-        return RunProtocol(ap, plan, vocabulary, image_size, *TOP_K[ap])
+            return RunProtocol(ap, plan, vocabulary, image_size, top_k, None, tables)
+        return RunProtocol(ap, plan, vocabulary, image_size, *TOP_K[ap], tables)
 
     @property
     def sha256(self) -> str:
         """Hash of everything that moves the number; the plan's name does not."""
-        content: dict[str, Any] = asdict(self) | {"plan": self.plan.sha256, "rules": asdict(PROTOCOLS[self.ap])}
+        content: dict[str, Any] = asdict(self) | {
+            "plan": self.plan.sha256,
+            "rules": asdict(PROTOCOLS[self.ap]),
+            "versions": versions(),
+            "lookups": lookups(),
+        }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property

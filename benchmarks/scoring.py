@@ -27,6 +27,7 @@ from metrics.types import DataError, GroundTruth, Predictions
 from metrics.unseen import mean_over
 
 if TYPE_CHECKING:
+    from benchmarks.store.schema import ProtocolInfo
     from metrics.grounding import GroundingResult
 
 #: Protocols of phrase grounding, whose files are of another kind.
@@ -243,7 +244,7 @@ def compare_files(
     same_images(*sources)
     everything = read_ground_truth(annotations)
     check_fit(everything, PROTOCOLS[protocol])
-    runs, notes = [], _about_protocols(*sources)
+    runs, notes = [], [*_about_protocols(*sources), *_about_pixels(*sources)]
     for name, source in zip("AB", sources, strict=True):
         gt, coverage = source.covered(everything, annotations)
         predictions = source.read(threads=threads)
@@ -261,9 +262,40 @@ def _about_protocols(a: Source, b: Source) -> list[str]:
     protocols = (a.manifest.protocol, b.manifest.protocol)
     if protocols[0].sha256 == protocols[1].sha256:
         return []
-    ours, theirs = (one.model_dump(exclude={"sha256", "plan"}) | {"plan": one.plan.name} for one in protocols)
+    ours, theirs = map(_facts, protocols)
     apart = ", ".join(f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name])
     return [f"warning: A and B were made under different protocols: {apart or 'their prompt plans'}"]
+
+
+def _facts(protocol: ProtocolInfo) -> dict[str, object]:
+    """A protocol in short words, version by version; None where it was made before that was kept."""
+    hashes = {**(protocol.lookups or {}), "class names": protocol.tables}
+    return (
+        protocol.model_dump(exclude={"sha256", "plan", "versions", "lookups", "tables", "judge"})
+        | {"plan": protocol.plan.name, "judge": protocol.judge and protocol.judge.name}
+        | {f"version of {name}": (protocol.versions or {}).get(name) for name in ("cleaning", "selection", "scorer")}
+        | {f"table {name}": (hashes.get(name) or "")[:8] or None for name in ("closed-set", "lexicon", "class names")}
+    )
+
+
+def _about_pixels(a: Source, b: Source) -> list[str]:
+    """Whether two runs saw the same images."""
+    if a.manifest is None or b.manifest is None:
+        return []
+    from benchmarks.store.manifest import pixels_of, read_records
+
+    ours = pixels_of(read_records(a.path, a.manifest))
+    theirs = pixels_of(read_records(b.path, b.manifest))
+    if ours is None or theirs is None:
+        names = " and ".join(name for name, one in (("A", ours), ("B", theirs)) if one is None)
+        return [f"{names}: made before pixels were hashed; whether both saw the same is not known"]
+    shared = ours.keys() & theirs.keys()
+    if not (other := sum(ours[image] != theirs[image] for image in shared)):
+        return []
+    return [
+        f"warning: A and B were made from different pixels in {other:,} of {len(shared):,} images: "
+        "they were encoded, resized or decoded otherwise"
+    ]
 
 
 def _evaluate(

@@ -19,12 +19,14 @@ class TrainingData:
         role: what the boxes of it taught: ``detection`` (boxes with class names), ``grounding`` (boxes with phrases),
             ``pseudo`` (boxes and labels made by a model), ``pretraining`` (image-text or image-class pairs, no boxes).
         note: such as "rare classes removed".
+        rare_left_out: boxes of classes that are rare in LVIS, and of names close to them, were left out.
     """
 
     dataset: str
     images: tuple[str, ...] = ()
     role: Literal["detection", "grounding", "pseudo", "pretraining"] = "detection"
     note: str = ""
+    rare_left_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class DetectorCard:
         url, paper: where they come from.
         capabilities: what it can do.
         notes: one-line remarks shown beside it.
+        adapter_version: of what the adapter makes of image, prompts and network: raised whenever the same weights,
+            image and vocabulary give other boxes or scores than before (preprocessing, text, scores, a mended error).
+            Part of a run's recipe: predictions of two versions never meet in one run.
+        suppression_version: of its rule for duplicates (NMS: thresholds, ties, what competes with what), raised when
+            that changes; None = it suppresses nothing. Part of the recipe, too.
     """
 
     name: str
@@ -64,3 +71,5 @@ class DetectorCard:
     paper: str = ""
     capabilities: tuple[Capability, ...] = ("open_vocabulary",)
     notes: tuple[str, ...] = ()
+    adapter_version: int = 1
+    suppression_version: int | None = None

@@ -13,6 +13,10 @@ from detectors.class_vectors import ClassVectors
 from detectors.prompts import PromptPlan
 from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 
+#: Raised when other (box, class) pairs are chosen from the same scores: limits per image and chunk, what competes with
+#: what, ties (``detectors.selection``, which needs torch and so cannot hold it). Part of every protocol's hash.
+SELECTION_VERSION = 1
+
 DType = Literal["float32", "float16", "bfloat16"]
 
 

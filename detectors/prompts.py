@@ -12,6 +12,10 @@ from typing import Literal
 
 from detectors.types import DetectorError, Vocabulary
 
+#: Raised when ``PromptPlan`` makes other text of the same names, or asks in another order or in other chunks: changes
+#: of ``spoken``, ``rows``, ``clean``, ``fill`` or ``chunks``. It is part of every protocol's hash.
+CLEANING_VERSION = 1
+
 Cleaning = Literal["none", "lvis"]
 Ensemble = Literal["logits", "embeddings"]
 Order = Literal["vocabulary", "id", "name"]

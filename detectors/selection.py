@@ -1,7 +1,7 @@
 """Which (box, class) pairs of an image are kept: the best by score, several classes per box allowed, no threshold.
 
 Ties go to the earlier class, then to the earlier box, so that the choice does not depend on the device or on the
-company of other images.
+company of other images. Whoever changes the choice raises ``detectors.interface.SELECTION_VERSION``.
 """
 
 from __future__ import annotations

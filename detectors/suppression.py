@@ -18,6 +18,8 @@ NOTHING = -1.0
 def without_duplicates(scores: Tensor, boxes: Tensor, iou: float = NMS_IOU) -> Tensor:
     """Scores with ``NOTHING`` in place of boxes that a better one of the same class overlaps, and of the worst.
 
+    Another rule raises ``suppression_version`` of the cards of all that use it.
+
     Args:
         scores: (K, N).
         boxes: (N, 4) xyxy.

@@ -67,6 +67,17 @@ _PLURAL_IN_S = word_set(
 _PLURAL_IN_ES = word_set("atlas bias canvas christmas gas iris lens pancreas rhinoceros thermos trellis")
 
 
+def exceptions() -> dict[str, object]:
+    """All tables that ``lemma`` looks up, in an order of their own: what its answers depend on besides the rules."""
+    return {
+        "endings": _IRREGULAR_ENDINGS,
+        "irregular": sorted(_IRREGULAR.items()),
+        "singular": sorted(_SINGULAR),
+        "plural in s": sorted(_PLURAL_IN_S),
+        "plural in es": sorted(_PLURAL_IN_ES),
+    }
+
+
 @lru_cache(maxsize=1 << 16)
 def lemma(word: str) -> str:
     """Singular of one lower-case English noun; a word that is no plural comes back unchanged.

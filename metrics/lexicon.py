@@ -18,13 +18,15 @@ a captioning detector adds would count as a naming error, which is why it exists
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from metrics.lemma import lemma, word_set
+from metrics.lemma import exceptions, lemma, word_set
 from metrics.types import Categories, DataError
 
 #: The rungs from strict to loose.
@@ -59,6 +61,20 @@ _LIST_SEPARATORS = re.compile(r"[,;:|/&+•\n\r]|\.(?=\s|$)")
 _DOTS_INSIDE = re.compile(r"(?<=\w)\.(?=\w)")
 _OTHER_PUNCTUATION = re.compile(rf"[^\w{LIST_MARK}]|_")
 _QUALIFIER = re.compile(r"\([^()]*\)\s*$")
+
+
+def lexicon_sha256() -> str:
+    """Hash of all that is looked up besides the names of a vocabulary: word lists, patterns, exceptions of lemmas."""
+    words = (_DETERMINERS, _MEASURES, _CONJUNCTIONS, _POST_MODIFIERS)
+    patterns = (_APOSTROPHES, _LIST_SEPARATORS, _DOTS_INSIDE, _OTHER_PUNCTUATION, _QUALIFIER)
+    content = {
+        "rungs": RUNGS,
+        "head words": MAX_HEAD_WORDS,
+        "words": [sorted(group) for group in words],
+        "patterns": [pattern.pattern for pattern in patterns],
+        "lemma": exceptions(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class Lookup(NamedTuple):

@@ -11,6 +11,10 @@ import numpy as np
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10, endpoint=True)
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101, endpoint=True)
 
+#: Raised when the same predictions, ground truth and rules give another number: matching, interpolation, means, ties.
+#: It is part of every protocol's hash.
+SCORER_VERSION = 1
+
 AREA_NAMES = ("all", "small", "medium", "large")
 #: Inclusive at both ends (square pixels): an area of exactly 1024 is small and medium.
 AREA_RANGES = ((0.0, 1e10), (0.0, 1024.0), (1024.0, 9216.0), (9216.0, 1e10))

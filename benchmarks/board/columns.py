@@ -123,6 +123,7 @@ _LEVELS = {
     "test-images": "the test images, or some of them, were seen in training",
     "train-split": "trained on the training split of this benchmark: not zero-shot",
     "unknown": "overlap with its training data cannot be judged",
+    "names": "names of the benchmark among the labels of the training data",
 }
 
 
@@ -150,6 +151,8 @@ def table_facts(table: Table) -> str:
     """What the numbers of a table depend on, in one line."""
     benchmark, protocol = table.benchmark, table.protocol
     size = "own image size" if protocol.image_size is None else f"image size {protocol.image_size}"
+    versions = protocol.versions or {}
+    judge = protocol.judge
     return " · ".join(
         (
             f"{benchmark.images:,} images",
@@ -159,6 +162,8 @@ def table_facts(table: Table) -> str:
             f"prompts {protocol.plan.name}",
             f"top {protocol.top_k:,}" + (f", {protocol.chunk_top_k:,} per chunk" if protocol.chunk_top_k else ""),
             size,
+            *(f"{name} {version}" for name, version in versions.items()),
+            *([f"judge {judge.name} {judge.sha256[:8]}"] if judge else []),
             f"annotations {benchmark.annotations_sha256[:8]}",
             f"protocol {protocol.sha256[:8]}",
         )

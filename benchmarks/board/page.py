@@ -107,7 +107,7 @@ def render(board: Board, *, title: str, galleries: Mapping[str, Gallery] | None 
         title=title,
         board=board,
         sections=[_section(table, (galleries or {}).get(table.slug), detailed) for table in board.tables],
-        published=board.published.by_benchmark() if board.published else {},
+        published=board.published.tables() if board.published else [],
         meanings=COLUMNS,
         script=Markup(script),  # the suite's own file: no value is put into it
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +16,9 @@ from metrics.types import DataError
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published.json"
 
 _MAX_BYTES = 8 * 2**20
+
+#: Kinds of AP as they are written in the file -> as people call them.
+KINDS = {"standard": "AP", "fixed": "fixed AP", "unknown": "kind of AP not said"}
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=300)]
@@ -39,7 +44,8 @@ class PublishedRow(_Part):
         ap_kind: ``standard`` (300 per image on LVIS, 100 on COCO), ``fixed`` (10,000 per class), or not said.
         setting: ``zero-shot``; ``fine-tuned`` on the benchmark; ``supervised``: trained on it from the start.
         source: paper and table, or repository and file.
-        certain: False where the source gives a range or the entry was not checked against it.
+        checked: the document that the values were compared with, which may be another than the source; None = none.
+        certain: False where the source gives a range or a part of the entry is in doubt; the note says which.
     """
 
     detector: Text
@@ -52,6 +58,7 @@ class PublishedRow(_Part):
     arxiv: Annotated[str, Field(pattern=r"^\d{4}\.\d{5}$")] | None
     certain: bool
     note: str
+    checked: Text | None = None
 
     @property
     def numbers(self) -> tuple[str, str, str, str]:
@@ -59,6 +66,25 @@ class PublishedRow(_Part):
         values = (self.values.AP, self.values.APr, self.values.APc, self.values.APf)
         ap, r, c, f = ("–" if value is None else f"{value:.1f}" for value in values)
         return ap if self.certain else f"{ap} ?", r, c, f
+
+    @property
+    def origin(self) -> str:
+        """Where the numbers are from, with remarks."""
+        return self.source + (f", arXiv {self.arxiv}" if self.arxiv else "") + (f" ({self.note})" if self.note else "")
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """Rows of one benchmark and one kind of AP, zero-shot ones first, best first."""
+
+    benchmark: str
+    ap_kind: str
+    rows: list[PublishedRow]
+
+    @property
+    def title(self) -> str:
+        """Benchmark and kind of AP, for people."""
+        return f"{self.benchmark}, {KINDS[self.ap_kind]}"
 
 
 class Published(_Part):
@@ -68,14 +94,14 @@ class Published(_Part):
     about: str
     rows: list[PublishedRow]
 
-    def by_benchmark(self) -> dict[str, list[PublishedRow]]:
-        """Rows per benchmark, zero-shot ones first, best first."""
-        settings = ("zero-shot", "fine-tuned", "supervised")
-        rows = sorted(self.rows, key=lambda row: (row.benchmark, settings.index(row.setting), -row.values.AP))
-        groups: dict[str, list[PublishedRow]] = {}
-        for row in rows:
-            groups.setdefault(row.benchmark, []).append(row)
-        return groups
+    def tables(self) -> list[PublishedTable]:
+        """A table per benchmark and kind of AP, in that order: numbers of two kinds are different quantities."""
+        kinds, settings = list(KINDS), ("zero-shot", "fine-tuned", "supervised")
+        rows = sorted(self.rows, key=lambda row: (row.benchmark, kinds.index(row.ap_kind)))
+        return [
+            PublishedTable(*key, sorted(members, key=lambda row: (settings.index(row.setting), -row.values.AP)))
+            for key, members in groupby(rows, key=lambda row: (row.benchmark, row.ap_kind))
+        ]
 
 
 def read_published(path: Path = PUBLISHED) -> Published:

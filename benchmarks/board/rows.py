@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from benchmarks.board.provenance import provenance_notes
 from benchmarks.store.schema import BenchmarkInfo, Metric, ProtocolInfo, Result
 
 #: Why a row carries the star: it leads; the paired bootstrap cannot tell it from the leader; the intervals overlap.
@@ -69,7 +70,7 @@ class Table:
     Attributes:
         benchmark, protocol: of all rows; the hashes agree.
         rows: by descending AP, those without AP last.
-        notes: one-line remarks on how the stars were given.
+        notes: one-line remarks on what the rows do not have in common, and on how the stars were given.
     """
 
     benchmark: BenchmarkInfo
@@ -113,7 +114,8 @@ def _table(members: list[tuple[Path, Result]]) -> Table:
         rank = better + 1 if _ap(result) >= 0 else None
         rows.append(Row(rank, name, result, folder, unjudged))
     first = members[0][1]
-    return Table(first.benchmark, first.protocol, tuple(rows))
+    notes = provenance_notes(first.protocol, names, [result for _, result in members])
+    return Table(first.benchmark, first.protocol, tuple(rows), tuple(notes))
 
 
 def row_names(results: Sequence[Result]) -> list[str]:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from benchmarks.board.collect import Board
 from benchmarks.board.columns import Column, contamination_notes, shown_columns, spread, table_facts
-from benchmarks.board.published import PublishedRow
+from benchmarks.board.published import PublishedTable
 from benchmarks.board.rows import Table
 from benchmarks.text import printable
 
@@ -38,13 +38,14 @@ def board_tables(board: Board, *, published: bool = False, width: int = 120) -> 
         parts.append(Text(f"{board.partial} partial runs are not shown", style="dim"))
     parts += [Text(f"left out: {printable(problem)}", style="yellow") for problem in board.problems]
     if board.published is not None and board.published.rows:
-        groups = board.published.by_benchmark()
+        groups = board.published.tables()
         if published:
             parts.append(Text(printable(board.published.about), style="dim"))
-            parts += [_published(name, rows) for name, rows in groups.items()]
+            parts += [_published(table) for table in groups]
         else:
-            known = {table.benchmark.name for table in board.tables} & set(groups)
-            lines = [f"{len(groups[name])} published numbers on {name}" for name in sorted(known)]
+            known = {table.benchmark.name for table in board.tables}
+            there = [table for table in groups if table.benchmark in known]
+            lines = [f"{len(table.rows)} published numbers on {table.title}" for table in there]
             parts += [Text(f"{line}: shown with --published", style="dim") for line in lines]
     return Group(*parts)
 
@@ -94,16 +95,17 @@ def _fitting(table: Table, width: int) -> tuple[list[Column], list[Column]]:
     return columns, dropped
 
 
-def _published(name: str, rows: list[PublishedRow]) -> RichTable:
-    title = Text(f"{name} · published")
+def _published(table: PublishedTable) -> RichTable:
+    title = Text(f"{table.title} · published")
     shown = RichTable(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for heading in ("detector", "setting", "training data"):
         shown.add_column(heading, overflow="fold")
     for heading in ("AP", "APr", "APc", "APf"):
         shown.add_column(heading, justify="right")
-    for heading in ("kind", "source"):
+    for heading in ("source", "checked against"):
         shown.add_column(heading, overflow="fold")
-    for row in rows:
-        cells = (row.detector, row.setting, ", ".join(row.training_data), *row.numbers, row.ap_kind, row.source)
+    for row in table.rows:
+        data, checked = ", ".join(row.training_data), row.checked or "–"
+        cells = (row.detector, row.setting, data, *row.numbers, row.source, checked)
         shown.add_row(*(Text(printable(cell)) for cell in cells))
     return shown

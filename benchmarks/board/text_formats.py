@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.board.collect import Board
 from benchmarks.board.columns import COLUMNS, contamination_notes, shown_columns, spread, table_facts
-from benchmarks.board.published import PublishedRow
+from benchmarks.board.published import PublishedTable
 from benchmarks.board.rows import Row, Table
 from benchmarks.text import printable
 
@@ -47,6 +47,9 @@ def _row_document(row: Row) -> dict[str, Any]:
         "detector": result.detector.name,
         "weights_sha256": result.detector.weights_sha256,
         "result_id": result.id,
+        "adapter_version": result.run.adapter_version,
+        "suppression_version": result.run.suppression_version,
+        "pixels_sha256": result.run.pixels_sha256,
         "starred": standing.starred,
         "star_basis": standing.basis,
         "delta_to_best": standing.delta,
@@ -96,7 +99,7 @@ def board_markdown(board: Board) -> str:
         parts.append("\n".join(["Left out:\n", *(f"* {_md(problem)}" for problem in board.problems)]) + "\n")
     if board.published is not None and board.published.rows:
         parts.append(f"# Published numbers\n\n{_md(board.published.about)}\n")
-        parts += [_published_markdown(name, rows) for name, rows in board.published.by_benchmark().items()]
+        parts += [_published_markdown(table) for table in board.published.tables()]
     return "\n".join(parts)
 
 
@@ -118,12 +121,16 @@ def _table_markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _published_markdown(name: str, rows: list[PublishedRow]) -> str:
-    header = ["detector", "setting", "training data", "AP", "APr", "APc", "APf", "kind of AP", "source"]
-    lines = [f"## {_md(name)}, published\n", _md_row(header), _md_row([":---"] * 3 + ["---:"] * 4 + [":---"] * 2)]
-    for row in rows:
-        source = row.source + (f", arXiv {row.arxiv}" if row.arxiv else "") + (f" ({row.note})" if row.note else "")
-        cells = [row.detector, row.setting, ", ".join(row.training_data), *row.numbers, row.ap_kind, source]
+def _published_markdown(table: PublishedTable) -> str:
+    header = ["detector", "setting", "training data", "AP", "APr", "APc", "APf", "source", "checked against"]
+    lines = [
+        f"## {_md(table.title)}, published\n",
+        _md_row(header),
+        _md_row([":---"] * 3 + ["---:"] * 4 + [":---"] * 2),
+    ]
+    for row in table.rows:
+        data, checked = ", ".join(row.training_data), row.checked or "–"
+        cells = [row.detector, row.setting, data, *row.numbers, row.origin, checked]
         lines.append(_md_row([_md(cell) for cell in cells]))
     return "\n".join(lines) + "\n"
 

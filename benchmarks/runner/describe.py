@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,10 +11,11 @@ from pydantic import ValidationError
 
 from benchmarks.io.documents import first_problem
 from benchmarks.io.files import file_sha256
-from benchmarks.protocols import RunProtocol
-from benchmarks.store.schema import DetectorInfo, PlanInfo, ProtocolInfo, TrainingDataInfo
+from benchmarks.protocols import RunProtocol, lookups, versions
+from benchmarks.store.schema import DetectorInfo, JudgeInfo, PlanInfo, ProtocolInfo, TrainingDataInfo
 from detectors.card import DetectorCard, TrainingData
 from detectors.types import DetectorError, Vocabulary
+from metrics.types import DataError
 
 
 def source_sha256(detector: str) -> str | None:
@@ -77,11 +80,46 @@ def protocol_info(protocol: RunProtocol, vocabulary: Vocabulary) -> ProtocolInfo
         image_size=protocol.image_size,
         top_k=protocol.top_k,
         chunk_top_k=protocol.chunk_top_k,
+        versions=versions(),
+        lookups=lookups(),
+        tables=protocol.tables,
     )
 
 
+def scored_under(made_under: ProtocolInfo, tables: str | None, judge: JudgeInfo | None) -> ProtocolInfo:
+    """The protocol of a result: that of its predictions, and what they were scored with besides.
+
+    Tables other than the benchmark's own, and a judge, make it another protocol: their numbers stand beside the AP.
+
+    Args:
+        made_under: protocol that the predictions were made under.
+        tables: sha256 of the tables of class names that the score used.
+        judge: that the score used.
+
+    Raises:
+        DataError: scorer or lexicon are not those that the protocol of the predictions names.
+    """
+    now: dict[str, int | str] = {**versions(), **lookups()}
+    then: dict[str, int | str] = {**(made_under.versions or {}), **(made_under.lookups or {})}
+    if changed := [name for name in ("scorer", "lexicon") if then.get(name, now[name]) != now[name]]:
+        name = changed[0]
+        raise DataError(
+            f"{name} is {_short(now[name])} by now, the run was made for {name} {_short(then[name])}: "
+            "repeat 'bench.py run', which makes a run of its own"
+        )
+    if judge is None and (made_under.versions is None or tables == made_under.tables):
+        return made_under
+    content = [made_under.sha256, tables, judge and judge.model_dump()]
+    sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return made_under.model_copy(update={"sha256": sha256, "tables": tables, "judge": judge})
+
+
+def _short(value: int | str) -> str:
+    return value[:8] if isinstance(value, str) else str(value)
+
+
 def _training_info(data: TrainingData) -> TrainingDataInfo:
-    return TrainingDataInfo(dataset=data.dataset, images=list(data.images), role=data.role, note=data.note)
+    return TrainingDataInfo(**asdict(data) | {"images": list(data.images)})
 
 
 def _training_data(info: TrainingDataInfo) -> TrainingData:

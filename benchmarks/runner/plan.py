@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from benchmarks.datasets.benchmark import Benchmark
 from benchmarks.io.annotations import read_ground_truth
 from benchmarks.io.files import file_sha256
+from benchmarks.pixels import probe_sha256
 from benchmarks.protocols import RunProtocol
 from benchmarks.runner.describe import protocol_info, source_sha256
 from benchmarks.runner.request import RunRequest
@@ -16,6 +18,7 @@ from benchmarks.runner.selection import Selection
 from benchmarks.store.folders import run_folder
 from benchmarks.store.manifest import BenchmarkPlace, Manifest, Recipe, cut, ids_sha256
 from benchmarks.store.schema import DetectorInfo
+from detectors.registry import find_card
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,9 @@ class RunPlan:
 
         Raises:
             DataError: more shards than images.
+            DetectorError: no detector of the request's name.
         """
+        card = find_card(self.request.detector)
         request, image_ids = self.request, self.selection.image_ids
         adopted = shards_there if request.shards is None else None
         return Recipe(
@@ -78,7 +83,16 @@ class RunPlan:
             chunk_batch=request.chunk_batch,
             nms_iou=request.nms_iou,
             seed=request.seed,
+            adapter_version=card.adapter_version,
+            suppression_version=card.suppression_version,
+            probe_sha256=self._probe,
         )
+
+    @cached_property
+    def _probe(self) -> str:
+        """Of the images as they are now on this machine."""
+        selection = self.selection
+        return probe_sha256(self.benchmark.images, selection.image_ids, selection.files, selection.sizes)
 
     def manifest(self, info: DetectorInfo, device: str, shards_there: int | None) -> Manifest:
         """The manifest of the run of a loaded detector; see ``recipe``."""

@@ -29,11 +29,13 @@ class ShardPredictions:
     Attributes:
         predictions: float32, images in order of their ids.
         failed: images that could not be read.
+        pixels: image id -> hash of its pixels, of all images that were asked for.
         smallest_batch: images of the smallest batch that want of memory led to, or the batch asked for.
     """
 
     predictions: Predictions
     failed: list[FailedImage]
+    pixels: dict[int, str]
     smallest_batch: int
 
 
@@ -92,11 +94,13 @@ class Predictor:
         """
         found: dict[int, Detections] = {}
         failed: list[FailedImage] = []
+        pixels: dict[int, str] = {}
         for group in groups:
             self.ask(group.subset)
             pending: list[Image] = []
             for left in range(len(group.members) - 1, -1, -1):
                 item = next(images)
+                pixels[item.wanted.image_id] = item.sha256
                 if item.image is None:
                     failed.append(FailedImage(image_id=item.wanted.image_id, reason=item.reason))
                     self._on_images(1)
@@ -106,7 +110,8 @@ class Predictor:
                     found |= {one.image_id: one for one in self._detect(pending)}
                     pending = []
         failed.sort(key=lambda image: image.image_id)
-        return ShardPredictions(_columns([found[image] for image in sorted(found)]), failed, self.batch)
+        columns = _columns([found[image] for image in sorted(found)])
+        return ShardPredictions(columns, failed, dict(sorted(pixels.items())), self.batch)
 
     def _detect(self, images: list[Image]) -> list[Detections]:
         """Detections of images in batches; when memory runs out, in smaller ones."""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks.images import ImageError, image_file, read_image
+from benchmarks.pixels import UNREADABLE, image_sha256
 from detectors.types import Image
 from metrics.types import DataError
 
@@ -34,11 +35,19 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Read:
-    """An image that was read, or why it was not."""
+    """An image that was read, or why it was not.
+
+    Attributes:
+        wanted: what was asked for.
+        image: None = it could not be read.
+        reason: why not.
+        sha256: of its pixels as decoded, before any detector may have written to them.
+    """
 
     wanted: Wanted
     image: Image | None
     reason: str = ""
+    sha256: str = UNREADABLE
 
 
 class Reader:
@@ -84,7 +93,8 @@ class Reader:
 
     def _read(self, wanted: Wanted) -> Read:
         try:
-            return Read(wanted, read_image(wanted.image_id, image_file(self._root, wanted.file), wanted.size))
+            image = read_image(wanted.image_id, image_file(self._root, wanted.file), wanted.size)
+            return Read(wanted, image, sha256=image_sha256(image.pixels))
         except ImageError as error:
             return Read(wanted, None, error.reason)
         except DataError as error:  # a name that leads out of the folder

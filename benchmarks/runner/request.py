@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from benchmarks.datasets.benchmark import Benchmark
 from benchmarks.io.documents import first_problem
+from benchmarks.io.files import file_sha256
 from benchmarks.protocols import RunProtocol, VocabularyMode
 from benchmarks.store.manifest import ids_sha256
 from benchmarks.store.schema import Part
@@ -111,7 +112,9 @@ class RunRequest(Part):
 
     def protocol(self, benchmark: Benchmark) -> RunProtocol:
         """The protocol of the run."""
-        return RunProtocol.of(self.ap or benchmark.protocol, self.plan, self.vocabulary, self.image_size, self.top_k)
+        ap = self.ap or benchmark.protocol
+        tables = None if benchmark.tables is None else file_sha256(benchmark.tables)
+        return RunProtocol.of(ap, self.plan, self.vocabulary, self.image_size, self.top_k, tables)
 
     @property
     def partial(self) -> str:

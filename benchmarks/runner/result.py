@@ -8,14 +8,34 @@ from pathlib import Path
 
 from benchmarks.datasets.benchmark import Benchmark
 from benchmarks.datasets.contamination import contamination
+from benchmarks.datasets.names_seen import names_seen
 from benchmarks.exports import write_per_class
 from benchmarks.io.files import file_sha256
-from benchmarks.runner.describe import card_of
+from benchmarks.pixels import pixels_sha256
+from benchmarks.runner.describe import card_of, scored_under
 from benchmarks.runner.locks import remove_leftovers, run_held
 from benchmarks.scoring import Score, ScoreRequest, score
 from benchmarks.store.folders import PER_CLASS, PREDICTIONS, RESULT
-from benchmarks.store.manifest import Manifest, RunFiles, ShardRecord, manifest_path, read_manifest, read_records
-from benchmarks.store.schema import BenchmarkInfo, Metric, Result, RunInfo, SpeedInfo, new_result, write_result
+from benchmarks.store.manifest import (
+    Manifest,
+    RunFiles,
+    ShardRecord,
+    manifest_path,
+    pixels_of,
+    read_manifest,
+    read_records,
+)
+from benchmarks.store.schema import (
+    BenchmarkInfo,
+    JudgeInfo,
+    Metric,
+    ProtocolInfo,
+    Result,
+    RunInfo,
+    SpeedInfo,
+    new_result,
+    write_result,
+)
 from metrics.types import DataError
 
 #: Statistics that a run states beside the official ones.
@@ -84,12 +104,14 @@ def _score_held(
         tables=options.tables or benchmark.tables,
         threshold=options.threshold,
     )
+    protocol = _protocol(folder, manifest, request)  # before the work: it may be refused
     outcome = score(request)
     notes = [*_about_shards(records), *outcome.notes]
     outcome = dataclasses.replace(outcome, notes=notes)
     for name in (PER_CLASS, RESULT):
         remove_leftovers(folder / name)
     write_per_class(folder / PER_CLASS, outcome.gt, outcome.evaluation)
+    card = card_of(manifest.detector)
     result = new_result(
         partial=manifest.partial,
         detector=manifest.detector,
@@ -101,17 +123,32 @@ def _score_held(
             classes=outcome.gt.num_classes,
             boxes=len(outcome.gt.ann_ids),
         ),
-        protocol=manifest.protocol,
+        protocol=protocol,
         metrics={name: Metric(value=value, ci95=outcome.ci95.get(name)) for name, value in outcome.metrics.items()},
         run=_run_info(manifest, records, options, command=command, engine=engine),
         env=records[0].env,
         speed=_speed(records),
         files=_files(folder, records),
-        contamination=contamination(card_of(manifest.detector), benchmark),
+        contamination=[*contamination(card, benchmark), *names_seen(card, benchmark, outcome.gt.categories)],
         notes=notes,
     )
     write_result(folder / RESULT, result)
     return outcome, result
+
+
+def _protocol(folder: Path, manifest: Manifest, request: ScoreRequest) -> ProtocolInfo:
+    """The protocol of the result; reads tables and judge."""
+    tables = None if request.tables is None else file_sha256(request.tables)
+    judge = None
+    if request.judge is not None:
+        from benchmarks.judge import load_similarity
+
+        similarity = load_similarity(request.judge)
+        judge = JudgeInfo(name=similarity.judge, sha256=similarity.content_sha256)
+    try:
+        return scored_under(manifest.protocol, tables, judge)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from None
 
 
 def _run_info(
@@ -134,6 +171,9 @@ def _run_info(
         bootstrap=options.resamples,
         bootstrap_seed=options.bootstrap_seed,
         command=command,
+        adapter_version=recipe.adapter_version,
+        suppression_version=recipe.suppression_version,
+        pixels_sha256=None if (pixels := pixels_of(records)) is None else pixels_sha256(pixels),
     )
 
 

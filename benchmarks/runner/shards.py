@@ -111,6 +111,7 @@ class ShardMaker:
             detections=len(made.predictions),
             images=self._manifest.shards[shard].images,
             images_failed=made.failed,
+            pixels=made.pixels,
             started=started.isoformat(timespec="seconds"),
             seconds=time.perf_counter() - clock,
             load_seconds=self._load_seconds,

@@ -58,18 +58,26 @@ class Recipe(Part):
     seed: int
     chunk_batch: Count | None = Field(default=None, description="chunks of classes read at once, where asked for")
     nms_iou: float | None = Field(default=None, description="of the suppression within a class, where asked for")
+    adapter_version: Count | None = Field(default=None, description="see DetectorCard; null = made before it was kept")
+    suppression_version: Count | None = Field(default=None, description="see DetectorCard; null = nothing suppressed")
+    probe_sha256: Sha256 | None = Field(default=None, description="pixels of a few images; see benchmarks.pixels")
 
     @property
     def sha256(self) -> str:
-        """Hash of all of it; what was not asked for is left out, so that manifests from before keep theirs."""
-        left_out = {name for name in ("chunk_batch", "nms_iou") if getattr(self, name) is None}
+        """Hash of all of it; what is not known or was not asked for is left out: older manifests keep theirs."""
+        optional = ("chunk_batch", "nms_iou", "adapter_version", "suppression_version", "probe_sha256")
+        left_out = {name for name in optional if getattr(self, name) is None}
         document = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def differences(self, wanted: Recipe) -> list[str]:
         """What is not as wanted, in words."""
-        ours, theirs = self.model_dump(), wanted.model_dump()
-        return [f"{name} {ours[name]}, not {theirs[name]}" for name in ours if ours[name] != theirs[name]]
+        ours, theirs = self.model_dump(exclude={"probe_sha256"}), wanted.model_dump(exclude={"probe_sha256"})
+        words = [f"{name} {ours[name]}, not {theirs[name]}" for name in ours if ours[name] != theirs[name]]
+        if self.probe_sha256 != wanted.probe_sha256:
+            probes = [probe[:8] if probe else "not kept" for probe in (self.probe_sha256, wanted.probe_sha256)]
+            words.append(f"images that decode to other pixels (probe {probes[0]}, not {probes[1]})")
+        return words
 
 
 class ShardRange(Part):
@@ -166,6 +174,9 @@ class ShardRecord(Part):
     detections: Count
     images: Count
     images_failed: list[FailedImage]
+    pixels: dict[int, str] | None = Field(
+        default=None, description="image id -> sha256 of its decoded pixels; null = made before they were hashed"
+    )
     started: str
     seconds: Seconds = Field(description="wall time of this shard")
     load_seconds: Seconds = Field(description="imports, weights and text of the process that made it")
@@ -263,6 +274,16 @@ def read_records(folder: Path, manifest: Manifest) -> list[ShardRecord]:
             "repeat the command that made them, it resumes"
         )
     return [record for record in records if record is not None]
+
+
+def pixels_of(records: Sequence[ShardRecord]) -> dict[int, str] | None:
+    """Image id -> hash of its pixels, of all shards together; None where a shard was made before they were hashed."""
+    pixels: dict[int, str] = {}
+    for record in records:
+        if record.pixels is None:
+            return None
+        pixels |= record.pixels
+    return pixels
 
 
 def write_document(path: Path, document: Manifest | ShardRecord) -> None:

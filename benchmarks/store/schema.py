@@ -23,6 +23,11 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
+def _unknown(value: object) -> bool:
+    """Whether a field is left out, as in the files that were written before it existed."""
+    return value is None
+
+
 class Part(BaseModel):
     """A part of a document of the store: strict types, unknown keys refused."""
 
@@ -36,6 +41,7 @@ class TrainingDataInfo(Part):
     images: list[str]
     role: str
     note: str
+    rare_left_out: Annotated[bool, Field(exclude_if=lambda value: value is False)] = False
 
 
 class DetectorInfo(Part):
@@ -88,6 +94,13 @@ class PlanInfo(Part):
     collisions: dict[str, list[int]] = Field(description="words that stand for several category ids")
 
 
+class JudgeInfo(Part):
+    """What judged how near a wrong name is; see ``metrics.semantic.SimilarityMatrix``."""
+
+    name: str
+    sha256: Sha256 = Field(description="of the similarity matrix with all that it was made from")
+
+
 class ProtocolInfo(Part):
     """Everything else the number depends on; see ``benchmarks.protocols.RunProtocol``."""
 
@@ -98,6 +111,17 @@ class ProtocolInfo(Part):
     image_size: int | None
     top_k: Count
     chunk_top_k: int | None
+    versions: Annotated[
+        dict[str, Count] | None,
+        Field(exclude_if=_unknown, description="of cleaning, selection and scorer; null = made before they were kept"),
+    ] = None
+    lookups: Annotated[
+        dict[str, Sha256] | None, Field(exclude_if=_unknown, description="hashes of the suite's own tables of words")
+    ] = None
+    tables: Annotated[
+        Sha256 | None, Field(exclude_if=_unknown, description="of the tables of class names; null = there are none")
+    ] = None
+    judge: Annotated[JudgeInfo | None, Field(exclude_if=_unknown, description="null = nothing was judged")] = None
 
 
 class Metric(Part):
@@ -132,6 +156,16 @@ class RunInfo(Part):
     bootstrap: Count
     bootstrap_seed: int
     command: str
+    adapter_version: Annotated[
+        Count | None, Field(exclude_if=_unknown, description="see DetectorCard; null = made before it was kept")
+    ] = None
+    suppression_version: Annotated[
+        Count | None, Field(exclude_if=_unknown, description="see DetectorCard; null = nothing suppressed")
+    ] = None
+    pixels_sha256: Annotated[
+        Sha256 | None,
+        Field(exclude_if=_unknown, description="of all images as decoded; null = made before they were hashed"),
+    ] = None
 
 
 class EnvironmentInfo(Part):
@@ -160,12 +194,24 @@ class SpeedInfo(Part):
     peak_gpu_bytes: Count | None
 
 
+class NamesSeen(Part):
+    """How many names of the benchmark a label set has; see ``benchmarks.datasets.names_seen``."""
+
+    seen: Count
+    names: Count = Field(description="of the benchmark")
+    rare_seen: Count | None = Field(description="null = the benchmark has no rare names")
+    rare: Count | None
+
+
 class Contamination(Part):
     """What the weights have seen of the benchmark."""
 
-    dataset: str
-    level: Literal["test-images", "train-split", "unknown"]
+    dataset: str = Field(description="of the training data; empty = all of it together")
+    level: Literal["test-images", "train-split", "unknown", "names"]
     note: str
+    names: Annotated[
+        NamesSeen | None, Field(exclude_if=_unknown, description="for the level 'names'; null = not known")
+    ] = None
 
 
 class Result(Part):

@@ -31,6 +31,7 @@ def _card(variant: str, image_size: str, note: str) -> DetectorCard:
         paper="arXiv:2103.00020",
         capabilities=("open_vocabulary", "templates", "joint"),
         notes=(f"regions of {_PROPOSING.name} unless a file of options names another (docs/clip-region.md)", note),
+        suppression_version=1,  # baselines.clip_region.proposals
     )
 
 

@@ -26,6 +26,7 @@ _CONTESTANT = DetectorCard(
     training_data=(PHRASES,),
     licence="that of what it was trained on",
     notes=("a detector of a controlled study: --weights names those of a training (docs/studies.md)",),
+    suppression_version=1,  # detectors.suppression.without_duplicates, and NMS of proposals in baselines.controlled
 )
 
 

@@ -45,6 +45,7 @@ def _card(name: str, parameters: int, training_data: tuple[TrainingData, ...], f
         paper="arXiv:2112.03857",
         capabilities=("open_vocabulary", "joint", "grounding"),
         notes=(f"weights: {file} of GLIPModel/GLIP on the hub, or mmdetection's", _CHOICE, *notes),
+        suppression_version=1,  # baselines.glip.postprocess
     )
 
 

@@ -41,6 +41,7 @@ def _card(
         paper="arXiv:2205.06230",
         capabilities=capabilities,
         notes=notes,
+        suppression_version=1,  # detectors.suppression.without_duplicates
     )
 
 

@@ -13,8 +13,8 @@ _CLIP = TrainingData("clip", ("wit-400m",), "pretraining", "CLIP's image-text pa
 _RARE_OUT = "labels close to a rare LVIS class left out"
 _HUMAN_BOXES = (
     _CLIP,
-    TrainingData("objects365", ("objects365-train",), "detection", _RARE_OUT),
-    TrainingData("visual-genome", ("visual-genome",), "detection", _RARE_OUT),
+    TrainingData("objects365", ("objects365-train",), "detection", _RARE_OUT, rare_left_out=True),
+    TrainingData("visual-genome", ("visual-genome",), "detection", _RARE_OUT, rare_left_out=True),
 )
 _SELF_TRAINED = (
     _CLIP,
@@ -22,7 +22,7 @@ _SELF_TRAINED = (
 )
 _FINE_TUNED = (
     *_SELF_TRAINED,
-    TrainingData("lvis-v1-train", ("coco-train2017",), "detection", "rare classes left out"),
+    TrainingData("lvis-v1-train", ("coco-train2017",), "detection", "rare classes left out", rare_left_out=True),
 )
 _NOT_ZERO_SHOT = "fine-tuned on LVIS without its rare classes: only APr is zero-shot on LVIS"
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from benchmarks import protocols
 from benchmarks.protocols import TOP_K, RunProtocol
+from detectors.closed_set_synonyms import SYNONYMS
+from detectors.coco_classes import COCO_CLASSES
 from detectors.prompts import PLANS, PromptPlan
+from metrics import lemma, lexicon
 from metrics.protocol import PROTOCOLS
 from metrics.types import DataError
 
@@ -60,6 +66,7 @@ def test_protocol_refuses(parts: dict[str, Any], words: str) -> None:
         {"image_size": 800},
         {"top_k": 301},
         {"chunk_top_k": 300},
+        {"tables": "1" * 64},
     ],
 )
 def test_everything_that_moves_the_number_changes_the_hash(change: dict[str, Any]) -> None:
@@ -69,7 +76,7 @@ def test_everything_that_moves_the_number_changes_the_hash(change: dict[str, Any
 
 def test_fields_are_all_covered_above() -> None:
     fields = {field.name for field in dataclasses.fields(RunProtocol)}
-    assert fields == {"ap", "plan", "vocabulary", "image_size", "top_k", "chunk_top_k"}
+    assert fields == {"ap", "plan", "vocabulary", "image_size", "top_k", "chunk_top_k", "tables"}
 
 
 def test_the_plans_name_does_not_change_the_hash() -> None:
@@ -85,11 +92,60 @@ def test_the_rules_of_ap_are_part_of_the_hash(monkeypatch: pytest.MonkeyPatch) -
     assert RunProtocol.of("lvis", NAMES).sha256 != before
 
 
+@pytest.mark.parametrize("name", ["CLEANING_VERSION", "SELECTION_VERSION", "SCORER_VERSION"])
+def test_a_version_is_part_of_the_hash(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    before = RunProtocol.of("lvis", NAMES)
+    sha256, slug = before.sha256, before.slug
+    monkeypatch.setattr(protocols, name, 2)
+    assert RunProtocol.of("lvis", NAMES).sha256 != sha256
+    assert RunProtocol.of("lvis", NAMES).slug != slug, "runs of two versions would lie in one folder"
+    assert protocols.versions()[name.removesuffix("_VERSION").lower()] == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (lexicon, "_MEASURES", lexicon._MEASURES | {"heap"}),
+        (lexicon, "_DETERMINERS", lexicon._DETERMINERS - {"no"}),
+        (lexicon, "_POST_MODIFIERS", lexicon._POST_MODIFIERS | {"amid"}),
+        (lexicon, "_CONJUNCTIONS", lexicon._CONJUNCTIONS | {"plus"}),
+        (lexicon, "_QUALIFIER", re.compile("x")),
+        (lexicon, "MAX_HEAD_WORDS", 11),
+        (lemma, "_SINGULAR", lemma._SINGULAR | {"chess"}),
+        (lemma, "_IRREGULAR", lemma._IRREGULAR | {"brethren": "brother"}),
+        (lemma, "_IRREGULAR_ENDINGS", lemma._IRREGULAR_ENDINGS[1:]),
+        (lemma, "_PLURAL_IN_S", lemma._PLURAL_IN_S - {"pie"}),
+        (lemma, "_PLURAL_IN_ES", lemma._PLURAL_IN_ES - {"iris"}),
+        (protocols, "SYNONYMS", (*SYNONYMS, ("cup", "mug"))),
+        (protocols, "COCO_CLASSES", COCO_CLASSES[:-1]),
+    ],
+)
+def test_an_edited_table_of_words_changes_the_hash(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, value: object
+) -> None:
+    before = RunProtocol.of("lvis", NAMES).sha256
+    monkeypatch.setattr(module, name, value)
+    assert RunProtocol.of("lvis", NAMES).sha256 != before
+
+
+def test_every_table_of_the_lexicon_is_covered_above() -> None:
+    """A new word list must find its way into the hash."""
+    covered = {"_DETERMINERS", "_MEASURES", "_CONJUNCTIONS", "_POST_MODIFIERS", "_IRREGULAR_ENDINGS", "_IRREGULAR"}
+    covered |= {"_SINGULAR", "_PLURAL_IN_S", "_PLURAL_IN_ES"}
+    tables = {
+        name
+        for module in (lexicon, lemma)
+        for name, value in vars(module).items()
+        if re.fullmatch("_[A-Z_]+", name) and isinstance(value, tuple | dict | frozenset)
+    }
+    assert tables == covered
+
+
 #: Every published row carries one of these: a change makes them all incomparable.
 HASHES = {
-    "lvis": "3740c1cc45c4c2e02ba7840cec7f75b65503d1c4280bd6a03570f613e2763248",
-    "lvis-fixed": "8135ebf2c2adc03ce93c4397d3fc660274c9020f51a7a62e1e1a7626daa56595",
-    "coco": "51bff4eeffe845e9a53b9ae887fd9eb9b7df8611b6fff88c2bb1a1fe093d06c2",
+    "lvis": "f03e0fc6f431573d1f4c187ee698168dc20b138ce149aeea7775acd8af59cd6c",
+    "lvis-fixed": "ff0d7d54ce6aeeae4eda0e9c25ac1b5d53fc0cde0c0c333295e89de8c65d89e7",
+    "coco": "ee71facb4751a6ec1eecb282a8e2843c109315277bd0eff5ae005b772f8d2426",
 }
 
 

@@ -9,13 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from benchmarks.board.collect import Board, collect
 from benchmarks.board.columns import COLUMNS
 from benchmarks.board.files import write_board
-from benchmarks.board.text_formats import board_csv, board_json, board_markdown
+from benchmarks.board.page import render
+from benchmarks.board.terminal import board_tables
+from benchmarks.board.text_formats import board_csv, board_document, board_json, board_markdown
 from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.store.schema import Contamination
+from benchmarks.store.schema import Contamination, NamesSeen
 from metrics.types import DataError
 from tests.benchmarks.board.made_runs import make_run
 
@@ -77,6 +80,22 @@ def test_text_of_others_is_neither_markup_nor_formula(toy: Benchmark, tmp_path: 
     assert r"\| \[x\](y) \`z\`" in text
     cells = next(csv.DictReader(io.StringIO(board_csv(made))))
     assert cells["contamination"] == "'=cmd():unknown"
+
+
+def test_names_seen_are_shown_wherever_contamination_is(toy: Benchmark, tmp_path: Path) -> None:
+    counts = NamesSeen(seen=3, names=4, rare_seen=1, rare=2)
+    seen = Contamination(dataset="toy-train", level="names", note="3 of 4 names", names=counts)
+    make_run(tmp_path, toy, "alpha", contamination=(seen,))
+    made = collect(tmp_path)
+    words = "toy-train: names of the benchmark among the labels of the training data – 3 of 4 names"
+    assert f"⚑1 {words}" in board_markdown(made)
+    assert words in render(made, title="board")
+    assert next(csv.DictReader(io.StringIO(board_csv(made))))["contamination"] == "toy-train:names"
+    (shown,) = board_document(made)["tables"][0]["rows"][0]["contamination"]
+    assert shown["names"] == {"seen": 3, "names": 4, "rare_seen": 1, "rare": 2}
+    console = Console(width=200, record=True)
+    console.print(board_tables(made, width=200))
+    assert f"⚑1 {words}" in console.export_text()
 
 
 def test_the_same_board_gives_the_same_files(results: Path, tmp_path: Path) -> None:

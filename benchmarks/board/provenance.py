@@ -1,0 +1,43 @@
+"""Remarks on rows of one table whose numbers do not depend on the same things, or on things that nobody wrote down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.store.schema import ProtocolInfo, Result
+
+
+def provenance_notes(protocol: ProtocolInfo, names: Sequence[str], results: Sequence[Result]) -> list[str]:
+    """One line per kind of difference.
+
+    Rows on other pixels stay in the table, for a decoder of another version already gives other pixels, but the table
+    says so. Rows of other versions never come here: the versions are in the hash of the protocol.
+
+    Args:
+        protocol: of the table.
+        names: of n rows, best first.
+        results: their results.
+    """
+    notes = []
+    if protocol.versions is None:
+        notes.append(
+            "warning: made before versions of cleaning, selection and scorer were kept: not comparable with newer rows "
+            "until they are run again"
+        )
+    pixels = [result.run.pixels_sha256 for result in results]
+    without = [name for name, one in zip(names, pixels, strict=True) if one is None]
+    if len(without) == len(names):
+        notes.append("made before pixels were hashed: whether the rows saw the same images is not known")
+    elif without:
+        notes.append(f"made before pixels were hashed: {', '.join(without)}; whether on the same images is not known")
+    known = list(dict.fromkeys(one for one in pixels if one is not None))
+    if len(known) > 1:
+        groups = [
+            f"{', '.join(name for name, one in zip(names, pixels, strict=True) if one == sha256)} ({sha256[:8]})"
+            for sha256 in known
+        ]
+        notes.append(
+            "warning: the rows were made from different pixels (images encoded, resized or decoded otherwise): "
+            + "; ".join(groups)
+        )
+    return notes
