@@ -69,7 +69,7 @@ class Table:
     Attributes:
         benchmark, protocol: of all rows; the hashes agree.
         rows: by descending AP, those without AP last.
-        notes: one-line remarks on how the stars were given.
+        notes: one-line remarks on how intervals were made and stars given.
     """
 
     benchmark: BenchmarkInfo
@@ -113,7 +113,18 @@ def _table(members: list[tuple[Path, Result]]) -> Table:
         rank = better + 1 if _ap(result) >= 0 else None
         rows.append(Row(rank, name, result, folder, unjudged))
     first = members[0][1]
-    return Table(first.benchmark, first.protocol, tuple(rows))
+    return Table(first.benchmark, first.protocol, tuple(rows), _about_intervals(rows))
+
+
+def _about_intervals(rows: Sequence[Row]) -> tuple[str, ...]:
+    """A remark on rows whose intervals were made before the suite had its present rule."""
+    old = [row.name for row in rows if row.metric("AP").ci95 is not None and row.result.run.interval is None]
+    if not old:
+        return ()
+    return (
+        f"± made the old way (1.96 bootstrap standard deviations, too narrow where few images show a class): "
+        f"{', '.join(old)}; 'bench.py score RUN --save' renews it where the predictions are",
+    )
 
 
 def row_names(results: Sequence[Result]) -> list[str]:

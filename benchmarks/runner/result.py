@@ -134,6 +134,7 @@ def _run_info(
         bootstrap=options.resamples,
         bootstrap_seed=options.bootstrap_seed,
         command=command,
+        interval="student" if options.resamples else None,
     )
 
 

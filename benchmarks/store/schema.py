@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from benchmarks.io.documents import first_problem, read_document
 from benchmarks.io.files import atomic_write
@@ -104,7 +104,7 @@ class Metric(Part):
     """One number; ``value`` null where it is undefined."""
 
     value: Number | None
-    ci95: tuple[Number, Number] | None = Field(default=None, strict=False, description="value ± 1.96 bootstrap sd")
+    ci95: tuple[Number, Number] | None = Field(default=None, strict=False, description="see RunInfo.interval")
 
 
 class FailedImage(Part):
@@ -132,6 +132,16 @@ class RunInfo(Part):
     bootstrap: Count
     bootstrap_seed: int
     command: str
+    interval: Literal["student"] | None = Field(
+        default=None,
+        description="rule of every ci95: metrics.estimate; not there in older results: value ± 1.96 bootstrap sd",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_read(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Results of before the rule was recorded are written as they were read."""
+        document: dict[str, Any] = handler(self)
+        return document if self.interval else {key: value for key, value in document.items() if key != "interval"}
 
 
 class EnvironmentInfo(Part):

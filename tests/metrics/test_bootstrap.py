@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights, standard_deviation
+from metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights
 from metrics.comparison import compare
 from metrics.evaluate import Evaluation, evaluate
 from metrics.protocol import IOU_THRESHOLDS, PROTOCOLS, RECALL_THRESHOLDS
@@ -143,11 +143,6 @@ def test_ratio_of_sums_over_images() -> None:
         drawn = np.repeat(np.arange(40), weights[row])
         assert samples[row] == pytest.approx(numerator[drawn].sum() / denominator[drawn].sum())
     assert np.isnan(bootstrap_ratio(weights, np.zeros(40), np.zeros(40))).all()
-
-
-def test_standard_deviation_of_defined_samples() -> None:
-    assert standard_deviation(np.array([1.0, np.nan, 3.0])) == pytest.approx(np.sqrt(2))
-    assert standard_deviation(np.array([1.0, np.nan])) is None
 
 
 def test_needs_records_and_matching_weights() -> None:
