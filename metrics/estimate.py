@@ -144,9 +144,7 @@ def student_quantile(degrees: float) -> float:
     return float(stdtrit(min(degrees, 1e9), 0.975))
 
 
-def probability_above(
-    value: npt.ArrayLike, sd: npt.ArrayLike, degrees: npt.ArrayLike
-) -> npt.NDArray[np.float64]:
+def probability_above(value: npt.ArrayLike, sd: npt.ArrayLike, degrees: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Student's t: probability that what was estimated as ``value`` with an error of ``sd`` is above 0; ½ for 0 ± 0."""
     from scipy.special import stdtr
 

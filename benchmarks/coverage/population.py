@@ -78,9 +78,7 @@ class Population:
     def enlarged(self, factor: int) -> Population:
         """The same population with data sets that are so many times as large."""
         groups = tuple(Group(g.letter, g.classes, g.fewest * factor, g.most * factor) for g in self.groups)
-        return Population(
-            self.images * factor, groups, self.detectors, self.federated, self.negatives, self.seed
-        )
+        return Population(self.images * factor, groups, self.detectors, self.federated, self.negatives, self.seed)
 
     def draw(self, rng: np.random.Generator) -> tuple[GroundTruth, tuple[Predictions, ...]]:
         """A data set, and what each detector says of it."""

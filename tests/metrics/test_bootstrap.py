@@ -171,14 +171,14 @@ def test_comparison_finds_a_real_difference() -> None:
     delta = number(ap.delta)
     assert delta == number(b.metrics["AP"]) - number(a.metrics["AP"])
     assert delta > 0.02
-    assert ap.p_greater == 1.0
+    assert number(ap.p_greater) > 0.9999
     assert ap.ci95 is not None
     assert 0 < ap.ci95[0] < delta < ap.ci95[1]
     assert result.classes.wins == 6
     assert result.classes.sure_losses == 0
     back = compare(gt, b, a, resamples=300).differences["AP"]
     assert back.delta == -delta
-    assert back.p_greater == 0.0
+    assert number(back.p_greater) < 0.0001
 
 
 def test_comparison_of_a_run_with_itself() -> None:
