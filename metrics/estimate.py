@@ -148,11 +148,11 @@ def probability_above(value: npt.ArrayLike, sd: npt.ArrayLike, degrees: npt.Arra
     """Student's t: probability that what was estimated as ``value`` with an error of ``sd`` is above 0; ½ for 0 ± 0."""
     from scipy.special import stdtr
 
-    value, sd = np.asarray(value, np.float64), np.asarray(sd, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where((value == 0) & (sd == 0), 0.0, value / sd)
-    above: npt.NDArray[np.float64] = stdtr(np.minimum(degrees, 1e9), ratio)
-    return above
+    above_zero, error = np.asarray(value, np.float64), np.asarray(sd, np.float64)
+    with np.errstate(all="ignore"):  # no error at all is as sure as can be
+        ratio = np.where((above_zero == 0) & (error == 0), 0.0, above_zero / error)
+    probability: npt.NDArray[np.float64] = stdtr(np.minimum(degrees, 1e9), ratio)
+    return probability
 
 
 @cache

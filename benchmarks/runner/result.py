@@ -87,6 +87,7 @@ def _score_held(
     outcome = score(request)
     notes = [*_about_shards(records), *outcome.notes]
     outcome = dataclasses.replace(outcome, notes=notes)
+    intervals = outcome.ci95
     for name in (PER_CLASS, RESULT):
         remove_leftovers(folder / name)
     write_per_class(folder / PER_CLASS, outcome.gt, outcome.evaluation)
@@ -102,7 +103,7 @@ def _score_held(
             boxes=len(outcome.gt.ann_ids),
         ),
         protocol=manifest.protocol,
-        metrics={name: Metric(value=value, ci95=outcome.ci95.get(name)) for name, value in outcome.metrics.items()},
+        metrics={name: Metric(value=value, ci95=intervals.get(name)) for name, value in outcome.metrics.items()},
         run=_run_info(manifest, records, options, command=command, engine=engine),
         env=records[0].env,
         speed=_speed(records),

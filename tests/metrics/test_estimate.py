@@ -136,7 +136,7 @@ def test_mean_over_runs() -> None:
 def test_variance_of_a_mean_over_classes(images: int) -> None:
     """Images with one number each, all classes alike: the variance of the mean is known, and ``sd`` finds it."""
     rng = np.random.default_rng(images)
-    classes, sets = 12, 300
+    classes, sets = 24, 300
     found = []
     for _ in range(sets):
         numbers = rng.normal(0, 1, (classes, images))

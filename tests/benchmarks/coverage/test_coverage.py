@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from benchmarks.coverage import __main__ as command
@@ -53,7 +54,7 @@ def test_a_population_is_what_it_says() -> None:
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "POPULATIONS", {"small": (_EXHAUSTIVE, ("AP",))})
-    app = command.typer.Typer()
+    app = typer.Typer()
     app.command()(command.main)
     out = tmp_path / "table.md"
     result = CliRunner().invoke(app, ["--sets", "20", "--resamples", "50", "--out", str(out)])
