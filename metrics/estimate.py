@@ -149,10 +149,10 @@ def probability_above(value: npt.ArrayLike, sd: npt.ArrayLike, degrees: npt.Arra
     from scipy.special import stdtr
 
     above_zero, error = np.asarray(value, np.float64), np.asarray(sd, np.float64)
-    with np.errstate(all="ignore"):  # no error at all is as sure as can be
+    with np.errstate(all="ignore"):
         ratio = np.where((above_zero == 0) & (error == 0), 0.0, above_zero / error)
-    probability: npt.NDArray[np.float64] = stdtr(np.minimum(degrees, 1e9), ratio)
-    return probability
+    endless = np.isinf(ratio)  # no error at all is as sure as can be
+    return np.where(endless, ratio > 0, stdtr(np.minimum(degrees, 1e9), np.where(endless, 0.0, ratio)))
 
 
 @cache

@@ -43,6 +43,7 @@ def _pairs(draw: st.DrawFn) -> tuple[Estimate, Estimate]:
     return run(), run()
 
 
+@settings(deadline=None)
 @given(_pairs())
 def test_a_difference_lies_in_the_middle_of_its_interval(pair: tuple[Estimate, Estimate]) -> None:
     a, b = pair
@@ -64,7 +65,7 @@ def test_a_difference_lies_in_the_middle_of_its_interval(pair: tuple[Estimate, E
         assert (high < 0) == (p < 0.025)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(federated_sets(), st.integers(0, 3), st.sampled_from(sorted(PROTOCOLS)))
 def test_differences_of_scored_runs_lie_in_their_intervals(
     drawn: tuple[Json, list[Json]], seed: int, protocol: str
