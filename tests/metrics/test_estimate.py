@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metrics.bootstrap import bootstrap, resample_weights
@@ -43,7 +43,7 @@ def _pairs(draw: st.DrawFn) -> tuple[Estimate, Estimate]:
     return run(), run()
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_pairs())
 def test_a_difference_lies_in_the_middle_of_its_interval(pair: tuple[Estimate, Estimate]) -> None:
     a, b = pair
@@ -65,7 +65,7 @@ def test_a_difference_lies_in_the_middle_of_its_interval(pair: tuple[Estimate, E
         assert (high < 0) == (p < 0.025)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(federated_sets(), st.integers(0, 3), st.sampled_from(sorted(PROTOCOLS)))
 def test_differences_of_scored_runs_lie_in_their_intervals(
     drawn: tuple[Json, list[Json]], seed: int, protocol: str
