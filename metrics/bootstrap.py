@@ -161,7 +161,6 @@ def _class_values(
 ) -> list[ClassValues]:
     """What each of ``_STATISTICS`` is a mean of, from the ground truth as ``_regular_truth`` gives it."""
     matches = evaluation.matches
-    planes = [matches.precision(area) for area in range(len(AREA_RANGES))]
     pairs = np.repeat(np.arange(gt.num_classes), np.diff(offsets)) * gt.num_images + image_index
     images = [
         np.bincount(np.unique(pairs[(areas >> area & 1).astype(bool)]) // gt.num_images, minlength=gt.num_classes)
@@ -175,9 +174,9 @@ def _class_values(
     return [
         everything,
         values(evaluation.per_class_ap50),
-        values(planes[0][5].mean(axis=0)),
+        values(matches.precision(0)[5].mean(axis=0)),
         values(matches.recall(-1)[..., 0].mean(axis=0)),
-        *(values(planes[area].mean(axis=(0, 1)), area) for area in range(1, len(AREA_RANGES))),
+        *(values(matches.precision(area).mean(axis=(0, 1)), area) for area in range(1, len(AREA_RANGES))),
         *(
             everything.only(np.flatnonzero([letter == one for letter in gt.categories.frequency]))
             for one in FREQUENCIES
