@@ -49,7 +49,7 @@ def write_per_class(path: Path, gt: GroundTruth, evaluation: Evaluation) -> None
 
 
 def write_class_differences(path: Path, gt: GroundTruth, comparison: Comparison) -> None:
-    """CSV with one row per class: AP of both runs, difference, share of resamples in which B is ahead."""
+    """CSV with one row per class: AP of both runs, difference, probability that B is ahead."""
     categories, classes = gt.categories, comparison.classes
     rows = [
         (

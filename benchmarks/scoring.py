@@ -19,8 +19,9 @@ from benchmarks.io.files import file_sha256
 from benchmarks.remarks import check_fit, remarks
 from benchmarks.store.sources import Source, same_images
 from benchmarks.vocabulary_tables import VocabularyTables
-from metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights, standard_deviation
+from metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights
 from metrics.comparison import Comparison, compare
+from metrics.estimate import ClassValues, Estimate
 from metrics.evaluate import Evaluation, evaluate
 from metrics.protocol import PROTOCOLS
 from metrics.types import DataError, GroundTruth, Predictions
@@ -88,7 +89,7 @@ class Score:
         gt: ground truth.
         evaluation: AP and what it rests on.
         metrics: all statistics, flat; official ones first.
-        sd: bootstrap standard deviation per statistic that has one.
+        estimates: per statistic that was resampled.
         notes: one-line remarks.
         context: per extra statistic, what its numbers depend on besides the protocol.
         seconds: wall time per stage.
@@ -98,16 +99,25 @@ class Score:
     gt: GroundTruth
     evaluation: Evaluation
     metrics: dict[str, float | None]
-    sd: dict[str, float]
+    estimates: dict[str, Estimate]
     notes: list[str]
     context: dict[str, dict[str, str]]
     seconds: dict[str, float]
 
     @property
+    def sd(self) -> dict[str, float]:
+        """Standard deviation of each statistic that has one over data sets of as many images."""
+        return {name: sd for name, estimate in self.estimates.items() if (sd := estimate.sd) is not None}
+
+    @property
     def ci95(self) -> dict[str, tuple[float, float]]:
-        """``point ± 1.96 sd``: the spread of each statistic at this sample size."""
-        points = {name: value for name, value in self.metrics.items() if value is not None and name in self.sd}
-        return {name: (value - 1.96 * self.sd[name], value + 1.96 * self.sd[name]) for name, value in points.items()}
+        """95 % interval of each statistic that has one; see ``metrics.estimate``."""
+        return {name: ci95 for name, estimate in self.estimates.items() if (ci95 := estimate.ci95) is not None}
+
+    @property
+    def half_width(self) -> dict[str, float]:
+        """Half of ``ci95``."""
+        return {name: half for name, estimate in self.estimates.items() if (half := estimate.half_width) is not None}
 
     def as_json(self) -> dict[str, Any]:
         """One JSON object; undefined numbers are null, floats are not rounded."""
@@ -200,18 +210,35 @@ def score(request: ScoreRequest) -> Score:
         class_means |= extra.class_means
         if extra.context:
             context[name] = extra.context
-    sd: dict[str, float] = {}
+    estimates: dict[str, Estimate] = {}
     if request.resamples:
         with clock(f"bootstrap x {request.resamples:,}"):
-            weights = resample_weights(gt.num_images, request.resamples, request.seed)
-            resampled = bootstrap(gt, evaluation, weights, per_class=bool(class_means))
-            samples = resampled.samples
-            samples |= {name: bootstrap_ratio(weights, *share) for name, share in shares.items()}
-            if resampled.per_class_ap is not None:
-                samples |= {name: mean_over(resampled.per_class_ap, k) for name, k in class_means.items()}
-        spreads = {name: standard_deviation(values) for name, values in samples.items()}
-        sd = {name: spread for name, spread in spreads.items() if spread is not None and metrics[name] is not None}
-    return Score(request, gt, evaluation, metrics, sd, notes, context, clock.seconds)
+            estimates = _resampled(request, gt, evaluation, metrics, shares, class_means)
+    return Score(request, gt, evaluation, metrics, estimates, notes, context, clock.seconds)
+
+
+def _resampled(
+    request: ScoreRequest,
+    gt: GroundTruth,
+    evaluation: Evaluation,
+    metrics: dict[str, float | None],
+    shares: dict[str, Share],
+    class_means: dict[str, npt.NDArray[np.intp]],
+) -> dict[str, Estimate]:
+    """Every statistic that can be resampled and is defined; see ``benchmarks.extras.Extra`` for the last two."""
+    weights = resample_weights(gt.num_images, request.resamples, request.seed)
+    resampled = bootstrap(gt, evaluation, weights, per_class=bool(class_means))
+    estimates = resampled.estimates
+    for name, (numerator, denominator) in shares.items():
+        if (value := metrics[name]) is not None:
+            counted = ClassValues.alone(value, int(np.count_nonzero(denominator)))
+            estimates[name] = Estimate(value, bootstrap_ratio(weights, numerator, denominator), counted)
+    for name, classes in class_means.items():
+        if (value := metrics[name]) is not None:
+            assert resampled.per_class_ap is not None
+            means = estimates["AP"].classes.only(classes)
+            estimates[name] = Estimate(value, mean_over(resampled.per_class_ap, classes), means)
+    return estimates
 
 
 def _mapped(

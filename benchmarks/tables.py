@@ -50,7 +50,7 @@ def score_table(score: Score) -> RenderableType:
     if errors:
         parts.append(_errors_table(errors))
     if extras:
-        parts.append(_extras_table(extras, score.sd))
+        parts.append(_extras_table(extras, score.half_width))
     parts += [_remark(note) for note in score.notes]
     parts.append(Text(" · ".join(f"{stage} {seconds:.2f} s" for stage, seconds in score.seconds.items()), style="dim"))
     return Group(*parts)
@@ -65,8 +65,8 @@ def run_line(score: Score) -> Text:
     """AP of a run of a sweep, and by frequency where there is one."""
     groups = [f"AP{letter}" for letter in FREQUENCIES if f"AP{letter}" in score.metrics]
     numbers = [f"{name} {_percent(score.metrics[name])}" for name in ("AP", *groups)]
-    if "AP" in score.sd:
-        numbers[0] += f" ± {_percent(1.96 * score.sd['AP'])}"
+    if "AP" in score.half_width:
+        numbers[0] += f" ± {_percent(score.half_width['AP'])}"
     return Text(" · ".join(numbers))
 
 
@@ -76,14 +76,15 @@ def _official_table(score: Score) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     table.add_column("statistic")
     table.add_column("value", justify="right")
-    if score.ci95:
-        table.add_column("± 1.96 sd", justify="right")
+    half = score.half_width
+    if half:
+        table.add_column("± 95 %", justify="right")
     table.add_column("meaning", style="dim")
     for name in score.evaluation.metrics:
         value = score.metrics[name]
         row = [name, _percent(value)]
-        if score.ci95:
-            row.append(_percent(1.96 * score.sd[name]) if name in score.sd else "")
+        if half:
+            row.append(_percent(half[name]) if name in half else "")
         table.add_row(*row, _meaning(name, score.evaluation.protocol), style="bold" if name == "AP" else None)
     return table
 
@@ -126,13 +127,13 @@ def _errors_table(errors: dict[str, float | None]) -> Table:
     return table
 
 
-def _extras_table(extras: dict[str, float | None], sd: dict[str, float]) -> Table:
+def _extras_table(extras: dict[str, float | None], half: dict[str, float]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("further statistic")
     table.add_column("value", justify="right")
-    spread = any(name in sd for name in extras)
+    spread = any(name in half for name in extras)
     if spread:
-        table.add_column("± 1.96 sd", justify="right")
+        table.add_column("± 95 %", justify="right")
     previous = None
     for name, value in extras.items():
         family = name.split("/")[0]
@@ -141,7 +142,7 @@ def _extras_table(extras: dict[str, float | None], sd: dict[str, float]) -> Tabl
         previous = family
         cells = [name, _plain(value)]
         if spread:
-            cells.append(_plain(1.96 * sd[name]) if name in sd else "")
+            cells.append(_plain(half[name]) if name in half else "")
         table.add_row(*cells)
     return table
 
@@ -159,7 +160,7 @@ def comparison_table(comparison: Comparison, protocol: str, names: tuple[str, st
     classes = comparison.classes
     summary = (
         f"classes: B ahead in {classes.wins:,} ({classes.sure_wins:,} surely), behind in {classes.losses:,} "
-        f"({classes.sure_losses:,} surely), equal in {classes.ties:,}; surely = in at least 97.5 % of the resamples"
+        f"({classes.sure_losses:,} surely), equal in {classes.ties:,}; surely = P of 0.975 or more"
     )
     return Group(Text(f"A = {names[0]}\nB = {names[1]}"), table, Text(summary))
 

@@ -1,11 +1,8 @@
 """Image-level bootstrap of AP from the outcomes of one evaluation: how sure is the number, is the difference real.
 
 A resample draws as many images as the data set has, with replacement, and is stored as a weight per image. One
-evaluation serves all resamples, since matching happens inside an image.
-
-The raw percentile interval around a single AP is not offered on purpose: a resample holds about 63 % distinct images,
-and class-averaged interpolated AP rises when the sample shrinks, so the interval is wrong-centred and often excludes
-the point estimate. Differences between two runs on the same resamples do not suffer from that.
+evaluation serves all resamples, since matching happens inside an image. What is made of the resamples says
+``metrics.estimate``.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from metrics.estimate import ClassValues, Estimate
 from metrics.evaluate import Evaluation
 from metrics.matching import engine
 from metrics.protocol import AREA_RANGES, FREQUENCIES
@@ -30,18 +28,14 @@ class Bootstrap:
     """Statistics of weighted resamples.
 
     Attributes:
-        samples: float64 (n,) per statistic (names as in ``Evaluation.metrics``), NaN where a resample has no class.
+        estimates: per statistic (names as in ``Evaluation.metrics``) that is defined on the images as they are.
+        samples: float64 (n,) per statistic, NaN where a resample has no class.
         per_class_ap: float32 (n, K), NaN where the class has no ground truth in the resample; None unless asked for.
     """
 
+    estimates: dict[str, Estimate]
     samples: dict[str, npt.NDArray[np.float64]]
     per_class_ap: npt.NDArray[np.float32] | None
-
-
-def standard_deviation(samples: npt.NDArray[np.float64]) -> float | None:
-    """Standard deviation (ddof 1) of the defined samples (n,); None for fewer than two."""
-    defined = samples[~np.isnan(samples)]
-    return float(np.std(defined, ddof=1)) if len(defined) > 1 else None
 
 
 def resample_weights(num_images: int, resamples: int, seed: int) -> npt.NDArray[np.uint8]:
@@ -116,6 +110,7 @@ def bootstrap(
     if weights.ndim != 2 or weights.shape[1] != gt.num_images or weights.dtype != np.uint8:
         raise DataError(f"weights must be uint8 (n, {gt.num_images}), not {weights.dtype} {weights.shape}")
     rows, areas, offsets = _regular_truth(gt, evaluation)
+    image_index = gt.image_index[rows]
     letters = {letter: group for group, letter in enumerate(FREQUENCIES)}
     grouped = evaluation.protocol.federated
     arrays: list[npt.NDArray[Any]] = [
@@ -124,7 +119,7 @@ def bootstrap(
         records.tp,
         records.ignored,
         offsets,
-        gt.image_index[rows],
+        image_index,
         areas,
         np.array([letters.get(letter, -1) if grouped else -1 for letter in gt.categories.frequency], np.int8),
         np.ascontiguousarray(weights),
@@ -143,11 +138,50 @@ def bootstrap(
         ctypes.c_void_p(statistics.ctypes.data),
         ctypes.c_void_p(None if classes is None else classes.ctypes.data),
     )
-    # AR carries its detection limit in its name
-    recall = [name for name in evaluation.metrics if name.startswith("AR@")][-1]
-    names = [recall if name == "AR" else name for name in _STATISTICS]
+    names = _names(evaluation)
     samples = {name: statistics[:, i].copy() for i, name in enumerate(names) if name in evaluation.metrics}
-    return Bootstrap(samples, classes)
+    means = dict(zip(names, _class_values(gt, evaluation, image_index, areas, offsets), strict=True))
+    points = {name: value for name in samples if (value := evaluation.metrics[name]) is not None}
+    estimates = {name: Estimate(value, samples[name], means[name]) for name, value in points.items()}
+    return Bootstrap(estimates, samples, classes)
+
+
+def _names(evaluation: Evaluation) -> list[str]:
+    """Names of ``_STATISTICS`` in this evaluation: AR carries its detection limit in its name."""
+    recall = [name for name in evaluation.metrics if name.startswith("AR@")][-1]
+    return [recall if name == "AR" else name for name in _STATISTICS]
+
+
+def _class_values(
+    gt: GroundTruth,
+    evaluation: Evaluation,
+    image_index: npt.NDArray[np.int32],
+    areas: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+) -> list[ClassValues]:
+    """What each of ``_STATISTICS`` is a mean of, from the ground truth as ``_regular_truth`` gives it."""
+    matches = evaluation.matches
+    pairs = np.repeat(np.arange(gt.num_classes), np.diff(offsets)) * gt.num_images + image_index
+    images = [
+        np.bincount(np.unique(pairs[(areas >> area & 1).astype(bool)]) // gt.num_images, minlength=gt.num_classes)
+        for area in range(len(AREA_RANGES))
+    ]
+
+    def values(per_class: npt.NDArray[np.float64], area: int = 0) -> ClassValues:
+        return ClassValues(np.where(images[area] > 0, per_class, np.nan), images[area])
+
+    everything = values(evaluation.per_class_ap)
+    return [
+        everything,
+        values(evaluation.per_class_ap50),
+        values(matches.precision(0)[5].mean(axis=0)),
+        values(matches.recall(-1)[..., 0].mean(axis=0)),
+        *(values(matches.precision(area).mean(axis=(0, 1)), area) for area in range(1, len(AREA_RANGES))),
+        *(
+            everything.only(np.flatnonzero([letter == one for letter in gt.categories.frequency]))
+            for one in FREQUENCIES
+        ),
+    ]
 
 
 def _regular_truth(

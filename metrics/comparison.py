@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from metrics.bootstrap import bootstrap, resample_weights, standard_deviation
+from metrics.bootstrap import bootstrap, resample_weights
+from metrics.estimate import Estimate, lone_class_factor, probability_above
 from metrics.evaluate import Evaluation
 from metrics.types import DataError, GroundTruth
 
@@ -19,9 +21,9 @@ class Difference:
     Attributes:
         a, b: point estimates.
         delta: ``b - a``.
-        sd: bootstrap standard deviation of the paired difference.
-        ci95: 2.5 % and 97.5 % points of the paired difference.
-        p_greater: share of resamples in which B is ahead of A (ties count half).
+        sd: standard deviation of the paired difference, see ``metrics.estimate``.
+        ci95: 95 % interval of the paired difference; ``delta`` is its middle.
+        p_greater: probability that B is ahead of A, from the distribution of the interval.
     """
 
     a: float | None
@@ -38,7 +40,8 @@ class ClassDifferences:
 
     Attributes:
         a, b: float64 (K,), NaN where undefined.
-        p_greater: float64 (K,), share of resamples in which B is ahead (ties half), NaN where undefined.
+        p_greater: float64 (K,), probability that B is ahead, NaN where undefined. It keeps ``0.5 ** images`` away from
+            0 and 1: so far the coin tosses of a class shown by so many images could go by luck.
         wins, losses, ties: classes in which B is ahead, behind, equal by the point estimates.
         sure_wins, sure_losses: classes with ``p_greater`` >= 0.975 or <= 0.025.
     """
@@ -92,36 +95,39 @@ def compare(gt: GroundTruth, a: Evaluation, b: Evaluation, *, resamples: int = 1
     differences = {}
     for name, point_a in a.metrics.items():
         point_b = b.metrics[name]
-        samples = second.samples[name] - first.samples[name] if name in first.samples else None
-        differences[name] = _difference(point_a, point_b, samples)
+        apart = second.estimates[name] - first.estimates[name] if name in first.estimates else None
+        differences[name] = _difference(point_a, point_b, apart)
     assert first.per_class_ap is not None
     assert second.per_class_ap is not None
-    return Comparison(
-        differences, _classes(a.per_class_ap, b.per_class_ap, first.per_class_ap, second.per_class_ap), resamples, seed
-    )
+    images = first.estimates["AP"].classes.images if "AP" in first.estimates else np.zeros(gt.num_classes, np.int64)
+    samples = second.per_class_ap - first.per_class_ap
+    return Comparison(differences, _classes(a.per_class_ap, b.per_class_ap, samples, images), resamples, seed)
 
 
-def _difference(a: float | None, b: float | None, samples: npt.NDArray[np.float64] | None) -> Difference:
-    delta = None if a is None or b is None else b - a
-    defined = np.empty(0) if samples is None else samples[~np.isnan(samples)]
-    if delta is None or len(defined) == 0:
-        return Difference(a, b, delta, None, None, None)
-    low, high = np.quantile(defined, (0.025, 0.975))
-    ahead = float(np.mean((defined > 0) + 0.5 * (defined == 0)))
-    return Difference(a, b, delta, standard_deviation(defined), (float(low), float(high)), ahead)
+def _difference(a: float | None, b: float | None, apart: Estimate | None) -> Difference:
+    if apart is None:
+        return Difference(a, b, None if a is None or b is None else b - a, None, None, None)
+    return Difference(a, b, apart.value, apart.sd, apart.ci95, apart.p_positive)
 
 
 def _classes(
     a: npt.NDArray[np.float64],
     b: npt.NDArray[np.float64],
-    samples_a: npt.NDArray[np.float32],
-    samples_b: npt.NDArray[np.float32],
+    samples: npt.NDArray[np.float32],
+    images: npt.NDArray[np.int64],
 ) -> ClassDifferences:
-    defined = ~np.isnan(samples_a)
-    ahead = ((samples_b > samples_a) + 0.5 * (samples_b == samples_a)).sum(axis=0)
-    count = defined.sum(axis=0)
+    """Per class, with the differences of AP (n, K) on the resamples and the numbers of images that show each class."""
     p_greater = np.full(len(a), np.nan)
-    np.divide(ahead, count, out=p_greater, where=count > 0)
+    p_greater[images == 1] = 0.5  # one image says nothing of others
+    judged = np.flatnonzero(images > 1)
+    if len(judged) and len(samples) > 1:
+        with np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a class that hardly any resample has
+            variance = np.nanvar(samples[:, judged].astype(np.float64), axis=0, ddof=1)
+        count = images[judged]
+        sd = np.sqrt(variance * np.array([lone_class_factor(int(one)) for one in count]))
+        luck = 0.5**count
+        p_greater[judged] = np.clip(probability_above((b - a)[judged], sd, count - 1), luck, 1 - luck)
     return ClassDifferences(
         a=a,
         b=b,

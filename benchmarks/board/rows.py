@@ -70,7 +70,7 @@ class Table:
     Attributes:
         benchmark, protocol: of all rows; the hashes agree.
         rows: by descending AP, those without AP last.
-        notes: one-line remarks on what the rows do not have in common, and on how the stars were given.
+        notes: one-line remarks on what the rows do not have in common, and on how intervals were made and stars given.
     """
 
     benchmark: BenchmarkInfo
@@ -115,7 +115,18 @@ def _table(members: list[tuple[Path, Result]]) -> Table:
         rows.append(Row(rank, name, result, folder, unjudged))
     first = members[0][1]
     notes = provenance_notes(first.protocol, names, [result for _, result in members])
-    return Table(first.benchmark, first.protocol, tuple(rows), tuple(notes))
+    return Table(first.benchmark, first.protocol, tuple(rows), (*notes, *_about_intervals(rows)))
+
+
+def _about_intervals(rows: Sequence[Row]) -> tuple[str, ...]:
+    """A remark on rows whose intervals were made before the suite had its present rule."""
+    old = [row.name for row in rows if row.metric("AP").ci95 is not None and row.result.run.interval is None]
+    if not old:
+        return ()
+    return (
+        f"± made the old way (1.96 bootstrap standard deviations, too narrow where few images show a class): "
+        f"{', '.join(old)}; 'bench.py score RUN --save' renews it where the predictions are",
+    )
 
 
 def row_names(results: Sequence[Result]) -> list[str]:

@@ -44,10 +44,11 @@ ProtocolName = Annotated[
 
 _UNCERTAINTY = (
     "An image is the unit of chance: a resample draws as many images as there are, with replacement. "
-    "A resample holds fewer distinct images and therefore has a higher AP, so the percentile interval around one AP is "
-    "wrong-centred; what is printed is the point estimate ± 1.96 bootstrap standard deviations. "
-    "To tell two runs apart use [bold]compare[/bold]: on the same resamples the shift cancels, and the paired "
-    "difference is far surer than either number."
+    "What is printed is the number ± t standard deviations over the resamples (Student's t, 95 %), completed for "
+    "classes that hardly any image shows: a number always lies in its interval. Percentiles are not used: a "
+    "resample holds fewer distinct images, and its AP is higher. To tell two runs apart use [bold]compare[/bold]: both "
+    "are scored on the same resamples, what they share (hard images) cancels, and interval and P(B > A) of the "
+    "difference come from one distribution. docs/intervals.md has the measured coverage."
 )
 
 

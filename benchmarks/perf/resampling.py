@@ -9,7 +9,7 @@ from benchmarks.io.annotations import read_ground_truth
 from benchmarks.io.predictions import read_predictions
 from benchmarks.perf.child import Metrics, time_and_report
 from benchmarks.perf.peers import FORMS
-from metrics.bootstrap import bootstrap, resample_weights, standard_deviation
+from metrics.bootstrap import bootstrap, resample_weights
 from metrics.evaluate import evaluate
 from metrics.protocol import PROTOCOLS
 
@@ -21,7 +21,7 @@ def _main(directory: str, resamples: str) -> None:
 
     def resample() -> Metrics:
         result = bootstrap(gt, evaluation, resample_weights(gt.num_images, int(resamples), seed=0))
-        return {name: standard_deviation(samples) for name, samples in result.samples.items()}
+        return {name: estimate.sd for name, estimate in result.estimates.items()}
 
     time_and_report(resample)
 

@@ -108,6 +108,7 @@ def _score_held(
     outcome = score(request)
     notes = [*_about_shards(records), *outcome.notes]
     outcome = dataclasses.replace(outcome, notes=notes)
+    intervals = outcome.ci95
     for name in (PER_CLASS, RESULT):
         remove_leftovers(folder / name)
     write_per_class(folder / PER_CLASS, outcome.gt, outcome.evaluation)
@@ -124,7 +125,7 @@ def _score_held(
             boxes=len(outcome.gt.ann_ids),
         ),
         protocol=protocol,
-        metrics={name: Metric(value=value, ci95=outcome.ci95.get(name)) for name, value in outcome.metrics.items()},
+        metrics={name: Metric(value=value, ci95=intervals.get(name)) for name, value in outcome.metrics.items()},
         run=_run_info(manifest, records, options, command=command, engine=engine),
         env=records[0].env,
         speed=_speed(records),
@@ -174,6 +175,7 @@ def _run_info(
         adapter_version=recipe.adapter_version,
         suppression_version=recipe.suppression_version,
         pixels_sha256=None if (pixels := pixels_of(records)) is None else pixels_sha256(pixels),
+        interval="student" if options.resamples else None,
     )
 
 

@@ -128,7 +128,7 @@ class Metric(Part):
     """One number; ``value`` null where it is undefined."""
 
     value: Number | None
-    ci95: tuple[Number, Number] | None = Field(default=None, strict=False, description="value ± 1.96 bootstrap sd")
+    ci95: tuple[Number, Number] | None = Field(default=None, strict=False, description="see RunInfo.interval")
 
 
 class FailedImage(Part):
@@ -165,6 +165,13 @@ class RunInfo(Part):
     pixels_sha256: Annotated[
         Sha256 | None,
         Field(exclude_if=_unknown, description="of all images as decoded; null = made before they were hashed"),
+    ] = None
+    interval: Annotated[
+        Literal["student"] | None,
+        Field(
+            exclude_if=_unknown,
+            description="rule of every ci95: metrics.estimate; not there in older results: value ± 1.96 bootstrap sd",
+        ),
     ] = None
 
 

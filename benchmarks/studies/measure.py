@@ -13,10 +13,10 @@ from benchmarks.store.manifest import read_manifest
 from benchmarks.store.predictions import read_run_predictions
 from benchmarks.store.schema import Result
 from benchmarks.studies.cells import Cell
-from benchmarks.studies.statistics import Measured, Samples
 from benchmarks.subset import restrict
 from benchmarks.vocabulary_tables import VocabularyTables
 from metrics.bootstrap import bootstrap, resample_weights
+from metrics.estimate import Estimate
 from metrics.evaluate import evaluate
 from metrics.hierarchy import Hierarchy, Partition
 from metrics.ladder import evaluate_rung
@@ -33,7 +33,7 @@ RUNGS = ("syn", "basic", "super", "loc")
 METRICS = ("AP", "APr", "APc", "APf", "unseen/APu", *(f"ladder/AP_{rung}" for rung in RUNGS))
 
 #: By name of the metric, arm and seed of the training.
-Metrics = dict[str, dict[str, dict[int, Measured]]]
+Metrics = dict[str, dict[str, dict[int, Estimate]]]
 
 
 @dataclass(frozen=True)
@@ -103,18 +103,18 @@ def measure(
 
 def _of_run(
     scored: Scored, gt: GroundTruth, hierarchy: Hierarchy, weights: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
-) -> dict[str, Measured]:
+) -> dict[str, Estimate]:
     protocol = PROTOCOLS[scored.result.protocol.name]
     predictions = read_run_predictions(scored.folder)
     exact = evaluate(gt, predictions, protocol, keep_records=True)
     drawn = bootstrap(gt, exact, weights, per_class=True)
     assert drawn.per_class_ap is not None
-    samples: dict[str, Samples] = dict(drawn.samples)
-    values: dict[str, float | None] = dict(exact.metrics)
+    estimates = dict(drawn.estimates)
     if len(unseen := unseen_classes(exact)):
-        samples["unseen/APu"] = mean_over(drawn.per_class_ap, unseen)
-        point = mean_over(exact.per_class_ap[None], unseen)[0]
-        values["unseen/APu"] = None if np.isnan(point) else float(point)
+        point = float(mean_over(exact.per_class_ap[None], unseen)[0])
+        if not np.isnan(point):
+            classes = estimates["AP"].classes.only(unseen)
+            estimates["unseen/APu"] = Estimate(point, mean_over(drawn.per_class_ap, unseen), classes)
     partitions: dict[str, Partition | None] = {
         "syn": hierarchy.syn,
         "basic": hierarchy.basic,
@@ -124,9 +124,9 @@ def _of_run(
     for rung, partition in partitions.items():
         if partition is not None and len(partition) < gt.num_classes:  # else it is the exact rung
             merged, evaluation = evaluate_rung(gt, predictions, protocol, partition)
-            values[f"ladder/AP_{rung}"] = evaluation.metrics["AP"]
-            samples[f"ladder/AP_{rung}"] = bootstrap(merged, evaluation, weights).samples["AP"]
-    recorded = scored.result.metrics["AP"].value
-    if recorded is None or values["AP"] is None or abs(values["AP"] - recorded) > _SAME:
+            if (found := bootstrap(merged, evaluation, weights).estimates.get("AP")) is not None:
+                estimates[f"ladder/AP_{rung}"] = found
+    recorded, again = scored.result.metrics["AP"].value, exact.metrics["AP"]
+    if recorded is None or again is None or abs(again - recorded) > _SAME:
         raise DataError(f"{scored.folder}: its predictions do not give the AP of its result: run the study again")
-    return {name: Measured(value, samples[name]) for name in METRICS if (value := values.get(name)) is not None}
+    return {name: estimates[name] for name in METRICS if name in estimates}

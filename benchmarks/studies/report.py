@@ -16,7 +16,7 @@ from benchmarks.studies.controlled import Manifest, manifests
 from benchmarks.studies.definition import Study
 from benchmarks.studies.measure import RESAMPLES, Metrics, Scored, check_alike, measure
 from benchmarks.studies.resolve import ResolvedArm, ResolvedStudy
-from benchmarks.studies.statistics import RULE, Effect, Spread, effects
+from benchmarks.studies.statistics import RULE, Effect, Spread, corrected, effects
 from metrics.types import DataError
 
 #: Beside AP, by the names in a result: is the class there at all, which error costs how much, do scores mean anything.
@@ -164,6 +164,7 @@ def build_report(
         whole = {name: tuple(by_seed.values()) for name, by_seed in by_arm.items()}
         if resolved.study.reference in whole:
             found[metric] = effects(whole, resolved.study.reference)
+    found = corrected(found)
     arms = [_arm_report(one, scored, measured, found) for one in resolved.arms]
     first = scored[0].result
     facts = {

@@ -1,32 +1,35 @@
 """What the trainings of a study support: means and spreads over seeds, differences with intervals, a verdict.
 
 Two things make a number uncertain: which images were scored, and the seed of the training. The first is the same draw
-for all arms, so it is estimated for differences by the paired bootstrap of the suite (``metrics.comparison``): all
+for all arms, so it is estimated for differences by the paired bootstrap of the suite (``metrics.estimate``): all
 cells are scored on the same resamples of the images, and a resample's difference is that of the arms' means over their
 seeds. The second cannot be bootstrapped from two seeds: resampling two values shows half of their variance. It is
 estimated as in an analysis of variance, with one variance of seeds for all arms (of one metric), pooled from what the
 seeds of each arm say; with ten arms of two seeds it has ten degrees of freedom. Where the seeds of the two arms that
 are compared vary more than that, theirs counts. Both variances add up, and the interval is that of Student's t with
-the degrees of freedom of Satterthwaite (1946, "An approximate distribution of estimates of variance components"):
-those of the seeds, more where the images dominate.
+the degrees of freedom of Satterthwaite (1946, "An approximate distribution of estimates of variance components"), from
+those of the seeds and those of the images.
 
 Two seeds of an arm show badly whether it varies as the others do. Then the verdict asks for a second thing: for every
 pairing of a seed of the arm with a seed of the reference, the interval of the paired bootstrap lies on the same side
 of zero.
+
+A report judges many differences. Beside each verdict stands the one that is left when the chance of a single false
+claim in the whole report is held at 5 % (Holm 1979, "A simple sequentially rejective multiple test procedure").
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-Samples = npt.NDArray[np.float64]
+from metrics.estimate import Estimate, probability_above, student_quantile
+
 #: Whether a difference is told from noise.
 Verdict = Literal["resolved", "not resolved"]
 
@@ -37,19 +40,8 @@ RULE = (
     "paired 95 % interval over images of every pairing of a seed of the arm with a seed of the reference lies on the "
     "same side of 0; with one seed nothing is resolved"
 )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One metric of one trained model.
-
-    Attributes:
-        value: on the images as they are.
-        samples: (n,) on resamples of the images, NaN where undefined there; the same resamples for all models.
-    """
-
-    value: float
-    samples: Samples
+#: Chance of one false claim or more in a report after Holm's correction.
+FAMILY_ERROR = 0.05
 
 
 @dataclass(frozen=True)
@@ -79,22 +71,28 @@ class Effect:
 
     Attributes:
         delta: of the means over the seeds.
-        images_sd: standard deviation of ``delta`` over resamples of the images.
+        images_sd: standard deviation of ``delta`` over sets of images; None where it is not known.
         seeds_sd: standard deviation of one training over seeds, pooled over all arms, or over the two compared where
             that is more; None where no arm has two.
-        degrees: of freedom of the interval; None without an interval, and where the seeds do not vary at all.
+        degrees: of freedom of the interval; None without an interval, and where nothing varies at all.
         ci95: over images and seeds; None where no arm has two seeds.
-        pairings: 95 % interval over images for each pairing of seeds, those of the arm outermost.
+        pairings: 95 % interval over images for each pairing of seeds, those of the arm outermost; None where not known.
         verdict: see ``RULE``.
+        p: two-sided, by the distribution of the interval; None without one.
+        p_holm: ``p`` adjusted for all differences of the report; None before that is done, and without ``p``.
+        verdict_holm: resolved where ``verdict`` is and ``p_holm`` is at most ``FAMILY_ERROR``.
     """
 
     delta: float
-    images_sd: float
+    images_sd: float | None
     seeds_sd: float | None
     degrees: float | None
     ci95: tuple[float, float] | None
-    pairings: tuple[tuple[float, float], ...]
+    pairings: tuple[tuple[float, float] | None, ...]
     verdict: Verdict
+    p: float | None = None
+    p_holm: float | None = None
+    verdict_holm: Verdict = "not resolved"
 
 
 def pooled_sd(spreads: Sequence[Spread]) -> tuple[float | None, int]:
@@ -106,7 +104,7 @@ def pooled_sd(spreads: Sequence[Spread]) -> tuple[float | None, int]:
     return math.sqrt(sum(sd**2 * count for sd, count in known) / degrees), degrees
 
 
-def effect(arm: Sequence[Measured], reference: Sequence[Measured], pooled: float | None, seeds_degrees: int) -> Effect:
+def effect(arm: Sequence[Estimate], reference: Sequence[Estimate], pooled: float | None, seeds_degrees: int) -> Effect:
     """An arm against the reference.
 
     Args:
@@ -115,29 +113,51 @@ def effect(arm: Sequence[Measured], reference: Sequence[Measured], pooled: float
         pooled: standard deviation over seeds of all arms; see ``pooled_sd``.
         seeds_degrees: its degrees of freedom.
     """
-    delta = float(np.mean([one.value for one in arm]) - np.mean([one.value for one in reference]))
-    resampled = np.mean([one.samples for one in arm], axis=0) - np.mean([one.samples for one in reference], axis=0)
-    images = float(np.nanstd(resampled, ddof=1))
-    pairings = tuple(_interval(a.samples - b.samples) for a, b in product(arm, reference))
-    if pooled is None:
-        return Effect(delta, images, None, None, None, pairings, "not resolved")
+    apart = Estimate.mean(arm) - Estimate.mean(reference)
+    delta, images = apart.value, apart.sd
+    pairings = tuple((a - b).ci95 for a, b in product(arm, reference))
+    if pooled is None or images is None:
+        return Effect(delta, images, pooled, None, None, pairings, "not resolved")
     own, _ = pooled_sd([_spread(arm), _spread(reference)])
     seeds_sd = max(pooled, own or 0.0)
     seeds_variance = seeds_sd**2 * (1 / len(arm) + 1 / len(reference))
     variance = images**2 + seeds_variance
-    degrees = seeds_degrees * (variance / seeds_variance) ** 2 if seeds_variance else math.inf
-    half = _t_quantile(degrees) * math.sqrt(variance)
+    uncertain = images**4 / apart.degrees + seeds_variance**2 / seeds_degrees
+    degrees = variance**2 / uncertain if uncertain else math.inf
+    half = student_quantile(degrees) * math.sqrt(variance)
     finite = degrees if math.isfinite(degrees) else None
     ci95 = (delta - half, delta + half)
     fewest = min(len(arm), len(reference))
     agreed = _excludes_zero(ci95) and (
-        fewest >= ENOUGH_SEEDS or all(_excludes_zero(one) and one[0] * delta > 0 for one in pairings)
+        fewest >= ENOUGH_SEEDS
+        or all(one is not None and _excludes_zero(one) and one[0] * delta > 0 for one in pairings)
     )
     verdict: Verdict = "resolved" if agreed and fewest > 1 else "not resolved"
-    return Effect(delta, images, seeds_sd, finite, ci95, pairings, verdict)
+    p = 2 * float(probability_above(-abs(delta), math.sqrt(variance), degrees))
+    return Effect(delta, images, seeds_sd, finite, ci95, pairings, verdict, p)
 
 
-def effects(measured: Mapping[str, Sequence[Measured]], reference: str) -> dict[str, Effect]:
+def corrected(found: Mapping[str, Mapping[str, Effect]]) -> dict[str, dict[str, Effect]]:
+    """All effects of a report, by metric and arm, with Holm's correction for their number."""
+    keys = [(metric, name) for metric, by_arm in found.items() for name, one in by_arm.items() if one.p is not None]
+    ranked = sorted(keys, key=lambda key: found[key[0]][key[1]].p or 0.0)
+    adjusted: dict[tuple[str, str], float] = {}
+    largest = 0.0
+    for rank, (metric, name) in enumerate(ranked):
+        largest = max(largest, min(1.0, (len(ranked) - rank) * (found[metric][name].p or 0.0)))
+        adjusted[metric, name] = largest
+    return {
+        metric: {name: _with_holm(one, adjusted.get((metric, name))) for name, one in by_arm.items()}
+        for metric, by_arm in found.items()
+    }
+
+
+def _with_holm(one: Effect, p_holm: float | None) -> Effect:
+    holds = one.verdict == "resolved" and p_holm is not None and p_holm <= FAMILY_ERROR
+    return replace(one, p_holm=p_holm, verdict_holm="resolved" if holds else "not resolved")
+
+
+def effects(measured: Mapping[str, Sequence[Estimate]], reference: str) -> dict[str, Effect]:
     """Every other arm against the reference, in one metric.
 
     Args:
@@ -150,22 +170,9 @@ def effects(measured: Mapping[str, Sequence[Measured]], reference: str) -> dict[
     }
 
 
-def _spread(seeds: Sequence[Measured]) -> Spread:
+def _spread(seeds: Sequence[Estimate]) -> Spread:
     return Spread.of([one.value for one in seeds])
-
-
-def _interval(samples: Samples) -> tuple[float, float]:
-    """2.5 % and 97.5 % points of the defined samples."""
-    low, high = np.nanquantile(samples, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def _excludes_zero(interval: tuple[float, float]) -> bool:
     return interval[0] > 0 or interval[1] < 0
-
-
-def _t_quantile(degrees: float) -> float:
-    """97.5 % point of Student's t."""
-    from scipy.special import stdtrit  # not scipy.stats, which takes a second to import
-
-    return float(stdtrit(min(degrees, 1e9), 0.975))

@@ -14,7 +14,7 @@ from benchmarks.studies.further_tables import beyond_ap, cost, names, probes
 from benchmarks.studies.report import ArmReport, StudyReport
 from benchmarks.studies.resolve import Differences
 from benchmarks.studies.sheet import Sheet, number_text, spread_text
-from benchmarks.studies.statistics import RULE, Effect
+from benchmarks.studies.statistics import FAMILY_ERROR, RULE, Effect
 from benchmarks.text import printable
 
 #: What people read for the name of a metric.
@@ -132,16 +132,16 @@ def _differences(report: StudyReport) -> Sheet:
     rows = []
     for arm in _others(report):
         if (ap := arm.effects.get("AP")) is None:
-            rows.append((arm.name, *["–"] * 6))
+            rows.append((arm.name, *["–"] * 7))
             continue
         others = [
-            f"{heading(name)} {_signed(one.delta)}"
+            f"{heading(name)} {_signed(one.delta)}{'*' if one.verdict_holm == 'resolved' else ''}"
             for name, one in arm.effects.items()
             if name != "AP" and one.verdict == "resolved"
         ]
         numbers = (_signed(ap.delta), _interval(ap), _points(ap.seeds_sd), _agreeing(ap))
-        rows.append((arm.name, *numbers, ap.verdict, ", ".join(others) or "none"))
-    head = ("arm", "AP", "95 %", "seed sd", "pairings", "verdict", "other metrics resolved")
+        rows.append((arm.name, *numbers, ap.verdict, ap.verdict_holm, ", ".join(others) or "none"))
+    head = ("arm", "AP", "95 %", "seed sd", "pairings", "verdict", "after Holm", "other metrics resolved")
     reference = report.resolved.study.reference
     spare = ("other metrics resolved", "seed sd", "pairings")
     return Sheet(f"Differences to {reference}, points", head, tuple(rows), _method(report), spare=spare)
@@ -155,12 +155,15 @@ def _all_differences(report: StudyReport) -> Sheet:
             *(_signed(one.delta), _interval(one), _points(one.images_sd), _points(one.seeds_sd)),
             _agreeing(one),
             one.verdict,
+            _probability(one.p_holm),
+            one.verdict_holm,
         )
         for arm in _others(report)
         for metric, one in arm.effects.items()
     ]
     head = ("arm", "metric", "difference", "95 %", "image sd", "seed sd", "pairings", "verdict")
-    notes = ("image sd: of the difference, over resamples of the images",)
+    head = (*head, "p (Holm)", "after Holm")
+    notes = ("image sd: of the difference, over sets of images of this size",)
     return Sheet(f"All differences to {report.resolved.study.reference}, points", head, tuple(rows), notes, words=2)
 
 
@@ -222,12 +225,14 @@ def _method(report: StudyReport) -> tuple[str, ...]:
         "pairings: of a seed of the arm with a seed of the reference: how many of them the images alone tell apart, on "
         "the side of the mean",
         RULE,
-        f"{count} differences are judged; the intervals are not widened for their number",
+        f"after Holm: {count} differences are judged; still resolved when the chance of one false claim among all of "
+        f"them is held at {FAMILY_ERROR:.0%} (Holm 1979); a * behind other metrics says the same; intervals are raw",
     )
 
 
 def _agreeing(effect: Effect) -> str:
-    clear = sum((low > 0 and effect.delta > 0) or (high < 0 and effect.delta < 0) for low, high in effect.pairings)
+    known = [one for one in effect.pairings if one is not None]
+    clear = sum((low > 0 and effect.delta > 0) or (high < 0 and effect.delta < 0) for low, high in known)
     return f"{clear} of {len(effect.pairings)}"
 
 
@@ -237,6 +242,10 @@ def _interval(effect: Effect) -> str:
 
 def _signed(value: float) -> str:
     return f"{100 * value:+.1f}"
+
+
+def _probability(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _points(value: float | None) -> str:

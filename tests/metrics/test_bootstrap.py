@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights, standard_deviation
+from metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights
 from metrics.comparison import compare
 from metrics.evaluate import Evaluation, evaluate
 from metrics.protocol import IOU_THRESHOLDS, PROTOCOLS, RECALL_THRESHOLDS
@@ -145,11 +145,6 @@ def test_ratio_of_sums_over_images() -> None:
     assert np.isnan(bootstrap_ratio(weights, np.zeros(40), np.zeros(40))).all()
 
 
-def test_standard_deviation_of_defined_samples() -> None:
-    assert standard_deviation(np.array([1.0, np.nan, 3.0])) == pytest.approx(np.sqrt(2))
-    assert standard_deviation(np.array([1.0, np.nan])) is None
-
-
 def test_needs_records_and_matching_weights() -> None:
     gt, evaluation = _evaluated(5, "lvis")
     with pytest.raises(DataError, match="weights must be uint8"):
@@ -176,14 +171,14 @@ def test_comparison_finds_a_real_difference() -> None:
     delta = number(ap.delta)
     assert delta == number(b.metrics["AP"]) - number(a.metrics["AP"])
     assert delta > 0.02
-    assert ap.p_greater == 1.0
+    assert number(ap.p_greater) > 0.9999
     assert ap.ci95 is not None
     assert 0 < ap.ci95[0] < delta < ap.ci95[1]
     assert result.classes.wins == 6
     assert result.classes.sure_losses == 0
     back = compare(gt, b, a, resamples=300).differences["AP"]
     assert back.delta == -delta
-    assert back.p_greater == 0.0
+    assert number(back.p_greater) < 0.0001
 
 
 def test_comparison_of_a_run_with_itself() -> None:

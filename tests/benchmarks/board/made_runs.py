@@ -252,6 +252,7 @@ def make_run(
             "images_failed": [],
             "bootstrap": bootstrap,
             "bootstrap_seed": 0,
+            "interval": "student" if bootstrap else None,
             "command": f"bench.py run -d {name} -b {benchmark.name}",
         },
         env=env,

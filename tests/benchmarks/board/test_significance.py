@@ -118,3 +118,26 @@ def test_changed_annotations_are_noticed(toy: Benchmark, tmp_path: Path) -> None
     assert isinstance(gather_evidence(table).gt, str)
     with pytest.raises(DataError):
         read_ground_truth(copy)
+
+
+def test_old_intervals_are_named(toy: Benchmark, tmp_path: Path) -> None:
+    """A result of before the present rule of intervals says so below the table, and nowhere else."""
+    (first, new), (folder, other) = (
+        load(make_run(tmp_path, toy, name, seed=seed)) for name, seed in (("a", 1), ("b", 2))
+    )
+    old = other.model_copy(update={"run": other.run.model_copy(update={"interval": None})})
+    notes = group([(first, new), (folder, old)])[0].notes
+    assert len(notes) == 1
+    assert notes[0].startswith("± made the old way")
+    assert ": b;" in notes[0]
+    assert group([(first, new), (folder, other)])[0].notes == ()
+
+
+def test_every_paired_difference_lies_in_its_interval(results: Path) -> None:
+    table = _lvis(results)
+    for row in judge(table, gather_evidence(table), resamples=100).rows[1:]:
+        standing = row.standing
+        if standing.basis == "paired":
+            assert standing.ci95 is not None
+            assert standing.delta is not None
+            assert standing.ci95[0] <= standing.delta <= standing.ci95[1]

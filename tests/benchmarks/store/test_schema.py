@@ -77,6 +77,16 @@ def test_id_is_of_the_content() -> None:
     assert content_id(document) != document["id"]
 
 
+def test_the_rule_of_intervals_is_recorded_from_now_on(tmp_path: Path) -> None:
+    document = json.loads(OLD[0].read_text())
+    assert "interval" not in document["run"]
+    parts = {key: value for key, value in document.items() if key not in ("schema", "id")}
+    parts["run"]["interval"] = "student"
+    write_result(tmp_path / "result.json", new_result(**parts))
+    assert read_result(tmp_path / "result.json").run.interval == "student"
+    assert json.loads((tmp_path / "result.json").read_text())["run"]["interval"] == "student"
+
+
 def test_environment() -> None:
     env = describe_environment()
     assert env.git_commit is None or len(env.git_commit) == 40

@@ -87,6 +87,7 @@ def test_pairings_are_the_suites_paired_comparison(
     pairs = [(a, b) for a in (0, 1) for b in (0, 1)]
     for (a, b), interval in zip(pairs, effect.pairings, strict=True):
         wanted = compare(gt, runs["full", b], runs["no-fusion", a], resamples=200).differences["AP"]
+        assert interval is not None
         assert wanted.ci95 == pytest.approx(interval, abs=1e-12)
     means = {arm: np.mean([runs[arm, seed].metrics["AP"] or 0 for seed in (0, 1)]) for arm in WRONG}
     assert effect.delta == pytest.approx(means["no-fusion"] - means["full"])
@@ -97,6 +98,10 @@ def test_only_what_is_clear_is_called_resolved(report: StudyReport) -> None:
     assert verdicts == {"no-fusion": "resolved", "static": "not resolved"}
     loc = report.arms[1].effects["ladder/AP_loc"]  # wrong names alone hardly move what is found
     assert loc.verdict == "not resolved"
+    judged = [one for arm in report.arms for one in arm.effects.values()]
+    assert all(one.p is not None and one.p_holm is not None and one.p <= one.p_holm <= 1 for one in judged)
+    assert all(one.verdict == "resolved" for one in judged if one.verdict_holm == "resolved")
+    assert all(one.ci95 is not None and one.ci95[0] <= one.delta <= one.ci95[1] for one in judged)
 
 
 def test_markdown_says_what_is_measured_and_what_is_not(report: StudyReport) -> None:

@@ -9,12 +9,17 @@ import numpy.typing as npt
 import pytest
 import scipy.stats
 
-from benchmarks.studies.statistics import Measured, Spread, effect, effects, pooled_sd
+from benchmarks.studies.statistics import Effect, Spread, corrected, effect, effects, pooled_sd
+from metrics.estimate import ClassValues, Estimate
+
+#: Images of the simulated benchmarks.
+_IMAGES = 801
 
 
-def _measured(value: float, noise: npt.NDArray[np.float64] | None = None) -> Measured:
+def _measured(value: float, noise: npt.NDArray[np.float64] | None = None) -> Estimate:
     """A number whose resamples scatter around it by given amounts."""
-    return Measured(value, value + (np.zeros(400) if noise is None else noise))
+    samples = value + (np.zeros(400) if noise is None else noise)
+    return Estimate(value, samples, ClassValues.alone(value, _IMAGES))
 
 
 def test_spread_is_the_sample_standard_deviation() -> None:
@@ -42,7 +47,7 @@ def test_interval_adds_images_and_seeds_by_hand() -> None:
     images = float(np.std(own, ddof=1))
     seeds_variance = (0.02**2 / 2 + 0.03**2 / 2) / 2
     variance = images**2 + seeds_variance * (1 / 2 + 1 / 2)
-    degrees = 2 * (variance / seeds_variance) ** 2
+    degrees = variance**2 / (seeds_variance**2 / 2 + images**4 / (_IMAGES - 1))
     half = float(scipy.stats.t.ppf(0.975, degrees)) * math.sqrt(variance)
     assert found.delta == pytest.approx(0.095)
     assert found.images_sd == pytest.approx(images, rel=1e-9)
@@ -50,9 +55,11 @@ def test_interval_adds_images_and_seeds_by_hand() -> None:
     assert found.degrees == pytest.approx(degrees)
     assert found.ci95 == pytest.approx((0.095 - half, 0.095 + half))
     # pairings: 0.50 - 0.40, 0.50 - 0.43, 0.52 - 0.40, 0.52 - 0.43
-    low, high = np.quantile(own, (0.025, 0.975))
-    wanted = [(delta + low, delta + high) for delta in (0.10, 0.07, 0.12, 0.09)]
-    np.testing.assert_allclose(found.pairings, wanted, atol=1e-12)
+    reach = float(scipy.stats.t.ppf(0.975, _IMAGES - 1)) * images
+    wanted = [(delta - reach, delta + reach) for delta in (0.10, 0.07, 0.12, 0.09)]
+    assert None not in found.pairings
+    np.testing.assert_allclose([one for one in found.pairings if one], wanted, atol=1e-12)
+    assert found.p == pytest.approx(2 * float(scipy.stats.t.sf(0.095 / math.sqrt(variance), degrees)))
 
 
 _NOISE = np.random.default_rng(1).normal(0, 0.01, 400)
@@ -88,7 +95,36 @@ def test_verdict(arm: list[float], reference: list[float], others: list[float], 
 def test_without_a_second_seed_anywhere_there_is_no_interval() -> None:
     found = effect([_measured(0.5, _NOISE)], [_measured(0.4)], None, 0)
     assert (found.ci95, found.seeds_sd, found.degrees, found.verdict) == (None, None, None, "not resolved")
+    assert found.p is None
+    assert found.pairings[0] is not None
     assert found.pairings[0][0] > 0
+
+
+def test_one_image_tells_nothing() -> None:
+    lone = Estimate(0.5, np.full(400, 0.5), ClassValues.alone(0.5, 1))
+    found = effect([lone, lone], [lone, lone], 0.01, 10)
+    assert (found.images_sd, found.ci95, found.pairings[0], found.verdict) == (None, None, None, "not resolved")
+
+
+def _with_p(p: float | None, verdict: str = "resolved") -> Effect:
+    assert verdict in ("resolved", "not resolved")
+    clear = verdict == "resolved"
+    return Effect(0.1, 0.01, 0.01, 10, (0.05, 0.15), (), "resolved" if clear else "not resolved", p)
+
+
+def test_holm_by_hand() -> None:
+    """The p-values 0.01, 0.02, 0.03 and 0.04: times 4, 3, 2, 1, and never below the one before."""
+    found = {
+        "AP": {"a": _with_p(0.04), "b": _with_p(0.01), "c": _with_p(None, "not resolved")},
+        "APr": {"a": _with_p(0.02), "b": _with_p(0.03, "not resolved")},
+    }
+    after = corrected(found)
+    assert {name: one.p_holm for name, one in after["AP"].items()} == {"a": 0.06, "b": 0.04, "c": None}
+    assert {name: one.p_holm for name, one in after["APr"].items()} == {"a": 0.06, "b": 0.06}
+    assert [one.verdict_holm for one in after["AP"].values()] == ["not resolved", "resolved", "not resolved"]
+    assert after["AP"]["a"].verdict == "resolved"  # the raw verdict stays beside it
+    tiny = corrected({"AP": {"a": _with_p(1e-9, "not resolved")}})["AP"]["a"]
+    assert tiny.verdict_holm == "not resolved"  # Holm takes away and never adds
 
 
 def test_undefined_resamples_are_passed_over() -> None:

@@ -1,0 +1,1 @@
+"""Do the intervals hold what they promise: a simulation in which the truth is known."""
