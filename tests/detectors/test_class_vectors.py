@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from detectors.captions import caption_of_names
@@ -15,7 +16,7 @@ from detectors.types import DetectorError, Vocabulary
 NAMES = {4: "cat", 7: "dog", 9: "bench"}
 
 
-def vectors(*rows: list[float]) -> dict[int, np.ndarray]:
+def vectors(*rows: list[float]) -> dict[int, npt.NDArray[np.float32]]:
     return {number: np.array(row, np.float32) for number, row in zip(NAMES, rows, strict=False)}
 
 
