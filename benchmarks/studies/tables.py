@@ -161,8 +161,8 @@ def _all_differences(report: StudyReport) -> Sheet:
         for arm in _others(report)
         for metric, one in arm.effects.items()
     ]
-    head = ("arm", "metric", "difference", "95 %", "image sd", "seed sd", "pairings", "verdict")
-    head = (*head, "p (Holm)", "after Holm")
+    numbers = ("difference", "95 %", "image sd", "seed sd")
+    head = ("arm", "metric", *numbers, "pairings", "verdict", "p (Holm)", "after Holm")
     notes = ("image sd: of the difference, over sets of images of this size",)
     return Sheet(f"All differences to {report.resolved.study.reference}, points", head, tuple(rows), notes, words=2)
 
