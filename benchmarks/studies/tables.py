@@ -161,34 +161,37 @@ def _all_differences(report: StudyReport) -> Sheet:
         for arm in _others(report)
         for metric, one in arm.effects.items()
     ]
-    judged = ("pairings", "verdict", "p (Holm)", "after Holm")
-    head = ("arm", "metric", "difference", "95 %", "image sd", "seed sd", *judged)
+    numbers = ("difference", "95 %", "image sd", "seed sd")
+    head = ("arm", "metric", *numbers, "pairings", "verdict", "p (Holm)", "after Holm")
     notes = ("image sd: of the difference, over sets of images of this size",)
     return Sheet(f"All differences to {report.resolved.study.reference}, points", head, tuple(rows), notes, words=2)
 
 
 def _published(report: StudyReport) -> Sheet:
-    """Numbers from elsewhere, of the arms that have some. None of this study's stands beside them."""
     study = report.resolved.study
     assert study.published is not None
     reference = study.arm(study.reference).published
-    arms = [arm for arm in study.arms if arm.published]
-    settings = list(dict.fromkeys(key for arm in arms for key in arm.published))
+    settings = list(dict.fromkeys(key for arm in study.arms for key in arm.published))
     rows = []
-    for arm in arms:
+    for report_arm in report.arms:
+        published = report_arm.arm.arm.published
         cells = []
         for key in settings:
-            base = None if arm.name == study.reference else reference.get(key)
-            value = arm.published.get(key)
+            base = None if report_arm.name == study.reference else reference.get(key)
+            value = published.get(key)
             apart = "" if value is None or base is None else f" ({value - base:+.1f})"
             cells.append("–" if value is None else f"{value:.1f}{apart}")
-        rows.append((arm.name, *cells))
+        effect = report_arm.effects.get("AP")
+        ours = "reference" if report_arm.name == study.reference else "–"
+        if effect is not None:
+            ours = f"{_signed(effect.delta)}, {effect.verdict}"
+        rows.append((report_arm.name, *cells, ours))
     notes = (
-        f"measured elsewhere, on other data: {study.published.source}; {study.published.about}; in brackets the "
-        "difference to the reference's published number",
-        "models, data and budget are others than this study's, so its own numbers do not stand beside these",
+        f"published columns: measured elsewhere, on other data: {study.published.source}; {study.published.about}; "
+        "in brackets the difference to the reference's published number",
     )
-    return Sheet("Published elsewhere", ("counterpart of arm", *settings), tuple(rows), notes)
+    head = ("arm", *(f"{key}, published" for key in settings), f"AP here, {report.facts['benchmark']}")
+    return Sheet("Beside the published numbers", head, tuple(rows), notes)
 
 
 def _manifest(items: Sequence[Manifest]) -> Sheet:
