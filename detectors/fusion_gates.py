@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from detectors.types import DetectorError
 GATES = ("gamma_v", "gamma_l")
 
 
-def mean_gates(parameters: Mapping[str, npt.NDArray[np.floating]]) -> dict[str, float]:
+def mean_gates(parameters: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
     """Mean absolute gates, ``gamma_v.0``, ``gamma_l.0``, ``gamma_v.1`` …, layers from the first to the last.
 
     Args:
@@ -56,7 +57,7 @@ def read_mean_gates(path: Path) -> dict[str, float]:
         raise DetectorError(str(error)) from error
 
 
-def _torch_model(path: Path) -> dict[str, npt.NDArray[np.floating]] | None:
+def _torch_model(path: Path) -> dict[str, npt.NDArray[Any]] | None:
     """Parameters of a contestant or of a GLIP; None = the file is of neither."""
     try:
         from baselines.controlled.weights import holds_contestant, load_weights

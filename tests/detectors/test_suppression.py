@@ -23,12 +23,12 @@ from tests.baselines.controlled.toy import SMALL, write_weights
 
 VOCABULARY = Vocabulary((4, 9, 2), ("red star", "blue ring", "green heart"))
 IMAGE = Image(1, np.random.default_rng(1).integers(0, 256, (64, 80, 3), np.uint8))
-SIZES = {"image_size": 64, "image_longest": 96}
+TOY = replace(SMALL, image_size=64, image_longest=96)
 CONTESTANTS = {
-    "owl": replace(SMALL, **SIZES),
-    "owl-hungarian": replace(SMALL, assignment="hungarian", **SIZES),
-    "region": replace(SMALL, kind="region", regions=40, **SIZES),
-    "glip": replace(SMALL, kind="glip", width=32, blocks=1, fusion_width=16, **SIZES),
+    "owl": TOY,
+    "owl-hungarian": replace(TOY, assignment="hungarian"),
+    "region": replace(TOY, kind="region", regions=40),
+    "glip": replace(TOY, kind="glip", width=32, blocks=1, fusion_width=16),
 }
 #: Overlaps that are usual.
 USUAL = {"owl": NMS_IOU, "owl-hungarian": 1.0, "region": 1.0, "glip": NMS_IOU}

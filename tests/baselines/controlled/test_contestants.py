@@ -229,9 +229,9 @@ def test_glip_has_the_levels_and_anchors_that_its_configuration_says() -> None:
     for one, sizes in ((config, (24, 48, 96)), (CONFIGS["glip"], (32, 64, 128, 256))):
         model = build(one)
         with torch.no_grad():
-            output = model(model.see(torch.randn(1, 3, 96, 96)), _captions(THREE))
-            boxes = model.find(model.see(torch.randn(1, 3, 96, 96)), _captions(THREE)).boxes_xyxy
-        assert output.shapes == tuple((12 // 2**level,) * 2 for level in range(len(sizes)))
+            output = model(model.see(torch.randn(1, 3, 128, 128)), _captions(THREE))
+            boxes = model.find(model.see(torch.randn(1, 3, 128, 128)), _captions(THREE)).boxes_xyxy
+        assert output.shapes == tuple((16 // 2**level,) * 2 for level in range(len(sizes)))
         anchors = model._anchors(output)
         sides = (anchors[:, 2] - anchors[:, 0] + 1).tolist()
         assert sorted(set(sides)) == list(sizes)
