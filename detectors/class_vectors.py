@@ -78,12 +78,12 @@ def most_alike(vectors: Mapping[int, npt.NDArray[np.float32]], names: Mapping[in
 
 
 def likeness_note(alike: Likeness | None) -> str:
-    """What is said of a vocabulary in which names are nearly the same to the model; empty where none are."""
+    """A warning of a vocabulary in which names are nearly the same to the model; empty where none are."""
     if alike is None or not alike.pairs:
         return ""
     pairs = "1 pair of class names is" if alike.pairs == 1 else f"{alike.pairs:,} pairs of class names are"
     first, second = alike.names
     return (
-        f"{pairs} nearly the same to the text encoder (cosine above {NEARLY_SAME}), "
+        f"warning: {pairs} nearly the same to the text encoder (cosine above {NEARLY_SAME}), "
         f"most of all '{first}' and '{second}' ({alike.cosine:.4f})"
     )

@@ -115,7 +115,12 @@ def _table(members: list[tuple[Path, Result]]) -> Table:
         rows.append(Row(rank, name, result, folder, unjudged))
     first = members[0][1]
     notes = provenance_notes(first.protocol, names, [result for _, result in members])
-    return Table(first.benchmark, first.protocol, tuple(rows), (*notes, *_about_intervals(rows)))
+    return Table(first.benchmark, first.protocol, tuple(rows), (*notes, *_warnings(rows), *_about_intervals(rows)))
+
+
+def _warnings(rows: Sequence[Row]) -> list[str]:
+    """What detectors warn of, such as names that are alike to them."""
+    return [f"{row.name}: {note}" for row in rows for note in row.result.detector.notes if note.startswith("warning: ")]
 
 
 def _about_intervals(rows: Sequence[Row]) -> tuple[str, ...]:

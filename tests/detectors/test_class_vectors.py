@@ -55,7 +55,7 @@ def test_the_note_names_the_pair() -> None:
     assert likeness_note(Likeness(0.5, ("cat", "dog"), 0)) == ""
     assert likeness_note(None) == ""
     note = likeness_note(Likeness(0.9997, ("cat", "dog"), 1200))
-    assert "1,200 pairs of class names are nearly the same" in note
+    assert note.startswith("warning: 1,200 pairs of class names are nearly the same")
     assert "'cat' and 'dog' (0.9997)" in note
 
 

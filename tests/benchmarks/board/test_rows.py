@@ -53,6 +53,18 @@ def test_rows_are_ranked_by_ap_and_those_without_come_last(toy: Benchmark, tmp_p
     assert rows[-1].name == "d"
 
 
+def test_what_a_detector_warns_of_stands_below_the_table(toy: Benchmark, tmp_path: Path) -> None:
+    said = {"a": ["warning: 3 pairs of class names are nearly the same"], "b": ["trained on a Tuesday"]}
+    runs = []
+    for seed, (name, notes) in enumerate(said.items(), 1):
+        folder, result = load(make_run(tmp_path, toy, name, seed=seed))
+        detector = result.detector.model_copy(update={"notes": notes})
+        runs.append((folder, result.model_copy(update={"detector": detector})))
+    below = [note for table in group(runs) for note in table.notes]
+    assert "a: warning: 3 pairs of class names are nearly the same" in below
+    assert not any("Tuesday" in note for note in below)
+
+
 def test_names_are_as_short_as_they_can_be(toy: Benchmark, tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / "1", toy, "same", seed=1),
