@@ -82,7 +82,9 @@ def test_what_a_detector_notes_on_the_vocabulary_is_in_the_manifest(
 def test_names_that_are_alike_to_the_model_are_told(gt: Path, tmp_path: Path) -> None:
     folder = folder_of(make(request(gt, tmp_path, "Blurred")))
     (note,) = read_manifest(folder).detector.notes
-    assert note.startswith("warning: 6 pairs of class names are nearly the same to the text encoder (cosine above 0.99)")
+    assert note.startswith(
+        "warning: 6 pairs of class names are nearly the same to the text encoder (cosine above 0.99)"
+    )
 
 
 OTHERWISE: dict[str, tuple[dict[str, Any], str]] = {
