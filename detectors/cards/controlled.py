@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 
 from detectors.card import DetectorCard
-from detectors.cards.nano import CARDS as NANO
-from detectors.cards.nano import PHRASES
+from detectors.cards.nano import CARDS as NANO, READS_BARE
+from detectors.cards.nano import PHRASES, READS_BARE
 
 _STEPS = "contestant of the controlled study: 2,000 steps of 4 images on batches that all contestants share"
 
@@ -43,7 +43,7 @@ def _card(name: str, sha256: str, parameters: int, paper: str, *notes: str, join
         licence=_GROUNDING_DINO.licence,
         paper=paper,
         capabilities=("open_vocabulary", "joint") if joint else ("open_vocabulary",),
-        notes=(*notes, _STEPS),
+        notes=(*notes, READS_BARE, _STEPS),
     )
 
 
@@ -58,6 +58,7 @@ CARDS: tuple[DetectorCard, ...] = (
             "query-based early fusion; stands for Grounding DINO, which has a text encoder that learns, six layers "
             "each of encoder and decoder, four levels and 900 queries",
             "22.7 million of the parameters are the text encoder's",
+            READS_BARE,
             _STEPS,
         ),
     ),
