@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from detectors.card import DetectorCard
-from detectors.cards.nano import CARDS as NANO, READS_BARE
+from detectors.cards.nano import CARDS as NANO
 from detectors.cards.nano import PHRASES, READS_BARE
 
 _STEPS = "contestant of the controlled study: 2,000 steps of 4 images on batches that all contestants share"
