@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.captions import Caption
+from detectors.types import DetectorError
 
 #: Of each class, by category id, the vector (d,) that its name is to a model before it sees an image.
 ClassVectors = dict[int, npt.NDArray[np.float32]]
@@ -20,6 +21,8 @@ ClassVectors = dict[int, npt.NDArray[np.float32]]
 NEARLY_SAME = 0.99
 #: Rows that are compared with all others at once.
 _ROWS = 1024
+#: A shorter vector says nothing, and stands for a direction of its own.
+_SHORTEST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,20 @@ def most_alike(vectors: Mapping[int, npt.NDArray[np.float32]], names: Mapping[in
     """The most alike of the classes; None = fewer than two of them have a vector.
 
     Args:
-        vectors: by category id.
+        vectors: by category id; those of no length are alike.
         names: by category id, of all of these at least.
+
+    Raises:
+        DetectorError: a vector is not finite.
     """
     ids = list(vectors)
     if len(ids) < 2:
         return None
     rows = np.stack([vectors[number] for number in ids]).astype(np.float64)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-12)
+    if not np.isfinite(rows).all():
+        raise DetectorError(f"class name '{names[ids[int(np.argmin(np.isfinite(rows).all(axis=1)))]]}': is not finite")
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = np.where(lengths < _SHORTEST, rows.shape[1] ** -0.5, rows / lengths.clip(min=_SHORTEST))
     best, where, pairs = -2.0, (0, 1), 0
     for begin in range(0, len(rows), _ROWS):
         cosines = rows[begin : begin + _ROWS] @ rows.T

@@ -24,7 +24,7 @@ def build(config: ContestantConfig) -> Model:
     """A contestant with random weights; ``text_mean`` is zero."""
     model = _KINDS[config.kind](config)
     if config.centred:
-        model.register_buffer("text_mean", torch.zeros(config.text_width))
+        model.register_buffer("text_mean", next(model.parameters()).new_zeros(config.text_width))
     return model
 
 

@@ -16,6 +16,7 @@ from benchmarks.runner.plan import RunPlan
 from benchmarks.store.schema import DetectorInfo
 from detectors.class_vectors import likeness_note, most_alike
 from detectors.interface import Detector, DetectorSettings, TextDetector
+from detectors.prompts import PromptPlan
 from detectors.registry import find_card, load_detector
 from detectors.types import Vocabulary
 from metrics.types import DataError
@@ -64,17 +65,22 @@ class LoadedDetector:
         if plan.selection.subsets is None:
             vocabulary = protocol.plan.spoken(plan.selection.vocabulary)
             detector.set_vocabulary(vocabulary, protocol.plan)
-            notes = _alike(detector, vocabulary)
+            notes = _alike(detector, vocabulary, protocol.plan)
         card = dataclasses.replace(detector.card, notes=(*detector.card.notes, *notes))
         return LoadedDetector(detector, detector_info(card, request.detector), device)
 
 
-def _alike(detector: Detector, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """What is to be said of names that are nearly the same to the detector."""
+def _alike(detector: Detector, vocabulary: Vocabulary, plan: PromptPlan) -> tuple[str, ...]:
+    """What is to be said of names that are nearly the same to the detector, but for those that are asked for alike.
+
+    Raises:
+        DetectorError: a vector that is not finite.
+    """
     if not isinstance(detector, TextDetector):
         return ()
-    names = dict(zip(vocabulary.ids, vocabulary.names, strict=True))
-    note = likeness_note(most_alike(detector.class_vectors(), names))
+    asked = {tuple(plan.fill(name)): number for number, name in zip(vocabulary.ids, vocabulary.names, strict=True)}
+    vectors, names = detector.class_vectors(), dict(zip(vocabulary.ids, vocabulary.names, strict=True))
+    note = likeness_note(most_alike({one: vectors[one] for one in asked.values() if one in vectors}, names))
     return (note,) if note else ()
 
 

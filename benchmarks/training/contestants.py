@@ -199,7 +199,9 @@ def prepare(config: ContestantTraining, machine: Machine, console: Console | Non
     encoder = packaged_encoder()
     try:
         model = config.model.config()
-        phrases = vocabulary_phrases(opened.sources, packaged_tokenizer().words) if model.centred else []
+        phrases: list[tuple[int, ...]] = []
+        if model.centred:
+            phrases = vocabulary_phrases(opened.sources, packaged_tokenizer().words, config.data.max_tokens)
         backbone = _backbone(config, model.backbone)
         recipe = Recipe(steps, seed=config.seed, **config.optimizer.model_dump())
         first = {name.removeprefix(_BACKBONE): values for name, values in backbone.items()}

@@ -160,6 +160,7 @@ def _in_jittor(card: DetectorCard) -> DetectorCard:
         framework="jittor",
         loader="detectors.grounding_dino:load",
         parameters=(card.parameters or 0) - _UNUSED[card.backbone],
+        suppression_version=1,  # detectors.suppression.without_duplicates, where nms_iou asks for it
         notes=tuple(note for note in card.notes if note != _EPSILON),
     )
 

@@ -81,6 +81,7 @@ CARDS: tuple[DetectorCard, ...] = (
         licence="Apache-2.0",
         paper="arXiv:2303.05499",
         capabilities=("open_vocabulary", "joint", "grounding"),
+        suppression_version=1,  # detectors.suppression.without_duplicates, where nms_iou asks for it
         notes=(
             READS_BARE,
             "22.7 million of the parameters are the text encoder's",

@@ -46,9 +46,15 @@ def test_pairs_are_counted_once_over_blocks_of_rows() -> None:
     assert first @ second == pytest.approx(cosines.max())
 
 
-def test_a_vector_without_length_is_like_none() -> None:
-    alike = most_alike(vectors([0, 0], [0, 0], [1, 1]), NAMES)
-    assert alike == Likeness(0.0, ("cat", "dog"), 0)
+def test_vectors_without_length_are_alike() -> None:
+    alike = most_alike(vectors([0, 0], [0, 0], [1, -1]), NAMES)
+    assert alike is not None
+    assert (alike.names, alike.pairs) == (("cat", "dog"), 1)
+
+
+def test_a_vector_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(DetectorError, match="'dog': is not finite"):
+        most_alike(vectors([0, 1], [0, float("nan")], [1, -1]), NAMES)
 
 
 def test_the_note_names_the_pair() -> None:

@@ -59,6 +59,9 @@ class ModelSettings(_Part):
         Raises:
             ValueError: an option that does not exist or does not fit.
         """
+        text = self.options.get("text")
+        if isinstance(text, dict) and (twice := {"phrase_frame", "centred"} & text.keys()):
+            raise ValueError(f"text.{min(twice)} is no option: write model.{min(twice)}")
         fields = json.loads((base or SIZES[self.size]).to_json())
         for key, value in self.options.items():
             fields[key] = {**fields[key], **value} if isinstance(value, dict) and key in fields else value

@@ -64,7 +64,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
     tokenizer, tensors, model, packaged = _start(config, opened.sources)
     _check(config, model)
     data = opened.batches(config, tokenizer)
-    phrases = vocabulary_phrases(opened.sources, tokenizer.words) if model.text.centred else []
+    phrases = vocabulary_phrases(opened.sources, tokenizer.words, config.data.max_tokens) if model.text.centred else []
 
     os.environ["OMP_NUM_THREADS"] = str(machine.threads)  # read when Jittor and torch are imported, which is now
     try:
@@ -138,7 +138,7 @@ def _start(config: GroundingDinoTraining, sources: Sequence[Source]) -> tuple[To
             tokenizer = tokenizer_of(path, given.config.text)
             model = settings.config(given.config)
             unlearned = bool(given.packaged_text_sha256) and text_is_frozen(config.recipe(1), given.tensors)
-            check_given(settings, model.text, unlearned=unlearned)
+            check_given(settings, given.config.text, unlearned=unlearned)
             return tokenizer, given.tensors, model, given.packaged_text_sha256
         tokenizer, text, tensors, packaged = _text(settings, sources)
         frozen = bool(tensors) and text_is_frozen(config.recipe(1), tensors)

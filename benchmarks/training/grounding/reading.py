@@ -31,8 +31,10 @@ def reading(settings: ModelSettings, text: TextConfig, *, frozen: bool) -> TextC
         frozen: whether it is pretrained and does not learn. Then it must be given what it was pretrained with.
 
     Raises:
-        ValueError: frames or centring for CLIP.
+        ValueError: frames or centring for CLIP, or centring for an encoder that learns.
     """
+    if settings.centred and not frozen:
+        raise ValueError("centred needs a text encoder that does not learn, for which the mean holds: bert.: 0.0")
     frames = frozen and text.kind == "bert"
     frame = settings.phrase_frame or ("framed" if frames else "bare")
     return dataclasses.replace(
@@ -67,20 +69,25 @@ def text_is_frozen(recipe: Recipe, names: Sequence[str] | Mapping[str, Any]) -> 
     return all(recipe.factor(name) == 0 for name in names if name.startswith("bert."))
 
 
-def vocabulary_phrases(sources: Sequence[Source], tokenize: Tokenize) -> list[Phrase]:
+def vocabulary_phrases(sources: Sequence[Source], tokenize: Tokenize, max_tokens: int) -> list[Phrase]:
     """What a training reads, as tokens without separators, each once: class names with a box, and what captions say.
 
-    Of the captions of a source as many as ``_CAPTIONS`` are read, of each what stands between separators.
+    Of the captions of a source at most ``_CAPTIONS`` are read, of each what stands between separators.
+
+    Args:
+        sources: opened.
+        tokenize: the model's tokeniser.
+        max_tokens: of a caption, with [CLS] and [SEP]; a longer one is cut, as in training.
     """
     found: dict[Phrase, None] = {}
     for source in sources:
         for name in seen_names(source.names, source.records.labels.values):
             found |= dict.fromkeys(_between_separators(tokenize(name)[0]))
         captions = np.flatnonzero(source.records.is_grounding)
-        for number in captions[:: max(1, len(captions) // _CAPTIONS)].tolist():
+        for number in captions[:: max(1, -(-len(captions) // _CAPTIONS))].tolist():
             grounding = source.records[number].grounding
             if grounding is not None:
-                found |= dict.fromkeys(_between_separators(tokenize(grounding.caption)[0]))
+                found |= dict.fromkeys(_between_separators(tokenize(grounding.caption)[0][: max_tokens - 2]))
     return list(found)
 
 
