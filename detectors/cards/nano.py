@@ -14,7 +14,7 @@ _SCENES = TrainingData(
     "names of classes without a training image never read, not even as negatives",
 )
 #: Of weights that were trained before frozen text encoders read phrases in frames (CHANGELOG.md).
-READS_BARE = "the frozen text encoder reads names without [CLS], so their first words are nearly the same to it"
+READS_BARE = "the frozen text encoder reads names without [CLS], so it hardly tells first words apart"
 PHRASES = TrainingData("all-minilm-l6-v2", ("web",), "pretraining", "sentence pairs for the frozen text encoder")
 
 
