@@ -65,12 +65,12 @@ class LoadedDetector:
         if plan.selection.subsets is None:
             vocabulary = protocol.plan.spoken(plan.selection.vocabulary)
             detector.set_vocabulary(vocabulary, protocol.plan)
-            notes = _alike(detector, vocabulary, protocol.plan)
+            notes = alike_names(detector, vocabulary, protocol.plan)
         card = dataclasses.replace(detector.card, notes=(*detector.card.notes, *notes))
         return LoadedDetector(detector, detector_info(card, request.detector), device)
 
 
-def _alike(detector: Detector, vocabulary: Vocabulary, plan: PromptPlan) -> tuple[str, ...]:
+def alike_names(detector: Detector, vocabulary: Vocabulary, plan: PromptPlan) -> tuple[str, ...]:
     """What is to be said of names that are nearly the same to the detector, but for those that are asked for alike.
 
     Raises:
