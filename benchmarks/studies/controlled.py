@@ -29,6 +29,8 @@ _SHARED = (
 PROOF = {
     "backbone_sha256": "first weights of the image backbone",
     "text_sha256": "weights of the text encoder",
+    "phrase_frame": "how it reads a phrase",
+    "text_mean_of_sha256": "phrases whose mean its output loses",
     "data_sha256": "images, captions and boxes of all batches, in their order",
     "steps": "optimisation steps",
     "samples": "images seen",

@@ -22,7 +22,10 @@ from metrics.types import DataError
 from tests.benchmarks.studies.conftest import BASE, STUDY
 from tests.benchmarks.studies.fake_steps import score, train
 
-SAME = {"backbone_sha256": "b" * 64, "text_sha256": "c" * 64, "data_sha256": "d" * 64, "steps": 12, "samples": 24}
+SAME = {
+    **{"backbone_sha256": "b" * 64, "text_sha256": "c" * 64, "data_sha256": "d" * 64, "steps": 12, "samples": 24},
+    **{"phrase_frame": "framed", "text_mean_of_sha256": "e" * 64},
+}
 
 
 def _written(study_file: Path, **changes: Any) -> Path:

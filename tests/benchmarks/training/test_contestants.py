@@ -14,6 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from benchmarks.studies.cells import training_facts
+from benchmarks.studies.controlled import PROOF
 from benchmarks.training.config import find_config
 from benchmarks.training.contestants import ContestantTraining, prepare
 from benchmarks.training.grounding.config import GroundingDinoTraining
@@ -106,7 +107,7 @@ def test_it_shares_everything_that_a_controlled_study_asks_for(toy: Path, tmp_pa
         ("other", grounding_dino, prepare_grounding_dino(grounding_dino, MACHINE, None)),
     ):
         facts.append(training_facts(Path(train(config, made, tmp_path / name)["weights"])))
-    for key in ("backbone_sha256", "text_sha256", "data_sha256", "steps", "samples"):
+    for key in PROOF:
         assert facts[0][key] == facts[1][key], key
     assert len(facts[0]["data_sha256"]) == 64
 
