@@ -76,8 +76,8 @@ def test_an_encoder_is_frozen_if_none_of_its_parameters_learns() -> None:
 def source(folder: Path, lines: list[dict[str, object]], names: list[str]) -> Source:
     (folder / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "map.json").write_text(json.dumps({str(number): name for number, name in enumerate(names)}))
-    paths = {"annotations": folder / "r.jsonl", "images": folder, "label_map": folder / "map.json"}
-    return open_source(SourceSettings(**{key: str(path) for key, path in paths.items()}))
+    files = SourceSettings(annotations=str(folder / "r.jsonl"), images=str(folder), label_map=str(folder / "map.json"))
+    return open_source(files)
 
 
 def test_the_vocabulary_is_what_a_training_reads(tmp_path: Path) -> None:
