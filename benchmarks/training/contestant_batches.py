@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
-from baselines.controlled.captions import listed
+from baselines.controlled.captions import SEPARATORS, listed
 from baselines.controlled.train import CaptionedBatch
 from grounding_dino_jt.training.batch import Targets, TrainingBatch
 
@@ -21,6 +24,45 @@ def captioned(batch: TrainingBatch) -> CaptionedBatch:
         words.append(own)
         phrases.append(rows)
     return CaptionedBatch(batch.images, batch.sizes, batch.tokens.ids, batch.tokens.real, words, boxes, phrases)
+
+
+def class_names(batches: Iterable[CaptionedBatch]) -> list[tuple[int, ...]]:
+    """Tokens of all class names in the captions of a step, each once, in the order in which they first appear."""
+    names: dict[tuple[int, ...], None] = {}
+    for batch in batches:
+        names |= dict.fromkeys(name for image in range(len(batch.words)) for name in _names(batch, image))
+    return list(names)
+
+
+def with_class_names(batch: CaptionedBatch, names: Sequence[tuple[int, ...]]) -> CaptionedBatch:
+    """The same images and boxes, each image asked for the same class names, of which it has some and lacks the others.
+
+    Args:
+        batch: captions of class names; no sentences.
+        names: see ``class_names``; those of the batch at least.
+    """
+    cls, sep, dot, _ = SEPARATORS
+    caption = np.array([cls, *(token for name in names for token in (*name, dot)), sep], np.int32)
+    real = np.ones(caption.shape, np.bool_)
+    row_of = {name: row for row, name in enumerate(names)}
+    phrases = [
+        np.array([row_of[name] for name in _names(batch, image)], np.int64)[rows]
+        for image, rows in enumerate(batch.phrases)
+    ]
+    images = len(batch.words)
+    words = listed(caption, real) if names else np.zeros((1, len(caption)), np.bool_)
+    return replace(
+        batch,
+        ids=np.tile(caption, (images, 1)),
+        real=np.tile(real, (images, 1)),
+        words=[words] * images,
+        phrases=phrases,
+    )
+
+
+def _names(batch: CaptionedBatch, image: int) -> list[tuple[int, ...]]:
+    """Tokens of each phrase of an image's caption; a caption without phrases has one without words."""
+    return [tuple(batch.ids[image][word].tolist()) for word in batch.words[image] if word.any()]
 
 
 def _asked(targets: Targets, apart: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:

@@ -22,7 +22,7 @@ from baselines.text import packaged_encoder
 from benchmarks.io.files import atomic_write
 from benchmarks.runner.loading import choose_device
 from benchmarks.text import printable
-from benchmarks.training.contestant_batches import captioned
+from benchmarks.training.contestant_batches import captioned, class_names, with_class_names
 from benchmarks.training.grounding.config import CaptionedTraining
 from benchmarks.training.grounding.opening import open_data
 from benchmarks.training.grounding.prepare import DRAWN, PACKAGED
@@ -99,11 +99,16 @@ class ContestantTraining(CaptionedTraining):
     Attributes:
         parts: how many pieces a batch is gone through in, to save memory. Their losses are averaged, each with divisors
             of its own, as the processes of a parallel training have them.
+        names: class names that an image is asked for: those of its own caption, or those of all captions of the
+            ``batch``. The second needs a design that compares image and name in one product (``owl``, ``region``):
+            one caption has no room for all of them. It needs sources with a label map: a sentence does not say which
+            classes are absent.
         model, optimizer: see there.
         half: whether the weights file holds float16.
     """
 
     parts: Annotated[int, Field(ge=1, le=4096)] = 1
+    names: Literal["caption", "batch"] = "caption"
     model: ContestantModel
     optimizer: ContestantOptimizer = ContestantOptimizer()
     half: bool = False
@@ -112,6 +117,14 @@ class ContestantTraining(CaptionedTraining):
     def _whole_parts(self) -> ContestantTraining:
         if self.batch % self.parts:
             raise ValueError(f"batch is {self.batch}, which parts, {self.parts}, do not divide")
+        return self
+
+    @model_validator(mode="after")
+    def _names_that_fit(self) -> ContestantTraining:
+        if self.names == "batch" and self.model.kind == "glip":
+            raise ValueError("names is 'batch', but glip reads one caption for each image: take 'caption'")
+        if self.names == "batch" and any(source.label_map is None for source in self.data.sources):
+            raise ValueError("names is 'batch', but a source has no label_map: nothing says which classes are absent")
         return self
 
     def resolved(self) -> dict[str, Any]:
@@ -154,7 +167,10 @@ class ContestantTrainer:
             DataError: the graphics processor has not enough memory.
         """
         dropped = sum(targets.dropped for targets in batch.targets)
-        pieces = map(captioned, batch.split(self._config.parts))
+        pieces = [captioned(piece) for piece in batch.split(self._config.parts)]
+        if self._config.names == "batch":
+            names = class_names(pieces)
+            pieces = [with_class_names(piece, names) for piece in pieces]
         try:
             values = self._optimisation.train_step(*pieces)
         except torch.OutOfMemoryError as error:

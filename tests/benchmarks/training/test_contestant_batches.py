@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from baselines.controlled.captions import listed
-from benchmarks.training.contestant_batches import captioned
+from benchmarks.training.contestant_batches import captioned, class_names, with_class_names
 from benchmarks.training.grounding.free_captions import Spans, read_caption
 from benchmarks.training.grounding.samples import Sample, collate
 from grounding_dino_jt.tokenizer import packaged_tokenizer
@@ -44,6 +44,29 @@ def test_class_names_keep_their_numbers(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.words[image], listed(batch.tokens.ids[image], batch.tokens.real[image]))
         np.testing.assert_array_equal(found.phrases[image], targets.phrases)
     assert max(map(len, found.words)) == 3
+
+
+def test_every_image_is_asked_for_the_names_of_the_batch(tmp_path: Path) -> None:
+    """Boxes keep their names; a name in several captions is asked for once."""
+    data = toy_data(write_toy(tmp_path), batch=6, num_negatives=0, full_sampling_probability=1.0)
+    own = captioned(next(data.batches()))
+    names = class_names([own])
+    wide = with_class_names(own, names)
+    texts = [TOKENIZER.inner.decode(list(name)) for name in names]
+    assert len(set(texts)) == len(texts) > max(map(len, own.words))
+    for image, rows in enumerate(own.phrases):
+        asked = [TOKENIZER.inner.decode(wide.ids[image][word].tolist()) for word in wide.words[image]]
+        assert asked == texts
+        before = [TOKENIZER.inner.decode(own.ids[image][own.words[image][row]].tolist()) for row in rows]
+        assert [texts[row] for row in wide.phrases[image]] == before
+
+
+def test_captions_without_names_ask_for_nothing_with_those_of_the_batch() -> None:
+    empty, named = captioned(collate([_sentence(".", [], [])])), captioned(collate([_sentence("red.", [], [])]))
+    for batch, names in ((empty, []), (named, class_names([empty, named]))):
+        wide = with_class_names(batch, names)
+        assert wide.words[0].any(1).sum() == len(names)
+    assert len(class_names([empty, named])) == 1
 
 
 def test_boxes_keep_their_places(tmp_path: Path) -> None:

@@ -144,6 +144,29 @@ def test_bad_options_are_one_line(changes: dict[str, Any], reason: str, toy: Pat
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_names_of_the_batch_change_what_is_learned_and_not_the_batches(parts: int, toy: Path) -> None:
+    """Whole or in parts, each image is asked for the names of all captions."""
+    losses, sums = [], []
+    data = {**_document(toy)["data"], "num_negatives": 0}
+    for names in ("caption", "batch"):
+        prepared = _prepare(_document(toy, names=names, parts=parts, data=data))
+        batch = next(prepared.batches(0))
+        losses.append(prepared.trainer.train_step(batch)["loss"])
+        sums.append(batch.images.sum())
+    assert losses[0] != losses[1]
+    assert sums[0] == sums[1]
+
+
+def test_names_of_the_batch_are_refused_where_they_cannot_be_told(toy: Path) -> None:
+    document = _document(toy, names="batch")
+    with pytest.raises(ValidationError, match="glip reads one caption"):
+        ContestantTraining.model_validate({**document, "model": {"kind": "glip"}})
+    sources = [{key: value for key, value in document["data"]["sources"][0].items() if key != "label_map"}]
+    with pytest.raises(ValidationError, match="no label_map"):
+        ContestantTraining.model_validate({**document, "data": {**document["data"], "sources": sources}})
+
+
 @pytest.mark.parametrize(
     ("device", "reason"),
     [("cuda:99", "is not there"), ("gpu", "choose auto, cpu, cuda or cuda:N"), ("cuda:x", "choose auto, cpu")],
