@@ -2,19 +2,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+PACKAGES := bench metrics kernels grounding_dino_jt baselines detectors benchmarks perf examples tests
 
 .PHONY: setup bench test test-full lint clean
 
 setup: $(STAMP)
 
 # uv is the only tool taken from outside the lock; the environment itself is pinned and hashed.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml setup.py
 	@command -v uv >/dev/null 2>&1 || $(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
 	@set -e; UV=$$(command -v uv || echo "$(PYTHON) -m uv"); \
 	test -x $(BIN)/python || $$UV venv --quiet --python $(PYTHON) $(VENV); \
 	$$UV pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock; \
 	$$UV pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -m benchmarks.warm
+	@$(BIN)/python -m ovd_bench.benchmarks.machine.warm
 	@touch $@
 
 # A run of its own each time; what the shipped detectors reached when they were made is in results/.
@@ -34,7 +35,8 @@ test-full: setup
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@mkdir -p build/types && ln -sfn "$(CURDIR)" build/types/ovd_bench
+	@cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml $(PACKAGES:%=-p ovd_bench.%)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+
+if __name__ == "__main__" and sys.path[:1] == [str(Path(__file__).resolve().parent)]:
+    del sys.path[0]  # the folder of a script comes first, and other packages are called kernels or metrics too
 
 import typer
 
-from benchmarks.cli import board, data, detectors, doctor, pictures, running, scoring, speed, study, training, weights
-from benchmarks.text import printable
-from detectors.types import DetectorError
-from metrics.native import CompilerError
-from metrics.types import DataError
+from ovd_bench.benchmarks.cli import (
+    board,
+    data,
+    detectors,
+    doctor,
+    pictures,
+    running,
+    scoring,
+    speed,
+    study,
+    training,
+    weights,
+)
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.detectors.types import DetectorError
+from ovd_bench.metrics.native import CompilerError
+from ovd_bench.metrics.types import DataError
 
 app = typer.Typer(
     help="Comparative benchmark suite for open-vocabulary object detectors.",

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from detectors.prompts import PromptPlan
-from detectors.types import DetectorError, Vocabulary
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import DetectorError, Vocabulary
 
 #: Token ids of a text without [CLS] and [SEP], and the characters (begin, end) of each.
 Tokenize = Callable[[str], tuple[list[int], list[tuple[int, int]]]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from detectors.closed_set_classes import map_classes
-from detectors.prompts import PromptPlan
-from detectors.types import DetectorError, Vocabulary
+from ovd_bench.detectors.closed_set_classes import map_classes
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import DetectorError, Vocabulary
 
 
 @dataclass(frozen=True)

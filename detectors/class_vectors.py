@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectors.captions import Caption
-from detectors.types import DetectorError
+from ovd_bench.detectors.captions import Caption
+from ovd_bench.detectors.types import DetectorError
 
 #: Of each class, by category id, the vector (d,) that its name is to a model before it sees an image.
 ClassVectors = dict[int, npt.NDArray[np.float32]]

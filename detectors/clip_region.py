@@ -18,22 +18,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.clip_region.network import ClipNetwork
-from baselines.clip_region.proposals import GridProposer, Proposals, Proposer, pooled
-from baselines.clip_region.regions import Boxes, Pixels, patch_grid, pool_boxes, resized, square_crop
-from baselines.clip_region.scores import class_probabilities, fused_scores
-from baselines.clip_region.weights import LoadedClip, load_clip
-from detectors.card import DetectorCard, TrainingData
-from detectors.cards.clip_region import CLIP_DATA
-from detectors.class_vectors import ClassVectors
-from detectors.clip_region_options import GRID, ClipRegionOptions, ProposalOptions, read_options
-from detectors.hub import model_directory, weights_sha256
-from detectors.interface import Detector, DetectorSettings
-from detectors.owl import ensembled
-from detectors.prompts import PLANS, PromptPlan
-from detectors.registry import find_card, load_detector
-from detectors.selection import best_pairs_of_chunks, detections
-from detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.baselines.clip_region.network import ClipNetwork
+from ovd_bench.baselines.clip_region.proposals import GridProposer, Proposals, Proposer, pooled
+from ovd_bench.baselines.clip_region.regions import Boxes, Pixels, patch_grid, pool_boxes, resized, square_crop
+from ovd_bench.baselines.clip_region.scores import class_probabilities, fused_scores
+from ovd_bench.baselines.clip_region.weights import LoadedClip, load_clip
+from ovd_bench.detectors.card import DetectorCard, TrainingData
+from ovd_bench.detectors.cards.clip_region import CLIP_DATA
+from ovd_bench.detectors.class_vectors import ClassVectors
+from ovd_bench.detectors.clip_region_options import GRID, ClipRegionOptions, ProposalOptions, read_options
+from ovd_bench.detectors.hub import model_directory, weights_sha256
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.owl import ensembled
+from ovd_bench.detectors.prompts import PLANS, PromptPlan
+from ovd_bench.detectors.registry import find_card, load_detector
+from ovd_bench.detectors.selection import best_pairs_of_chunks, detections
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 
 Variant = Literal["crop", "pooled"]
 

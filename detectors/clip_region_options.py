@@ -22,7 +22,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from detectors.types import DetectorError
+from ovd_bench.detectors.types import DetectorError
 
 #: Files of options end so; anything else is a folder or a hub id of CLIP.
 SUFFIXES = (".yaml", ".yml")

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from transformers import DeformableDetrForObjectDetection, DetrForObjectDetection
 
-from detectors.card import DetectorCard
-from detectors.class_columns import ClassColumns, class_columns
-from detectors.image_tensors import from_unit_square, groups, resized, shorter_side_size
-from detectors.interface import DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.selection import best_pairs_of_chunks, detections
-from detectors.transformers_loading import LoadedModel, load_model
-from detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.class_columns import ClassColumns, class_columns
+from ovd_bench.detectors.image_tensors import from_unit_square, groups, resized, shorter_side_size
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.selection import best_pairs_of_chunks, detections
+from ovd_bench.detectors.transformers_loading import LoadedModel, load_model
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 
 _MODELS: dict[str, tuple[type[Any], str]] = {
     "detr": (DetrForObjectDetection, "detr"),

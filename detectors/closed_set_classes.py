@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from detectors.closed_set_synonyms import SYNONYMS
-from detectors.types import Vocabulary
+from ovd_bench.detectors.closed_set_synonyms import SYNONYMS
+from ovd_bench.detectors.types import Vocabulary
 
 #: How lists of classes with the ids of COCO's paper, 1 to 90, name the ten that were never annotated, and number 0.
 _HOLE = "n/a"

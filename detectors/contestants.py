@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from baselines.controlled.captions import Captions
-from baselines.controlled.config import ContestantConfig
-from baselines.controlled.models import Model, caption_encoder, normalised
-from baselines.controlled.weights import load_weights
-from baselines.text import packaged_encoder
-from detectors.captions import Caption, caption_of_names, tokenize_names
-from detectors.card import DetectorCard, TrainingData
-from detectors.class_vectors import ClassVectors
-from detectors.image_tensors import resized, shorter_side_size
-from detectors.interface import DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.selection import ChunkedChoice, best_pairs_of_chunks, detections
-from detectors.shipped import check_sum, shipped_file
-from detectors.suppression import NMS_IOU, NO_SUPPRESSION, NOTHING, without_duplicates
-from detectors.types import Detections, DetectorError, Image, Vocabulary
-from grounding_dino_jt.tokenizer import packaged_tokenizer
+from ovd_bench.baselines.controlled.captions import Captions
+from ovd_bench.baselines.controlled.config import ContestantConfig
+from ovd_bench.baselines.controlled.models import Model, caption_encoder, normalised
+from ovd_bench.baselines.controlled.weights import load_weights
+from ovd_bench.baselines.text import packaged_encoder
+from ovd_bench.detectors.captions import Caption, caption_of_names, tokenize_names
+from ovd_bench.detectors.card import DetectorCard, TrainingData
+from ovd_bench.detectors.class_vectors import ClassVectors
+from ovd_bench.detectors.image_tensors import resized, shorter_side_size
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.selection import ChunkedChoice, best_pairs_of_chunks, detections
+from ovd_bench.detectors.shipped import check_sum, shipped_file
+from ovd_bench.detectors.suppression import NMS_IOU, NO_SUPPRESSION, NOTHING, without_duplicates
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
 
 
 def load(card: DetectorCard, settings: DetectorSettings) -> ContestantDetector:

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from detectors.card import DetectorCard
-from detectors.class_columns import ClassColumns, class_columns
-from detectors.coco_classes import COCO_CLASSES
-from detectors.image_tensors import from_unit_square, resized, shorter_side_size
-from detectors.interface import DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.selection import best_pairs_of_chunks, detections
-from detectors.types import Detections, DetectorError, Image, Vocabulary
-from grounding_dino_jt.device import use_device
-from grounding_dino_jt.dino.config import RESNET50_4SCALE, RESNET50_5SCALE, SWIN_L_4SCALE, SWIN_L_5SCALE
-from grounding_dino_jt.dino.flops import dino_flops
-from grounding_dino_jt.dino.weights import parameter_count
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.class_columns import ClassColumns, class_columns
+from ovd_bench.detectors.coco_classes import COCO_CLASSES
+from ovd_bench.detectors.image_tensors import from_unit_square, resized, shorter_side_size
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.selection import best_pairs_of_chunks, detections
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.grounding_dino_jt.device import use_device
+from ovd_bench.grounding_dino_jt.dino.config import RESNET50_4SCALE, RESNET50_5SCALE, SWIN_L_4SCALE, SWIN_L_5SCALE
+from ovd_bench.grounding_dino_jt.dino.flops import dino_flops
+from ovd_bench.grounding_dino_jt.dino.weights import parameter_count
 
 if TYPE_CHECKING:  # Jittor's device is chosen before anything imports Jittor
-    from grounding_dino_jt.dino.load import DinoPredictor
+    from ovd_bench.grounding_dino_jt.dino.load import DinoPredictor
 
 #: What a card promises.
 _CONFIGS = {
@@ -54,8 +54,8 @@ def load(card: DetectorCard, settings: DetectorSettings) -> DinoDetector:
         )
     try:
         use_device(settings.device)
-        from grounding_dino_jt.dino.load import load as load_model
-        from grounding_dino_jt.precision import set_precision
+        from ovd_bench.grounding_dino_jt.dino.load import load as load_model
+        from ovd_bench.grounding_dino_jt.precision import set_precision
 
         model = load_model(Path(source))
         if settings.dtype != "float32":

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectors.types import DetectorError
+from ovd_bench.detectors.types import DetectorError
 
 #: Last parts of the parameters' names, in the suite's own layouts.
 GATES = ("gamma_v", "gamma_l")
@@ -47,7 +47,7 @@ def read_mean_gates(path: Path) -> dict[str, float]:
     Raises:
         DetectorError: no such file, or none of them; one line.
     """
-    from grounding_dino_jt.weights import WeightsError, read_checkpoint
+    from ovd_bench.grounding_dino_jt.weights import WeightsError, read_checkpoint
 
     if not path.exists():
         raise DetectorError(f"{path}: no such file")
@@ -61,8 +61,8 @@ def read_mean_gates(path: Path) -> dict[str, float]:
 def _torch_model(path: Path) -> dict[str, npt.NDArray[Any]] | None:
     """Parameters of a contestant or of a GLIP; None = the file is of neither."""
     try:
-        from baselines.controlled.weights import holds_contestant, load_weights
-        from baselines.glip.weights import holds_glip, read_weights
+        from ovd_bench.baselines.controlled.weights import holds_contestant, load_weights
+        from ovd_bench.baselines.glip.weights import holds_glip, read_weights
     except ModuleNotFoundError:  # without torch there is neither
         return None
     if not path.is_file():

@@ -19,12 +19,12 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
-from baselines.glip.anchors import anchor_boxes, decode
-from baselines.glip.config import VARIANTS
-from baselines.glip.model import Glip, GlipOutput, ImageFeatures, TextFeatures, normalize
-from baselines.glip.postprocess import Found, select_boxes
-from baselines.glip.weights import read_weights
-from detectors.captions import (
+from ovd_bench.baselines.glip.anchors import anchor_boxes, decode
+from ovd_bench.baselines.glip.config import VARIANTS
+from ovd_bench.baselines.glip.model import Glip, GlipOutput, ImageFeatures, TextFeatures, normalize
+from ovd_bench.baselines.glip.postprocess import Found, select_boxes
+from ovd_bench.baselines.glip.weights import read_weights
+from ovd_bench.detectors.captions import (
     CLS,
     SEP,
     Caption,
@@ -32,15 +32,15 @@ from detectors.captions import (
     joined_spans,
     planned_captions,
 )
-from detectors.card import DetectorCard
-from detectors.class_vectors import ClassVectors, of_captions
-from detectors.image_tensors import resized, shorter_side_size
-from detectors.interface import DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.selection import Pairs, detections
-from detectors.token_scores import class_scores
-from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
-from grounding_dino_jt.tokenizer import packaged_tokenizer
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.class_vectors import ClassVectors, of_captions
+from ovd_bench.detectors.image_tensors import resized, shorter_side_size
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.selection import Pairs, detections
+from ovd_bench.detectors.token_scores import class_scores
+from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
 
 #: Sizes that a card promises.
 _SIZES = {

@@ -16,24 +16,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from detectors.captions import Caption, caption_of_text, planned_captions
-from detectors.card import DetectorCard
-from detectors.class_vectors import ClassVectors, of_captions
-from detectors.hub import model_directory
-from detectors.image_tensors import from_unit_square, resized, shorter_side_size
-from detectors.interface import DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.selection import ChunkedChoice, detections
-from detectors.shipped import check_sum, shipped_file
-from detectors.suppression import NO_SUPPRESSION, NOTHING, without_duplicates
-from detectors.token_scores import class_scores, grounded
-from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
-from grounding_dino_jt.device import use_device
-from grounding_dino_jt.flops import image_flops, pair_flops
+from ovd_bench.detectors.captions import Caption, caption_of_text, planned_captions
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.class_vectors import ClassVectors, of_captions
+from ovd_bench.detectors.hub import model_directory
+from ovd_bench.detectors.image_tensors import from_unit_square, resized, shorter_side_size
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.selection import ChunkedChoice, detections
+from ovd_bench.detectors.shipped import check_sum, shipped_file
+from ovd_bench.detectors.suppression import NO_SUPPRESSION, NOTHING, without_duplicates
+from ovd_bench.detectors.token_scores import class_scores, grounded
+from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
+from ovd_bench.grounding_dino_jt.device import use_device
+from ovd_bench.grounding_dino_jt.flops import image_flops, pair_flops
 
 if TYPE_CHECKING:  # Jittor's device is chosen before anything imports Jittor
-    from grounding_dino_jt.features import ImageFeatures, TextFeatures
-    from grounding_dino_jt.load import Predictor
+    from ovd_bench.grounding_dino_jt.features import ImageFeatures, TextFeatures
+    from ovd_bench.grounding_dino_jt.load import Predictor
 
 #: Shorter side of an image up to which chunks go through the network together, pixels.
 _SMALL = 320
@@ -53,8 +53,8 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GroundingDinoDetecto
         )
     try:
         use_device(settings.device)
-        from grounding_dino_jt.load import load as load_model
-        from grounding_dino_jt.precision import set_precision
+        from ovd_bench.grounding_dino_jt.load import load as load_model
+        from ovd_bench.grounding_dino_jt.precision import set_precision
 
         model = load_model(path)
         if settings.weights is None:

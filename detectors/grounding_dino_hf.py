@@ -21,7 +21,7 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
     generate_masks_with_special_tokens_and_transfer_map as phrase_masks,
 )
 
-from detectors.captions import (
+from ovd_bench.detectors.captions import (
     SAMPLE,
     SEPARATORS,
     Caption,
@@ -29,15 +29,15 @@ from detectors.captions import (
     caption_of_text,
     planned_captions,
 )
-from detectors.card import DetectorCard
-from detectors.class_vectors import ClassVectors, of_captions
-from detectors.image_tensors import from_unit_square, groups, resized, shorter_side_size
-from detectors.interface import DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.selection import ChunkedChoice, detections
-from detectors.token_scores import class_scores, grounded
-from detectors.transformers_loading import LoadedModel, Preprocessing, load_model
-from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.class_vectors import ClassVectors, of_captions
+from ovd_bench.detectors.image_tensors import from_unit_square, groups, resized, shorter_side_size
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.selection import ChunkedChoice, detections
+from ovd_bench.detectors.token_scores import class_scores, grounded
+from ovd_bench.detectors.transformers_loading import LoadedModel, Preprocessing, load_model
+from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 
 _MODELS: dict[str, tuple[str, type[Any]]] = {
     "grounding-dino": ("grounding-dino", GroundingDinoForObjectDetection),

@@ -12,7 +12,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from detectors.types import DetectorError
+from ovd_bench.detectors.types import DetectorError
 
 _SAFETENSORS = "model*.safetensors"
 _BIN = "pytorch_model*.bin"

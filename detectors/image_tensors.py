@@ -9,7 +9,7 @@ import PIL.Image
 import torch
 from torch.nn import functional
 
-from detectors.types import Image
+from ovd_bench.detectors.types import Image
 
 
 def float_pixels(image: Image) -> torch.Tensor:

@@ -8,10 +8,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
-from detectors.card import DetectorCard
-from detectors.class_vectors import ClassVectors
-from detectors.prompts import PromptPlan
-from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.class_vectors import ClassVectors
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 
 #: Raised when other (box, class) pairs are chosen from the same scores: limits per image and chunk, what competes with
 #: what, ties (``detectors.selection``, which needs torch and so cannot hold it). Part of every protocol's hash.

@@ -17,15 +17,15 @@ from typing import cast
 import torch
 from transformers import OmDetTurboForObjectDetection
 
-from detectors.card import DetectorCard
-from detectors.class_vectors import ClassVectors
-from detectors.image_tensors import from_unit_square, resized
-from detectors.interface import DetectorSettings
-from detectors.owl_prompts import CLIP_SAMPLE
-from detectors.prompts import PromptPlan
-from detectors.selection import ChunkedChoice, detections
-from detectors.transformers_loading import LoadedModel, load_model
-from detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.class_vectors import ClassVectors
+from ovd_bench.detectors.image_tensors import from_unit_square, resized
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.owl_prompts import CLIP_SAMPLE
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.selection import ChunkedChoice, detections
+from ovd_bench.detectors.transformers_loading import LoadedModel, load_model
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 
 _PROMPTS_PER_BATCH = 256
 

@@ -16,15 +16,15 @@ import torch
 from torch import nn
 from transformers import Owlv2ForObjectDetection, OwlViTForObjectDetection, PreTrainedTokenizerBase
 
-from detectors.card import DetectorCard
-from detectors.class_vectors import ClassVectors
-from detectors.image_tensors import from_padded_square, padded_square
-from detectors.interface import DetectorSettings
-from detectors.owl_prompts import CLIP_SAMPLE, OwlTexts, owl_texts
-from detectors.prompts import Ensemble, PromptPlan
-from detectors.selection import best_pairs_of_chunks, detections
-from detectors.transformers_loading import LoadedModel, load_model
-from detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.class_vectors import ClassVectors
+from ovd_bench.detectors.image_tensors import from_padded_square, padded_square
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.owl_prompts import CLIP_SAMPLE, OwlTexts, owl_texts
+from ovd_bench.detectors.prompts import Ensemble, PromptPlan
+from ovd_bench.detectors.selection import best_pairs_of_chunks, detections
+from ovd_bench.detectors.transformers_loading import LoadedModel, load_model
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 
 _MODELS: dict[str, type[Any]] = {"owlvit": OwlViTForObjectDetection, "owlv2": Owlv2ForObjectDetection}
 

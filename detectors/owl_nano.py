@@ -14,17 +14,17 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from baselines.owl_nano.model import OwlNano, normalize
-from baselines.owl_nano.weights import load_weights
-from baselines.text import packaged_encoder
-from detectors.card import DetectorCard
-from detectors.class_vectors import ClassVectors
-from detectors.interface import DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.selection import best_pairs_of_chunks, detections
-from detectors.shipped import check_sum, shipped_file
-from detectors.suppression import NMS_IOU, NO_SUPPRESSION, NOTHING, without_duplicates
-from detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.baselines.owl_nano.model import OwlNano, normalize
+from ovd_bench.baselines.owl_nano.weights import load_weights
+from ovd_bench.baselines.text import packaged_encoder
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.class_vectors import ClassVectors
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.selection import best_pairs_of_chunks, detections
+from ovd_bench.detectors.shipped import check_sum, shipped_file
+from ovd_bench.detectors.suppression import NMS_IOU, NO_SUPPRESSION, NOTHING, without_duplicates
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 
 #: Longer side of the image that the network sees, pixels.
 IMAGE_SIZE = 192

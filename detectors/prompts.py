@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from detectors.types import DetectorError, Vocabulary
+from ovd_bench.detectors.types import DetectorError, Vocabulary
 
 #: Raised when ``PromptPlan`` makes other text of the same names, or asks in another order or in other chunks: changes
 #: of ``spoken``, ``rows``, ``clean``, ``fill`` or ``chunks``. It is part of every protocol's hash.

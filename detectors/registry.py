@@ -14,18 +14,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from detectors.card import DetectorCard
-from detectors.cards.clip_region import CARDS as CLIP_REGION
-from detectors.cards.closed_set import CARDS as CLOSED_SET
-from detectors.cards.controlled import CARDS as CONTROLLED
-from detectors.cards.dino import CARDS as DINO
-from detectors.cards.glip import CARDS as GLIP
-from detectors.cards.grounding_dino import CARDS as GROUNDING_DINO
-from detectors.cards.nano import CARDS as NANO
-from detectors.cards.omdet_turbo import CARDS as OMDET_TURBO
-from detectors.cards.owl import CARDS as OWL
-from detectors.interface import Detector, DetectorSettings
-from detectors.types import DetectorError
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.cards.clip_region import CARDS as CLIP_REGION
+from ovd_bench.detectors.cards.closed_set import CARDS as CLOSED_SET
+from ovd_bench.detectors.cards.controlled import CARDS as CONTROLLED
+from ovd_bench.detectors.cards.dino import CARDS as DINO
+from ovd_bench.detectors.cards.glip import CARDS as GLIP
+from ovd_bench.detectors.cards.grounding_dino import CARDS as GROUNDING_DINO
+from ovd_bench.detectors.cards.nano import CARDS as NANO
+from ovd_bench.detectors.cards.omdet_turbo import CARDS as OMDET_TURBO
+from ovd_bench.detectors.cards.owl import CARDS as OWL
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.types import DetectorError
 
 #: ``load(card, settings)``: what a card's ``loader`` names and what a third party's class or function must be.
 Loader = Callable[[DetectorCard, DetectorSettings], Detector]
@@ -34,7 +34,11 @@ Loader = Callable[[DetectorCard, DetectorSettings], Detector]
 ENTRY_POINTS = "ovd_bench.detectors"
 
 #: Loaders whose detectors take ``DetectorSettings.nms_iou``. Of the others some have a suppression of their own.
-SUPPRESSING = ("detectors.contestants:load", "detectors.grounding_dino:load", "detectors.owl_nano:load")
+SUPPRESSING = (
+    "ovd_bench.detectors.contestants:load",
+    "ovd_bench.detectors.grounding_dino:load",
+    "ovd_bench.detectors.owl_nano:load",
+)
 
 BUILT_IN: dict[str, DetectorCard] = {
     card.name: card

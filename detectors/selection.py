@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from detectors.types import Detections, DetectorError, Image
+from ovd_bench.detectors.types import Detections, DetectorError, Image
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from detectors.card import DetectorCard
-from detectors.types import DetectorError
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.types import DetectorError
 
 _PREFIX = "package:"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from detectors.captions import Caption, joined_spans
-from detectors.image_tensors import from_unit_square
-from detectors.selection import best_pairs
-from detectors.types import DetectorError, Grounding, Image
+from ovd_bench.detectors.captions import Caption, joined_spans
+from ovd_bench.detectors.image_tensors import from_unit_square
+from ovd_bench.detectors.selection import best_pairs
+from ovd_bench.detectors.types import DetectorError, Grounding, Image
 
 #: A token belongs to a box's phrase above this probability (``text_threshold`` of the official ``predict``).
 TEXT_THRESHOLD = 0.25

@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from detectors.card import DetectorCard
-from detectors.hub import model_directory, weight_files, weights_sha256
-from detectors.interface import DetectorSettings
-from detectors.types import DetectorError
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.hub import model_directory, weight_files, weights_sha256
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.types import DetectorError
 
 #: Computed from the configuration, so a file may hold or lack it. Text and vision ``position_ids`` and Swin's
 #: ``relative_position_index``, also computed, are left out by transformers itself. Batch norms that are frozen count no

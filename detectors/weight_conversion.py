@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from detectors.types import DetectorError
+from ovd_bench.detectors.types import DetectorError
 
 #: ``jittor`` is the suite's own safetensors, of GLIP too, which is PyTorch.
 Layout = Literal["jittor", "official", "hf"]
@@ -75,8 +75,14 @@ def convert_weights(source: Path, target: Path, *, layout: str | None = None, ov
     import dataclasses
     import math
 
-    from grounding_dino_jt.weights import WeightsError, read_checkpoint, write_canonical, write_hf, write_official
-    from grounding_dino_jt.weights.folder import sha256_of
+    from ovd_bench.grounding_dino_jt.weights import (
+        WeightsError,
+        read_checkpoint,
+        write_canonical,
+        write_hf,
+        write_official,
+    )
+    from ovd_bench.grounding_dino_jt.weights.folder import sha256_of
 
     form = target_layout(target, layout)
     if not target.parent.is_dir():
@@ -117,7 +123,7 @@ def convert_weights(source: Path, target: Path, *, layout: str | None = None, ov
 
 def _holds_glip(source: Path) -> bool:
     try:
-        from baselines.glip.weights import holds_glip
+        from ovd_bench.baselines.glip.weights import holds_glip
     except ModuleNotFoundError:  # without torch there is no GLIP
         return False
     return source.is_file() and holds_glip(source)
@@ -127,7 +133,7 @@ def _convert_glip(source: Path, target: Path, form: Layout) -> Conversion:
     import dataclasses
     import hashlib
 
-    from baselines.glip.weights import read_weights, write_weights
+    from ovd_bench.baselines.glip.weights import read_weights, write_weights
 
     if form == "hf":
         raise DetectorError(f"{target}: transformers has no GLIP: name a .safetensors or .pth file")

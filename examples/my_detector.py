@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from detectors.card import DetectorCard
-from detectors.interface import DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 
 #: Colour words and a typical value of each, sRGB.
 COLOURS = {

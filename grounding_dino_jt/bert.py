@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from grounding_dino_jt.config import TextConfig
-from grounding_dino_jt.layers import FeedForward, LayerNorm, Linear
-from kernels.attention import attention
-from kernels.bases import Module
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.config import TextConfig
+from ovd_bench.grounding_dino_jt.layers import FeedForward, LayerNorm, Linear
+from ovd_bench.kernels.attention import attention
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 nn = jt.nn

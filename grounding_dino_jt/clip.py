@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from grounding_dino_jt.config import TextConfig
-from grounding_dino_jt.layers import LayerNorm, Linear, MultiheadAttention
-from kernels.bases import Module
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.config import TextConfig
+from ovd_bench.grounding_dino_jt.layers import LayerNorm, Linear, MultiheadAttention
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 nn = jt.nn

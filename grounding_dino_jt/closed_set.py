@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from grounding_dino_jt.config import TextConfig
-from grounding_dino_jt.tokenizer import Tokenizer, packaged_tokenizer, read_tokenizer
-from grounding_dino_jt.tokens import BERT_SEPARATORS
+from ovd_bench.grounding_dino_jt.config import TextConfig
+from ovd_bench.grounding_dino_jt.tokenizer import Tokenizer, packaged_tokenizer, read_tokenizer
+from ovd_bench.grounding_dino_jt.tokens import BERT_SEPARATORS
 
 _CLS, _SEP, _DOT, _ = BERT_SEPARATORS
 _UNKNOWN = 100

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.deformable import image_attention
-from grounding_dino_jt.features import ImageFeatures
-from grounding_dino_jt.layers import MLP, FeedForward, LayerNorm, Linear, MultiheadAttention, inverse_sigmoid
-from grounding_dino_jt.positions import box_positions
-from kernels.bases import Module
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.deformable import image_attention
+from ovd_bench.grounding_dino_jt.features import ImageFeatures
+from ovd_bench.grounding_dino_jt.layers import MLP, FeedForward, LayerNorm, Linear, MultiheadAttention, inverse_sigmoid
+from ovd_bench.grounding_dino_jt.positions import box_positions
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 nn = jt.nn

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.layers import Linear, MultiheadAttention
-from kernels.bases import Module
-from kernels.deformable_attention import deformable_attention
-from kernels.linear import linear
-from kernels.runtime import jittor
-from kernels.softmax import softmax
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.layers import Linear, MultiheadAttention
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.deformable_attention import deformable_attention
+from ovd_bench.kernels.linear import linear
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.kernels.softmax import softmax
 
 jt = jittor()
 nn = jt.nn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.runtime import select
+from ovd_bench.kernels.runtime import select
 
 
 def use_device(device: str) -> None:

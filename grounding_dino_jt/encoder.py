@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.deformable import image_attention
-from grounding_dino_jt.features import ImageFeatures, TextFeatures
-from grounding_dino_jt.fusion import BiAttentionBlock
-from grounding_dino_jt.layers import FeedForward, LayerNorm, Linear, MultiheadAttention
-from kernels.bases import Module
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.deformable import image_attention
+from ovd_bench.grounding_dino_jt.features import ImageFeatures, TextFeatures
+from ovd_bench.grounding_dino_jt.fusion import BiAttentionBlock
+from ovd_bench.grounding_dino_jt.layers import FeedForward, LayerNorm, Linear, MultiheadAttention
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 nn = jt.nn

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from grounding_dino_jt.config import Config, SwinConfig, TextConfig
+from ovd_bench.grounding_dino_jt.config import Config, SwinConfig, TextConfig
 
 
 def image_flops(config: Config, height: int, width: int) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.layers import LayerNorm, Linear, drop_path
-from kernels.bases import Module
-from kernels.bi_attention import bi_attention
-from kernels.matmul import bmm
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.layers import LayerNorm, Linear, drop_path
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.bi_attention import bi_attention
+from ovd_bench.kernels.matmul import bmm
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 nn = jt.nn

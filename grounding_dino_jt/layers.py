@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kernels.attention import attention
-from kernels.bases import Module
-from kernels.feed_forward import feed_forward
-from kernels.linear import linear
-from kernels.norms import layer_norm
-from kernels.runtime import jittor
+from ovd_bench.kernels.attention import attention
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.feed_forward import feed_forward
+from ovd_bench.kernels.linear import linear
+from ovd_bench.kernels.norms import layer_norm
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 nn = jt.nn

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.closed_set import tokenizer_of
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.features import ImageFeatures, TextFeatures
-from grounding_dino_jt.model import GroundingDino, Output
-from grounding_dino_jt.tokenizer import Tokenizer
-from grounding_dino_jt.tokens import TokenBatch
-from grounding_dino_jt.weights import read_weights
-from kernels.bases import Module
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.closed_set import tokenizer_of
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.features import ImageFeatures, TextFeatures
+from ovd_bench.grounding_dino_jt.model import GroundingDino, Output
+from ovd_bench.grounding_dino_jt.tokenizer import Tokenizer
+from ovd_bench.grounding_dino_jt.tokens import TokenBatch
+from ovd_bench.grounding_dino_jt.weights import read_weights
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.bert import Bert
-from grounding_dino_jt.clip import Clip
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.decoder import Decoded, Decoder, ExtraQueries, Memory
-from grounding_dino_jt.encoder import Encoder
-from grounding_dino_jt.features import ImageFeatures, TextFeatures
-from grounding_dino_jt.layers import MLP, LayerNorm, Linear
-from grounding_dino_jt.positions import word_positions
-from grounding_dino_jt.pyramid import image_features, project, projections
-from grounding_dino_jt.selection import Selection, best_places, take
-from grounding_dino_jt.swin import Swin
-from grounding_dino_jt.tokens import (
+from ovd_bench.grounding_dino_jt.bert import Bert
+from ovd_bench.grounding_dino_jt.clip import Clip
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.decoder import Decoded, Decoder, ExtraQueries, Memory
+from ovd_bench.grounding_dino_jt.encoder import Encoder
+from ovd_bench.grounding_dino_jt.features import ImageFeatures, TextFeatures
+from ovd_bench.grounding_dino_jt.layers import MLP, LayerNorm, Linear
+from ovd_bench.grounding_dino_jt.positions import word_positions
+from ovd_bench.grounding_dino_jt.pyramid import image_features, project, projections
+from ovd_bench.grounding_dino_jt.selection import Selection, best_places, take
+from ovd_bench.grounding_dino_jt.swin import Swin
+from ovd_bench.grounding_dino_jt.tokens import (
     BERT_SEPARATORS,
     CLIP_SEPARATORS,
     TokenBatch,
@@ -29,9 +29,9 @@ from grounding_dino_jt.tokens import (
     phrase_means,
     prompt_masks,
 )
-from kernels.bases import Module
-from kernels.matmul import bmm
-from kernels.runtime import jittor
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.matmul import bmm
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 nn = jt.nn

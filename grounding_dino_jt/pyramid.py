@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.features import ImageFeatures
-from grounding_dino_jt.layers import xavier_uniform
-from grounding_dino_jt.positions import image_positions
-from grounding_dino_jt.selection import cells
-from kernels.linear import linear
-from kernels.norms import group_norm
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.features import ImageFeatures
+from ovd_bench.grounding_dino_jt.layers import xavier_uniform
+from ovd_bench.grounding_dino_jt.positions import image_positions
+from ovd_bench.grounding_dino_jt.selection import cells
+from ovd_bench.kernels.linear import linear
+from ovd_bench.kernels.norms import group_norm
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 nn = jt.nn

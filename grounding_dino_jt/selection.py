@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels.runtime import jittor
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.config import SwinConfig
-from grounding_dino_jt.layers import FeedForward, LayerNorm, Linear, drop_path
-from kernels.bases import Module
-from kernels.runtime import jittor
-from kernels.window_attention import window_attention
+from ovd_bench.grounding_dino_jt.config import SwinConfig
+from ovd_bench.grounding_dino_jt.layers import FeedForward, LayerNorm, Linear, drop_path
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.kernels.window_attention import window_attention
 
 jt = jittor()
 nn = jt.nn

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kernels.binding import cpu_op
-from kernels.runtime import jittor
+from ovd_bench.kernels.binding import cpu_op
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

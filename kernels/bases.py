@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kernels.runtime import jittor
+from ovd_bench.kernels.runtime import jittor
 
 if TYPE_CHECKING:
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kernels.runtime import jittor
+from ovd_bench.kernels.runtime import jittor
 
 _CPU = Path(__file__).parent / "cpu"
 

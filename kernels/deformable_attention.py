@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kernels.bases import Function
-from kernels.binding import cpu_op
-from kernels.runtime import jittor
+from ovd_bench.kernels.bases import Function
+from ovd_bench.kernels.binding import cpu_op
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kernels.binding import cpu_op
-from kernels.runtime import jittor
+from ovd_bench.kernels.binding import cpu_op
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from kernels import onednn
-from kernels.jittor_import import READY, Build, RuntimeUnavailable, cache
+from ovd_bench.kernels import onednn
+from ovd_bench.kernels.jittor_import import READY, Build, RuntimeUnavailable, cache
 
 #: Seconds after which a silent child is taken to be compiling; an import takes two.
 _PATIENCE = 4.0
@@ -109,14 +109,12 @@ def _locked(path: Path) -> Iterator[None]:
 def _run(build: Build, log: Path, progress: _Progress) -> list[str]:
     """Start children until one has imported Jittor; the files that it loaded from the cache."""
     settings = json.dumps(asdict(build), default=str)
-    root = str(Path(__file__).resolve().parents[1])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     # Under mpirun the child is no rank of its own.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMIX_"))}
-    environment = {**inherited, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    environment = {**inherited, "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as sink:
         for _ in range(_STARTS):
-            command = [sys.executable, "-m", "kernels.jittor_import", settings]
+            command = [sys.executable, "-m", "ovd_bench.kernels.jittor_import", settings]
             with subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
             ) as child:

@@ -18,10 +18,10 @@ import sysconfig
 from functools import cache
 from pathlib import Path
 
-from kernels import cuda_toolkit
-from kernels.jittor_import import Build, RuntimeUnavailable
-from kernels.jittor_import import cache as jittor_cache
-from kernels.jittor_patches import PATCHES, REMOVED, VERSION
+from ovd_bench.kernels import cuda_toolkit
+from ovd_bench.kernels.jittor_import import Build, RuntimeUnavailable
+from ovd_bench.kernels.jittor_import import cache as jittor_cache
+from ovd_bench.kernels.jittor_patches import PATCHES, REMOVED, VERSION
 
 _SHIMS = Path(__file__).parent / "jittor_include"
 _CUDNN = Path(sysconfig.get_path("purelib")) / "nvidia" / "cudnn"

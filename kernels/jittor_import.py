@@ -4,7 +4,8 @@ Jittor takes its options from environment variables with lower-case names (``deb
 decides by what lies on the machine: a compiler on the path, the branch of the git repository around the environment, an
 ``mpicc``. While it is imported it sees none of the user's, only what is set here.
 
-``python -m kernels.jittor_import BUILD`` imports it and prints what it loaded: so ``kernels.jittor_core`` compiles.
+``python -m ovd_bench.kernels.jittor_import BUILD`` imports it and prints what it loaded; so
+``kernels.jittor_core`` compiles.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kernels import onednn
-from kernels.jittor_process import kept_process
+from ovd_bench.kernels import onednn
+from ovd_bench.kernels.jittor_process import kept_process
 
 #: -Ofast without two things. Comparisons with NaN and infinities are right, which costs nothing; and the linker does
 #: not add the start-up code that has the whole process flush denormal numbers to zero, numpy included. The definition

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import Any, Literal
 
-from kernels.bases import Function
-from kernels.binding import cpu_op
-from kernels.runtime import jittor
+from ovd_bench.kernels.bases import Function
+from ovd_bench.kernels.binding import cpu_op
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

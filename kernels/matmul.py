@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kernels.bases import Function
-from kernels.binding import cpu_op
-from kernels.runtime import jittor
+from ovd_bench.kernels.bases import Function
+from ovd_bench.kernels.binding import cpu_op
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

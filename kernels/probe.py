@@ -1,4 +1,4 @@
-"""``python -m kernels.probe``: what Jittor finds on this machine, as JSON.
+"""``python -m ovd_bench.kernels.probe``: what Jittor finds on this machine, as JSON.
 
 A program of its own, so that whoever asks stays clear of a framework that may be broken.
 """
@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kernels import cuda_toolkit, jittor_core, jittor_cuda, jittor_import, onednn, runtime
+from ovd_bench.kernels import cuda_toolkit, jittor_core, jittor_cuda, jittor_import, onednn, runtime
 
 
 def facts() -> dict[str, Any]:

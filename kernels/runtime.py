@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from kernels import jittor_core, jittor_import, onednn
-from kernels.jittor_cuda import cuda_build, device_problem, toolkit_problem
-from kernels.jittor_import import Build, RuntimeUnavailable
+from ovd_bench.kernels import jittor_core, jittor_import, onednn
+from ovd_bench.kernels.jittor_cuda import cuda_build, device_problem, toolkit_problem
+from ovd_bench.kernels.jittor_import import Build, RuntimeUnavailable
 
 __all__ = ["Device", "RuntimeUnavailable", "jittor", "prepare", "problem", "select"]
 
@@ -99,7 +99,7 @@ def problem(device: Device = "cpu") -> str | None:
 
 
 def _main() -> None:
-    """``python -m kernels.runtime``: compile what this machine can use, so that no later command waits for it."""
+    """``python -m ovd_bench.kernels.runtime``: compile what this machine can use, so that nothing waits later."""
     try:
         prepare()
         if device_problem() is None:

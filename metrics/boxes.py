@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metrics import native
-from metrics.matching import default_threads
-from metrics.types import DataError, FloatArray, IntArray
+from ovd_bench.metrics import native
+from ovd_bench.metrics.matching import default_threads
+from ovd_bench.metrics.types import DataError, FloatArray, IntArray
 
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]

@@ -30,10 +30,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metrics.lrp import TAU, OptimalLrp, optimal_lrp
-from metrics.participants import Bool, Float64, Int64, Participants, Truth, match_by_class, participants, select_truth
-from metrics.protocol import Protocol
-from metrics.types import DataError, FloatArray, GroundTruth, Predictions
+from ovd_bench.metrics.lrp import TAU, OptimalLrp, optimal_lrp
+from ovd_bench.metrics.participants import (
+    Bool,
+    Float64,
+    Int64,
+    Participants,
+    Truth,
+    match_by_class,
+    participants,
+    select_truth,
+)
+from ovd_bench.metrics.protocol import Protocol
+from ovd_bench.metrics.types import DataError, FloatArray, GroundTruth, Predictions
 
 D_ECE_BINS = 10
 LA_ECE_BINS = 25

@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metrics import native
-from metrics.matching import default_threads
-from metrics.participants import Float64, Int64, Participants, Truth, pair_keys
-from metrics.protocol import IOU_THRESHOLDS, Protocol
-from metrics.types import GroundTruth, positions
+from ovd_bench.metrics import native
+from ovd_bench.metrics.matching import default_threads
+from ovd_bench.metrics.participants import Float64, Int64, Participants, Truth, pair_keys
+from ovd_bench.metrics.protocol import IOU_THRESHOLDS, Protocol
+from ovd_bench.metrics.types import GroundTruth, positions
 
 _SOURCE = Path(__file__).parent / "native" / "presence.cc"
 

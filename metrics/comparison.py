@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metrics.bootstrap import bootstrap, resample_weights
-from metrics.estimate import Estimate, lone_class_factor, probability_above
-from metrics.evaluate import Evaluation
-from metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.bootstrap import bootstrap, resample_weights
+from ovd_bench.metrics.estimate import Estimate, lone_class_factor, probability_above
+from ovd_bench.metrics.evaluate import Evaluation
+from ovd_bench.metrics.types import DataError, GroundTruth
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metrics.boxes import max_iou
-from metrics.participants import (
+from ovd_bench.metrics.boxes import max_iou
+from ovd_bench.metrics.participants import (
     Bool,
     Float64,
     Int64,
@@ -60,8 +60,8 @@ from metrics.participants import (
     participants,
     select_truth,
 )
-from metrics.protocol import FREQUENCIES, RECALL_THRESHOLDS, Protocol
-from metrics.types import GroundTruth, Predictions, positions
+from ovd_bench.metrics.protocol import FREQUENCIES, RECALL_THRESHOLDS, Protocol
+from ovd_bench.metrics.types import GroundTruth, Predictions, positions
 
 #: Kinds of errors; the position is the code in ``DecompositionResult.detection_error``. The last is of ground truth.
 ERRORS = ("cls", "loc", "both", "dupe", "bkg", "miss")

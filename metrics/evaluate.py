@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from metrics.matching import Matches, match
-from metrics.protocol import AREA_NAMES, FREQUENCIES, IOU_THRESHOLDS, RECALL_THRESHOLDS, Protocol
-from metrics.types import Categories, GroundTruth, Predictions
+from ovd_bench.metrics.matching import Matches, match
+from ovd_bench.metrics.protocol import AREA_NAMES, FREQUENCIES, IOU_THRESHOLDS, RECALL_THRESHOLDS, Protocol
+from ovd_bench.metrics.types import Categories, GroundTruth, Predictions
 
 _AREA_SUFFIX = ("", "s", "m", "l")
 

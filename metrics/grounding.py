@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from metrics.boxes import max_iou, xywh_to_xyxy
-from metrics.types import MAX_COORDINATE, DataError, FloatArray, Ragged, positions
+from ovd_bench.metrics.boxes import max_iou, xywh_to_xyxy
+from ovd_bench.metrics.types import MAX_COORDINATE, DataError, FloatArray, Ragged, positions
 
 #: Number of highest-scoring boxes per phrase at which recall is reported.
 RECALL_AT = (1, 5, 10)

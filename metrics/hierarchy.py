@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from metrics.types import Categories, DataError
+from ovd_bench.metrics.types import Categories, DataError
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from metrics.boxes import match_greedy, nms, xywh_to_xyxy
-from metrics.evaluate import Evaluation, evaluate
-from metrics.hierarchy import Hierarchy, Partition
-from metrics.protocol import FREQUENCIES, Protocol
-from metrics.types import Categories, DataError, FloatArray, GroundTruth, IntArray, Predictions, Ragged, positions
+from ovd_bench.metrics.boxes import match_greedy, nms, xywh_to_xyxy
+from ovd_bench.metrics.evaluate import Evaluation, evaluate
+from ovd_bench.metrics.hierarchy import Hierarchy, Partition
+from ovd_bench.metrics.protocol import FREQUENCIES, Protocol
+from ovd_bench.metrics.types import (
+    Categories,
+    DataError,
+    FloatArray,
+    GroundTruth,
+    IntArray,
+    Predictions,
+    Ragged,
+    positions,
+)
 
 RUNGS = ("exact", "syn", "basic", "super", "loc")
 CLUSTER_NMS_IOU = 0.7

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.participants import Bool, Float64, Int64
+from ovd_bench.metrics.participants import Bool, Float64, Int64
 
 #: IoU from which a detection is a true positive.
 TAU = 0.5

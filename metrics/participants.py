@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metrics.boxes import match_greedy, xywh_to_xyxy
-from metrics.matching import match
-from metrics.protocol import AREA_RANGES, Protocol
-from metrics.types import GroundTruth, IntArray, Predictions
+from ovd_bench.metrics.boxes import match_greedy, xywh_to_xyxy
+from ovd_bench.metrics.matching import match
+from ovd_bench.metrics.protocol import AREA_RANGES, Protocol
+from ovd_bench.metrics.types import GroundTruth, IntArray, Predictions
 
 Bool = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]

@@ -32,10 +32,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metrics.cgf1 import CgF1, cgf1
-from metrics.participants import Bool, Float64, Int64, Participants, Truth, pair_keys, participants, select_truth
-from metrics.protocol import Protocol
-from metrics.types import DataError, GroundTruth, IntArray, Predictions
+from ovd_bench.metrics.cgf1 import CgF1, cgf1
+from ovd_bench.metrics.participants import (
+    Bool,
+    Float64,
+    Int64,
+    Participants,
+    Truth,
+    pair_keys,
+    participants,
+    select_truth,
+)
+from ovd_bench.metrics.protocol import Protocol
+from ovd_bench.metrics.types import DataError, GroundTruth, IntArray, Predictions
 
 #: Operating point of SAM 3's evaluator.
 SCORE_THRESHOLD = 0.5

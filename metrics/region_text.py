@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metrics.semantic import match_labels
-from metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.semantic import match_labels
+from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
 
 #: How far the length of an embedding may be from 1.
 TOLERANCE = 1e-3

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metrics.boxes import match_greedy, max_iou, nms, xywh_to_xyxy
-from metrics.types import DataError, FloatArray, GroundTruth, IntArray, Predictions, positions
+from ovd_bench.metrics.boxes import match_greedy, max_iou, nms, xywh_to_xyxy
+from ovd_bench.metrics.types import DataError, FloatArray, GroundTruth, IntArray, Predictions, positions
 
 Float64 = npt.NDArray[np.float64]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from metrics.evaluate import Evaluation
-from metrics.types import FloatArray
+from ovd_bench.metrics.evaluate import Evaluation
+from ovd_bench.metrics.types import FloatArray
 
 
 def unseen_classes(evaluation: Evaluation) -> npt.NDArray[np.intp]:

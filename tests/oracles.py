@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from metrics.types import Categories, GroundTruth, Predictions, Ragged, positions
+from ovd_bench.metrics.types import Categories, GroundTruth, Predictions, Ragged, positions
 
 setattr(np, "float", float)  # noqa: B010  # lvis 0.5.3 uses the alias that numpy 1.24 removed
 from lvis import LVIS, LVISEval, LVISResults  # noqa: E402

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import oracles
-from tests.metrics.small_sets import random_set
+from ovd_bench.tests import oracles
+from ovd_bench.tests.metrics.small_sets import random_set
 
 ROOT = Path(__file__).resolve().parents[1]
 Json = dict[str, Any]
@@ -286,7 +286,8 @@ def test_usage_error_is_exit_code_2(files: tuple[Path, Path]) -> None:
 
 def test_scoring_imports_no_framework(files: tuple[Path, Path]) -> None:
     code = (
-        "import sys, bench\nfrom pathlib import Path\nfrom benchmarks.scoring import ScoreRequest, score\n"
+        "import sys\nfrom pathlib import Path\nfrom ovd_bench import bench\n"
+        "from ovd_bench.benchmarks.scoring.score import ScoreRequest, score\n"
         f"score(ScoreRequest(Path({str(files[1])!r}), Path({str(files[0])!r}), 'lvis'))\n"
         "print(sorted({'torch', 'jittor', 'transformers', 'matplotlib', 'pyarrow', 'scipy'} & set(sys.modules)))"
     )

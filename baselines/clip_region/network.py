@@ -13,7 +13,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 from torch.nn import functional
 
-from baselines.clip_region.regions import Pixels
+from ovd_bench.baselines.clip_region.regions import Pixels
 
 _TEXTS_PER_BATCH = 256
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torchvision.ops import nms
 
-from baselines.clip_region.regions import Boxes, Pixels
+from ovd_bench.baselines.clip_region.regions import Boxes, Pixels
 
 #: Boxes thinner than this are no regions, pixels.
 THINNEST = 0.5

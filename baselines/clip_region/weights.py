@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from baselines.clip_region.network import ClipNetwork, Colour, Normalisation
+from ovd_bench.baselines.clip_region.network import ClipNetwork, Colour, Normalisation
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 #: Newer name first; within a layout safetensors win over files of torch.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.text import WIDTH, Frame, PhraseEncoder
+from ovd_bench.baselines.text import WIDTH, Frame, PhraseEncoder
 
 #: [CLS], [SEP], "." and "?" of BERT's uncased vocabulary: what ends a phrase.
 SEPARATORS = (101, 102, 1012, 1029)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from baselines.glip.config import MOST_EXTRA_LEVELS, CoarseOffsets
-from baselines.owl_nano.model import STRIDE
-from baselines.swin import SwinConfig
-from baselines.text import WIDTH, Frame
+from ovd_bench.baselines.glip.config import MOST_EXTRA_LEVELS, CoarseOffsets
+from ovd_bench.baselines.owl_nano.model import STRIDE
+from ovd_bench.baselines.swin import SwinConfig
+from ovd_bench.baselines.text import WIDTH, Frame
 
 #: Layers, heads or tokens of a side that no detector has more of.
 _MOST = 64

@@ -12,17 +12,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from baselines.controlled.captions import Captions
-from baselines.controlled.config import HEAD_WIDTH, ContestantConfig
-from baselines.controlled.parts import Found
-from baselines.glip.anchors import anchor_boxes, decode
-from baselines.glip.assign import Targets as GlipTargets
-from baselines.glip.config import BertConfig, GlipConfig
-from baselines.glip.fpn import Fpn
-from baselines.glip.losses import glip_losses
-from baselines.glip.model import GlipOutput, ImageFeatures, TextFeatures, VlDyHead
-from baselines.owl_nano.assign import Targets
-from baselines.swin import Swin
+from ovd_bench.baselines.controlled.captions import Captions
+from ovd_bench.baselines.controlled.config import HEAD_WIDTH, ContestantConfig
+from ovd_bench.baselines.controlled.parts import Found
+from ovd_bench.baselines.glip.anchors import anchor_boxes, decode
+from ovd_bench.baselines.glip.assign import Targets as GlipTargets
+from ovd_bench.baselines.glip.config import BertConfig, GlipConfig
+from ovd_bench.baselines.glip.fpn import Fpn
+from ovd_bench.baselines.glip.losses import glip_losses
+from ovd_bench.baselines.glip.model import GlipOutput, ImageFeatures, TextFeatures, VlDyHead
+from ovd_bench.baselines.owl_nano.assign import Targets
+from ovd_bench.baselines.swin import Swin
 
 #: Intermediate channels of a language layer over its width, as in BERT.
 _GROWTH = 4

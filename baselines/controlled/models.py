@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.controlled.captions import CaptionEncoder
-from baselines.controlled.config import ContestantConfig, Kind
-from baselines.controlled.glip import GlipStyle
-from baselines.controlled.owl import Owl
-from baselines.controlled.region import Region
-from baselines.text import PhraseEncoder
+from ovd_bench.baselines.controlled.captions import CaptionEncoder
+from ovd_bench.baselines.controlled.config import ContestantConfig, Kind
+from ovd_bench.baselines.controlled.glip import GlipStyle
+from ovd_bench.baselines.controlled.owl import Owl
+from ovd_bench.baselines.controlled.region import Region
+from ovd_bench.baselines.text import PhraseEncoder
 
 Model = Owl | Region | GlipStyle
 

@@ -13,13 +13,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.controlled.captions import Captions
-from baselines.controlled.config import ContestantConfig
-from baselines.controlled.parts import Found, Grid, Likeness, Places
-from baselines.owl_nano.assign import Targets
-from baselines.owl_nano.model import Output, cell_boxes, tower
-from baselines.owl_nano.train import detection_losses
-from baselines.swin import Swin
+from ovd_bench.baselines.controlled.captions import Captions
+from ovd_bench.baselines.controlled.config import ContestantConfig
+from ovd_bench.baselines.controlled.parts import Found, Grid, Likeness, Places
+from ovd_bench.baselines.owl_nano.assign import Targets
+from ovd_bench.baselines.owl_nano.model import Output, cell_boxes, tower
+from ovd_bench.baselines.owl_nano.train import detection_losses
+from ovd_bench.baselines.swin import Swin
 
 _PRIOR_PROBABILITY = 0.01
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.controlled.captions import Captions
-from baselines.controlled.config import ContestantConfig
-from baselines.owl_nano.assign import Targets
-from baselines.owl_nano.model import tower
-from baselines.swin import Swin
+from ovd_bench.baselines.controlled.captions import Captions
+from ovd_bench.baselines.controlled.config import ContestantConfig
+from ovd_bench.baselines.owl_nano.assign import Targets
+from ovd_bench.baselines.owl_nano.model import tower
+from ovd_bench.baselines.swin import Swin
 
 
 class Found(NamedTuple):

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import nms, roi_align
 
-from baselines.controlled.captions import Captions
-from baselines.controlled.config import ContestantConfig
-from baselines.controlled.parts import Found, Grid, Likeness, Places
-from baselines.owl_nano.assign import Targets
-from baselines.owl_nano.boxes import iou
-from baselines.owl_nano.model import STRIDE, Output, cell_boxes
-from baselines.owl_nano.train import detection_losses
-from baselines.swin import Swin
+from ovd_bench.baselines.controlled.captions import Captions
+from ovd_bench.baselines.controlled.config import ContestantConfig
+from ovd_bench.baselines.controlled.parts import Found, Grid, Likeness, Places
+from ovd_bench.baselines.owl_nano.assign import Targets
+from ovd_bench.baselines.owl_nano.boxes import iou
+from ovd_bench.baselines.owl_nano.model import STRIDE, Output, cell_boxes
+from ovd_bench.baselines.owl_nano.train import detection_losses
+from ovd_bench.baselines.swin import Swin
 
 #: Cells of a region's side.
 _SIDE = 5

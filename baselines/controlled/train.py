@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.controlled.captions import mean_of_phrases
-from baselines.controlled.config import ContestantConfig
-from baselines.controlled.models import build, caption_encoder, normalised
-from baselines.optimisation import Optimisation, Recipe
-from baselines.owl_nano.assign import Targets
-from baselines.text import PhraseEncoder
+from ovd_bench.baselines.controlled.captions import mean_of_phrases
+from ovd_bench.baselines.controlled.config import ContestantConfig
+from ovd_bench.baselines.controlled.models import build, caption_encoder, normalised
+from ovd_bench.baselines.optimisation import Optimisation, Recipe
+from ovd_bench.baselines.owl_nano.assign import Targets
+from ovd_bench.baselines.text import PhraseEncoder
 
 _CPU = torch.device("cpu")
 

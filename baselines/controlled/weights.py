@@ -16,8 +16,8 @@ import safetensors.torch
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from baselines.controlled.config import ContestantConfig
-from baselines.controlled.models import Model, build
+from ovd_bench.baselines.controlled.config import ContestantConfig
+from ovd_bench.baselines.controlled.models import Model, build
 
 FORMAT = 1
 _KEY = "contestant"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from baselines.glip.anchors import legacy_iou
+from ovd_bench.baselines.glip.anchors import legacy_iou
 
 #: Locations of each level that an object may be learned at: the nearest ones (``DYHEAD.TOPK``).
 TOP = 9

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.glip.config import BertConfig
+from ovd_bench.baselines.glip.config import BertConfig
 
 _EPSILON = 1e-12
 

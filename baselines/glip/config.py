@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from baselines.swin import SwinConfig
+from ovd_bench.baselines.swin import SwinConfig
 
 #: How the branch from the coarser level gets its offsets; see ``baselines.glip.dyhead``.
 CoarseOffsets = Literal["prefix", "resized"]

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.glip.config import CoarseOffsets
-from baselines.glip.deform import TAPS, DeformConv
+from ovd_bench.baselines.glip.config import CoarseOffsets
+from ovd_bench.baselines.glip.deform import TAPS, DeformConv
 
 
 class DyConv(nn.Module):  # type: ignore[misc]

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from baselines.glip.anchors import decode
-from baselines.glip.assign import Assignment, Targets, assign
-from baselines.glip.model import GlipOutput
-from baselines.owl_nano.boxes import generalized_iou
-from baselines.owl_nano.losses import focal_negative, focal_positive
+from ovd_bench.baselines.glip.anchors import decode
+from ovd_bench.baselines.glip.assign import Assignment, Targets, assign
+from ovd_bench.baselines.glip.model import GlipOutput
+from ovd_bench.baselines.owl_nano.boxes import generalized_iou
+from ovd_bench.baselines.owl_nano.losses import focal_negative, focal_positive
 
 #: ``ATSS.REG_LOSS_WEIGHT``; the others weigh 1.
 WEIGHT_BOX = 2.0

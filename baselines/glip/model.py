@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.glip.bert import Bert, BertLayer
-from baselines.glip.config import GlipConfig
-from baselines.glip.dyhead import DyConv
-from baselines.glip.fpn import Fpn
-from baselines.glip.fusion import CLAMP, Fusion
-from baselines.swin import Swin
+from ovd_bench.baselines.glip.bert import Bert, BertLayer
+from ovd_bench.baselines.glip.config import GlipConfig
+from ovd_bench.baselines.glip.dyhead import DyConv
+from ovd_bench.baselines.glip.fpn import Fpn
+from ovd_bench.baselines.glip.fusion import CLAMP, Fusion
+from ovd_bench.baselines.swin import Swin
 
 #: Probability of a token at a location before training.
 _PRIOR = 0.01

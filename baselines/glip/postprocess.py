@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from baselines.glip.anchors import decode
+from ovd_bench.baselines.glip.anchors import decode
 
 #: A class probability up to this is dropped, before it is multiplied with the centerness (``ATSS.INFERENCE_TH``).
 SCORE_THRESHOLD = 0.05

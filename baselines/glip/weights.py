@@ -28,8 +28,8 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from baselines.glip.config import VARIANTS, GlipConfig
-from baselines.glip.model import Glip
+from ovd_bench.baselines.glip.config import VARIANTS, GlipConfig
+from ovd_bench.baselines.glip.model import Glip
 
 Layout = Literal["official", "mmdet", "canonical"]
 

@@ -8,9 +8,16 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from baselines.owl_nano.boxes import generalized_iou, iou
-from baselines.owl_nano.losses import COST_CLASS, COST_GIOU, COST_L1, focal_negative, focal_positive, relative_l1
-from baselines.owl_nano.model import Output
+from ovd_bench.baselines.owl_nano.boxes import generalized_iou, iou
+from ovd_bench.baselines.owl_nano.losses import (
+    COST_CLASS,
+    COST_GIOU,
+    COST_L1,
+    focal_negative,
+    focal_positive,
+    relative_l1,
+)
+from ovd_bench.baselines.owl_nano.model import Output
 
 #: Cells per object, and the weight of the IoU in the alignment.
 TOP = 7

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from baselines.owl_nano.boxes import generalized_iou
+from ovd_bench.baselines.owl_nano.boxes import generalized_iou
 
 WEIGHT_CLASS, WEIGHT_L1, WEIGHT_GIOU, WEIGHT_QUALITY = 1.0, 5.0, 2.0, 1.0
 COST_CLASS, COST_L1, COST_GIOU = 2.0, 5.0, 2.0

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.owl_nano.backbone import NanoSwin, TokenConv
-from baselines.owl_nano.config import OwlNanoConfig
+from ovd_bench.baselines.owl_nano.backbone import NanoSwin, TokenConv
+from ovd_bench.baselines.owl_nano.config import OwlNanoConfig
 
 STRIDE = 8
 #: Side of a box before training, in cells.

@@ -9,12 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.batch import Batch
-from baselines.optimisation import Optimisation, Recipe
-from baselines.owl_nano.assign import Targets, assign_hungarian, assign_one_to_many
-from baselines.owl_nano.boxes import iou
-from baselines.owl_nano.config import OwlNanoConfig
-from baselines.owl_nano.losses import (
+from ovd_bench.baselines.batch import Batch
+from ovd_bench.baselines.optimisation import Optimisation, Recipe
+from ovd_bench.baselines.owl_nano.assign import Targets, assign_hungarian, assign_one_to_many
+from ovd_bench.baselines.owl_nano.boxes import iou
+from ovd_bench.baselines.owl_nano.config import OwlNanoConfig
+from ovd_bench.baselines.owl_nano.losses import (
     WEIGHT_CLASS,
     WEIGHT_GIOU,
     WEIGHT_L1,
@@ -24,7 +24,7 @@ from baselines.owl_nano.losses import (
     quality_focal_loss,
     quality_loss,
 )
-from baselines.owl_nano.model import STRIDE, Output, OwlNano, cell_centres, normalize
+from ovd_bench.baselines.owl_nano.model import STRIDE, Output, OwlNano, cell_centres, normalize
 
 
 class Trainer:

@@ -15,8 +15,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from baselines.owl_nano.config import OwlNanoConfig
-from baselines.owl_nano.model import OwlNano
+from ovd_bench.baselines.owl_nano.config import OwlNanoConfig
+from ovd_bench.baselines.owl_nano.model import OwlNano
 
 FORMAT = 1
 _KEY = "owl-nano"

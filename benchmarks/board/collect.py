@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.board.published import PUBLISHED, Published, read_published
-from benchmarks.board.rows import Table, group
-from benchmarks.board.significance import RESAMPLES, Evidence, judge
-from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.io.annotations import read_ground_truth
-from benchmarks.store.folders import find_results
-from benchmarks.store.manifest import manifest_path, read_manifest
-from benchmarks.store.predictions import read_run_predictions
-from benchmarks.store.schema import Result
-from metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.benchmarks.board.published import PUBLISHED, Published, read_published
+from ovd_bench.benchmarks.board.rows import Table, group
+from ovd_bench.benchmarks.board.significance import RESAMPLES, Evidence, judge
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.store.folders import find_results
+from ovd_bench.benchmarks.store.manifest import manifest_path, read_manifest
+from ovd_bench.benchmarks.store.predictions import read_run_predictions
+from ovd_bench.benchmarks.store.schema import Result
+from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.board.rows import Row, Table
-from benchmarks.store.schema import Contamination
+from ovd_bench.benchmarks.board.rows import Row, Table
+from ovd_bench.benchmarks.store.schema import Contamination
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from benchmarks.board.charts import (
+from ovd_bench.benchmarks.board.charts import (
     Line,
     category_axis,
     line_chart,
@@ -16,9 +16,9 @@ from benchmarks.board.charts import (
     log_axis,
     scatter_chart,
 )
-from benchmarks.board.per_class import ClassRow
-from benchmarks.board.rows import Row, Table
-from metrics.ladder import RUNGS
+from ovd_bench.benchmarks.board.per_class import ClassRow
+from ovd_bench.benchmarks.board.rows import Row, Table
+from ovd_bench.metrics.ladder import RUNGS
 
 _GROUPS = (("APr", "rare"), ("APc", "common"), ("APf", "frequent"), ("unseen/APu", "unseen in training"))
 _ERRORS = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.board.collect import Board
-from benchmarks.board.page import render
-from benchmarks.board.text_formats import board_json, board_markdown
-from benchmarks.io.files import atomic_write
+from ovd_bench.benchmarks.board.collect import Board
+from ovd_bench.benchmarks.board.page import render
+from ovd_bench.benchmarks.board.text_formats import board_json, board_markdown
+from ovd_bench.benchmarks.data.files.atomic import atomic_write
 
 TITLE = "Leaderboard of open-vocabulary detectors"
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import PIL.Image
 
-from benchmarks.board.collect import Board
-from benchmarks.board.page import Gallery, Picture
-from benchmarks.board.rows import Table
-from benchmarks.drawing import grid
-from benchmarks.gallery.contestants import Contestant, find_benchmark, stage
-from benchmarks.gallery.pictures import LEGEND, picture_row
-from benchmarks.gallery.select import select_images
-from benchmarks.store.manifest import manifest_path, read_manifest
-from metrics.types import DataError
+from ovd_bench.benchmarks.board.collect import Board
+from ovd_bench.benchmarks.board.page import Gallery, Picture
+from ovd_bench.benchmarks.board.rows import Table
+from ovd_bench.benchmarks.pictures.drawing import grid
+from ovd_bench.benchmarks.pictures.gallery.pictures import LEGEND, picture_row
+from ovd_bench.benchmarks.pictures.gallery.runs import Contestant, find_benchmark, stage
+from ovd_bench.benchmarks.pictures.gallery.select import select_images
+from ovd_bench.benchmarks.store.manifest import manifest_path, read_manifest
+from ovd_bench.metrics.types import DataError
 
 #: Columns of a row before it is broken, so that a report stays readable.
 _COLUMNS = 4

@@ -11,9 +11,9 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from benchmarks.board.charts import SERIES, interval_bar, marker
-from benchmarks.board.collect import Board
-from benchmarks.board.columns import (
+from ovd_bench.benchmarks.board.charts import SERIES, interval_bar, marker
+from ovd_bench.benchmarks.board.collect import Board
+from ovd_bench.benchmarks.board.columns import (
     COLUMNS,
     Column,
     contamination_notes,
@@ -22,11 +22,11 @@ from benchmarks.board.columns import (
     spread,
     table_facts,
 )
-from benchmarks.board.figures import Chart, Panel, Stack, charts, error_stacks, frequency_panels
-from benchmarks.board.per_class import ClassRow, read_per_class
-from benchmarks.board.rows import Row, Table
-from benchmarks.board.text_formats import board_json
-from metrics.types import DataError
+from ovd_bench.benchmarks.board.figures import Chart, Panel, Stack, charts, error_stacks, frequency_panels
+from ovd_bench.benchmarks.board.per_class import ClassRow, read_per_class
+from ovd_bench.benchmarks.board.rows import Row, Table
+from ovd_bench.benchmarks.board.text_formats import board_json
+from ovd_bench.metrics.types import DataError
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.io.files import file_sha256
-from benchmarks.store.folders import PER_CLASS
-from benchmarks.store.schema import Result
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.store.folders import PER_CLASS
+from ovd_bench.benchmarks.store.schema import Result
+from ovd_bench.metrics.types import DataError
 
 _MAX_BYTES = 64 * 2**20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.store.schema import ProtocolInfo, Result
+from ovd_bench.benchmarks.store.schema import ProtocolInfo, Result
 
 
 def provenance_notes(protocol: ProtocolInfo, names: Sequence[str], results: Sequence[Result]) -> list[str]:

@@ -7,10 +7,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from benchmarks.io.documents import first_problem, read_document
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
+from ovd_bench.benchmarks.data.strict_model import StrictModel
+from ovd_bench.metrics.types import DataError
 
 #: Shipped with the suite.
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published.json"
@@ -24,11 +25,7 @@ Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=300)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class PublishedValues(_Part):
+class PublishedValues(StrictModel):
     """AP in percent, as printed at the source; None where it is not given."""
 
     AP: Percent
@@ -37,7 +34,7 @@ class PublishedValues(_Part):
     APf: Percent | None
 
 
-class PublishedRow(_Part):
+class PublishedRow(StrictModel):
     """One number of somebody else's.
 
     Attributes:
@@ -87,7 +84,7 @@ class PublishedTable:
         return f"{self.benchmark}, {KINDS[self.ap_kind]}"
 
 
-class Published(_Part):
+class Published(StrictModel):
     """The file ``published.json``."""
 
     schema_version: Literal[1] = Field(alias="schema")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.board.provenance import provenance_notes
-from benchmarks.store.schema import BenchmarkInfo, Metric, ProtocolInfo, Result
+from ovd_bench.benchmarks.board.provenance import provenance_notes
+from ovd_bench.benchmarks.store.schema import BenchmarkInfo, Metric, ProtocolInfo, Result
 
 #: Why a row carries the star: it leads; the paired bootstrap cannot tell it from the leader; the intervals overlap.
 StarBasis = Literal["best", "paired", "intervals"]

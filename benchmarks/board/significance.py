@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from benchmarks.board.rows import Row, Standing, Table
-from metrics.comparison import compare
-from metrics.evaluate import Evaluation, evaluate
-from metrics.protocol import PROTOCOLS
-from metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.benchmarks.board.rows import Row, Standing, Table
+from ovd_bench.metrics.comparison import compare
+from ovd_bench.metrics.evaluate import Evaluation, evaluate
+from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
 
 #: Resamples of the paired bootstrap.
 RESAMPLES = 1000

@@ -7,11 +7,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from benchmarks.board.collect import Board
-from benchmarks.board.columns import Column, contamination_notes, shown_columns, spread, table_facts
-from benchmarks.board.published import PublishedTable
-from benchmarks.board.rows import Table
-from benchmarks.text import printable
+from ovd_bench.benchmarks.board.collect import Board
+from ovd_bench.benchmarks.board.columns import Column, contamination_notes, shown_columns, spread, table_facts
+from ovd_bench.benchmarks.board.published import PublishedTable
+from ovd_bench.benchmarks.board.rows import Table
+from ovd_bench.benchmarks.data.text import printable
 
 #: Columns that give way where the terminal is narrow, in this order; AP stays.
 _GIVE_WAY = (

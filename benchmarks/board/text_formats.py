@@ -7,11 +7,11 @@ import io
 import json
 from typing import Any
 
-from benchmarks.board.collect import Board
-from benchmarks.board.columns import COLUMNS, contamination_notes, shown_columns, spread, table_facts
-from benchmarks.board.published import PublishedTable
-from benchmarks.board.rows import Row, Table
-from benchmarks.text import printable
+from ovd_bench.benchmarks.board.collect import Board
+from ovd_bench.benchmarks.board.columns import COLUMNS, contamination_notes, shown_columns, spread, table_facts
+from ovd_bench.benchmarks.board.published import PublishedTable
+from ovd_bench.benchmarks.board.rows import Row, Table
+from ovd_bench.benchmarks.data.text import printable
 
 
 def board_document(board: Board) -> dict[str, Any]:

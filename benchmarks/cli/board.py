@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.cli.common import Json, Out, Seed, Verbose, console, print_json
+from ovd_bench.benchmarks.cli.common import Json, Out, Seed, Verbose, console, print_json
 
 Bootstrap = Annotated[int, typer.Option(min=2, max=100_000, help="Paired bootstrap resamples of the images.")]
 
@@ -37,10 +37,10 @@ def board(
     verbose: Verbose = False,
 ) -> None:
     """Rank all complete runs; rows share a table only if annotations and protocol agree to the byte."""
-    from benchmarks.board.collect import collect
-    from benchmarks.board.files import board_html, write_board
-    from benchmarks.board.text_formats import board_csv, board_document, board_markdown
-    from metrics.types import DataError
+    from ovd_bench.benchmarks.board.collect import collect
+    from ovd_bench.benchmarks.board.files import board_html, write_board
+    from ovd_bench.benchmarks.board.text_formats import board_csv, board_document, board_markdown
+    from ovd_bench.metrics.types import DataError
 
     names = [name.strip() for entry in benchmark or [] for name in entry.split(",") if name.strip()]
     if write and names:
@@ -51,7 +51,7 @@ def board(
     if chosen is Format.json:
         print_json(board_document(made))
     elif chosen is Format.terminal:
-        from benchmarks.board.terminal import board_tables
+        from ovd_bench.benchmarks.board.terminal import board_tables
 
         terminal.print(board_tables(made, published=published, width=terminal.width))
     else:
@@ -87,13 +87,13 @@ def report(
     verbose: Verbose = False,
 ) -> None:
     """Compare the given runs on one page: the board's tables and charts, every statistic, and pictures."""
-    from benchmarks.board.collect import of_runs
-    from benchmarks.board.files import write_text
-    from benchmarks.board.galleries import make_galleries
-    from benchmarks.board.page import render
-    from benchmarks.gallery.contestants import find_run, split_specs
-    from benchmarks.store.folders import RESULT
-    from benchmarks.store.schema import read_result
+    from ovd_bench.benchmarks.board.collect import of_runs
+    from ovd_bench.benchmarks.board.files import write_text
+    from ovd_bench.benchmarks.board.galleries import make_galleries
+    from ovd_bench.benchmarks.board.page import render
+    from ovd_bench.benchmarks.pictures.gallery.runs import find_run, split_specs
+    from ovd_bench.benchmarks.store.folders import RESULT
+    from ovd_bench.benchmarks.store.schema import read_result
 
     folders = [find_run(spec, out, benchmark) for spec in split_specs(runs)]
     made = of_runs([(folder, read_result(folder / RESULT)) for folder in folders], resamples=bootstrap, seed=seed)

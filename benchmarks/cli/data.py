@@ -11,13 +11,13 @@ import typer
 from rich import box
 from rich.table import Table
 
-from benchmarks.cli import odvg
-from benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
-from benchmarks.cli.printing import counter, pairs, say
+from ovd_bench.benchmarks.cli import odvg
+from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
+from ovd_bench.benchmarks.cli.printing import counter, pairs, say
 
 if TYPE_CHECKING:
-    from benchmarks.datasets.card import DatasetCard
-    from benchmarks.datasets.convert import Facts
+    from ovd_bench.benchmarks.data.catalog.card import DatasetCard
+    from ovd_bench.benchmarks.data.catalog.convert import Facts
 
 Name = Annotated[str, typer.Argument(help="Name of a data set ('bench.py data list').", show_default=False)]
 Spec = Annotated[
@@ -44,8 +44,8 @@ class GroundingKind(StrEnum):
 
 def list_datasets(data_root: DataRoot = Path("data"), as_json: Json = False, verbose: Verbose = False) -> None:
     """Show the data sets and what of them is on this machine."""
-    from benchmarks.datasets.cards import CARDS
-    from benchmarks.datasets.registry import expected_counts, locate
+    from ovd_bench.benchmarks.data.catalog.cards import CARDS
+    from ovd_bench.benchmarks.data.catalog.registry import expected_counts, locate
 
     rows = []
     for card in CARDS.values():
@@ -87,9 +87,9 @@ def get(name: Name, data_root: DataRoot = Path("data"), as_json: Json = False, v
     Nothing is downloaded or unpacked: licences want to be read and accepted by a person. 'shapes' is rendered,
     'lvis-minival' is cut out of LVIS v1 val.
     """
-    from benchmarks.datasets.convert import derive_minival, facts_of
-    from benchmarks.datasets.registry import find_dataset, locate, render
-    from benchmarks.io.annotations import read_ground_truth
+    from ovd_bench.benchmarks.data.catalog.convert import derive_minival, facts_of
+    from ovd_bench.benchmarks.data.catalog.registry import find_dataset, locate, render
+    from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 
     card, out = find_dataset(name), console(as_json)
     made: Facts | None = None
@@ -162,11 +162,11 @@ def verify(
 
     Of a file of training records (.jsonl) the images are looked for only where --images says where they are.
     """
-    from benchmarks.datasets.card import Counts
-    from benchmarks.datasets.cards import CARDS
-    from benchmarks.datasets.registry import expected_counts, open_benchmark
-    from benchmarks.datasets.verify import verify as check
-    from benchmarks.odvg.verify import verify_odvg
+    from ovd_bench.benchmarks.data.catalog.card import Counts
+    from ovd_bench.benchmarks.data.catalog.cards import CARDS
+    from ovd_bench.benchmarks.data.catalog.registry import expected_counts, open_benchmark
+    from ovd_bench.benchmarks.data.catalog.verify import verify as check
+    from ovd_bench.benchmarks.data.odvg.verify import verify_odvg
 
     if spec.endswith(".jsonl"):
         name, file = Path(spec).stem, Path(spec)
@@ -213,9 +213,9 @@ def show(
 
     Of a file of training records (.jsonl), --images says where the images are; boxes of captions show their phrases.
     """
-    from benchmarks.datasets.registry import open_benchmark
-    from benchmarks.datasets.sheet import write_sheet
-    from benchmarks.odvg.sheet import write_odvg_sheet
+    from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
+    from ovd_bench.benchmarks.pictures.contact_sheet import write_sheet
+    from ovd_bench.benchmarks.pictures.odvg_sheet import write_odvg_sheet
 
     kind = "records" if spec.endswith(".jsonl") else "images"
     if kind == "records":
@@ -239,14 +239,14 @@ def show(
 
 def minival(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
     """Cut LVIS minival out of lvis_v1_val.json: the images of COCO val2017, everything else as it is."""
-    from benchmarks.datasets.convert import derive_minival
+    from ovd_bench.benchmarks.data.catalog.convert import derive_minival
 
     _print_facts(derive_minival(source, output), as_json)
 
 
 def file_names(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
     """Give every image of an LVIS v1 file a file_name such as val2017/000000397133.jpg, from its coco_url."""
-    from benchmarks.datasets.convert import insert_file_names
+    from ovd_bench.benchmarks.data.catalog.convert import insert_file_names
 
     _print_facts(insert_file_names(source, output), as_json)
 
@@ -259,7 +259,7 @@ def subset(
     verbose: Verbose = False,
 ) -> None:
     """Keep some images of a COCO or LVIS annotation file, and their annotations."""
-    from benchmarks.datasets.convert import cut_images, read_ids
+    from ovd_bench.benchmarks.data.catalog.convert import cut_images, read_ids
 
     _print_facts(cut_images(source, output, read_ids(ids)), as_json)
 
@@ -274,7 +274,7 @@ def mdetr(
     verbose: Verbose = False,
 ) -> None:
     """Turn a document of MDETR into the suite's grounding JSON Lines."""
-    from benchmarks.datasets.convert import grounding_lines
+    from ovd_bench.benchmarks.data.catalog.convert import grounding_lines
 
     count = grounding_lines(source, output, kind.value)
     if as_json:

@@ -10,20 +10,20 @@ import typer
 from rich import box
 from rich.table import Table
 
-from benchmarks.cli.common import Json, Verbose, console, print_json
-from benchmarks.text import printable
+from ovd_bench.benchmarks.cli.common import Json, Verbose, console, print_json
+from ovd_bench.benchmarks.data.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
-    from benchmarks.conformance.outcome import Outcome
-    from detectors.card import DetectorCard
+    from ovd_bench.benchmarks.conformance.outcome import Outcome
+    from ovd_bench.detectors.card import DetectorCard
 
 Kind = Literal["detectors", "datasets", "metrics", "protocols", "prompts", "gates"]
 
-#: What the families of ``benchmarks.extras.EXTRAS`` say.
+#: What the families of ``benchmarks.scoring.extra_metrics.EXTRAS`` say.
 METRICS = {
     "pool": "AP over all classes at once: do scores of different classes compare?",
     "ladder": "AP at coarser names: class, basic level, supercategory, any object",
@@ -94,10 +94,10 @@ def check(
     verbose: Verbose = False,
 ) -> None:
     """Check on synthetic images whether a detector keeps the contract of the suite. Any weights will do."""
-    from benchmarks.conformance.checks import check_detector
-    from benchmarks.runner.loading import choose_device, seed_everything
-    from detectors.interface import DetectorSettings
-    from detectors.registry import find_card, load_detector
+    from ovd_bench.benchmarks.conformance.checks import check_detector
+    from ovd_bench.benchmarks.runner.loading import choose_device, seed_everything
+    from ovd_bench.detectors.interface import DetectorSettings
+    from ovd_bench.detectors.registry import find_card, load_detector
 
     card = find_card(detector)
     where = choose_device(device, card.framework)
@@ -151,7 +151,7 @@ def _print_listing(out: Console, listing: _Listing) -> None:
 
 
 def _detectors() -> _Listing:
-    from detectors.registry import detector_cards
+    from ovd_bench.detectors.registry import detector_cards
 
     cards = list(detector_cards().values())
     rows = [(card.name, _about(card)) for card in cards]
@@ -168,7 +168,7 @@ def _about(card: DetectorCard) -> str:
 
 
 def _datasets() -> _Listing:
-    from benchmarks.datasets.cards import CARDS
+    from ovd_bench.benchmarks.data.catalog.cards import CARDS
 
     rows = [(card.name, card.title, card.protocol) for card in CARDS.values()]
     facts = [
@@ -180,7 +180,7 @@ def _datasets() -> _Listing:
 
 
 def _metrics() -> _Listing:
-    from benchmarks.extras import EXTRAS
+    from ovd_bench.benchmarks.scoring.extra_metrics import EXTRAS
 
     rows = [(name, METRICS[name]) for name in EXTRAS]
     facts = [{"name": name, "about": about} for name, about in rows]
@@ -189,8 +189,8 @@ def _metrics() -> _Listing:
 
 
 def _protocols() -> _Listing:
-    from benchmarks.protocols import TOP_K
-    from metrics.protocol import PROTOCOLS
+    from ovd_bench.benchmarks.store.protocols import TOP_K
+    from ovd_bench.metrics.protocol import PROTOCOLS
 
     rows, facts = [], []
     for name, protocol in PROTOCOLS.items():
@@ -212,7 +212,7 @@ def _protocols() -> _Listing:
 
 
 def _prompts() -> _Listing:
-    from detectors.prompts import PLANS
+    from ovd_bench.detectors.prompts import PLANS
 
     rows, facts = [], []
     for plan in PLANS.values():
@@ -231,7 +231,7 @@ def _prompts() -> _Listing:
 
 
 def _gates(weights: Sequence[Path]) -> _Listing:
-    from detectors.fusion_gates import GATES, read_mean_gates
+    from ovd_bench.detectors.fusion_gates import GATES, read_mean_gates
 
     named = {str(path): path for path in weights} or _shipped_with_fusion()
     rows, facts = [], []
@@ -251,10 +251,14 @@ def _gates(weights: Sequence[Path]) -> _Listing:
 
 
 def _shipped_with_fusion() -> dict[str, Path]:
-    from detectors.registry import BUILT_IN
-    from detectors.shipped import shipped_file
+    from ovd_bench.detectors.registry import BUILT_IN
+    from ovd_bench.detectors.shipped import shipped_file
 
-    fused = ("detectors.contestants:load", "detectors.grounding_dino:load", "detectors.glip:load")
+    fused = (
+        "ovd_bench.detectors.contestants:load",
+        "ovd_bench.detectors.grounding_dino:load",
+        "ovd_bench.detectors.glip:load",
+    )
     files = {name: shipped_file(card.weights) for name, card in BUILT_IN.items() if card.loader in fused}
     return {name: path for name, path in files.items() if path is not None}
 

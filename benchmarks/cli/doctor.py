@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from benchmarks.cli.common import Json, Verbose, console, print_json
-from benchmarks.text import printable
+from ovd_bench.benchmarks.cli.common import Json, Verbose, console, print_json
+from ovd_bench.benchmarks.data.text import printable
 
 _SIGN = {"ok": ("✓", "green"), "failed": ("✗", "bold red"), "absent": ("–", "yellow")}
 
@@ -18,7 +18,7 @@ def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from benchmarks.doctor import examine, usable
+    from ovd_bench.benchmarks.machine.doctor import examine, usable
 
     checks = examine()
     fine = usable(checks)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks.cli.common import Json, Verbose, console, print_json
-from benchmarks.cli.printing import counter, pairs, say
+from ovd_bench.benchmarks.cli.common import Json, Verbose, console, print_json
+from ovd_bench.benchmarks.cli.printing import counter, pairs, say
 
 if TYPE_CHECKING:
-    from benchmarks.odvg.conversion import Conversion
+    from ovd_bench.benchmarks.data.odvg.conversion import Conversion
 
 Source = Annotated[Path, typer.Argument(help="The file to read.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The ODVG file to write (.jsonl).", show_default=False)]
@@ -21,7 +21,7 @@ Progress = Callable[[int], None]
 
 def coco(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
     """COCO instances, or any file in that format, to ODVG with a label map."""
-    from benchmarks.odvg.detection import convert_coco
+    from ovd_bench.benchmarks.data.odvg.detection import convert_coco
 
     _run(lambda progress: convert_coco(source, output, progress), as_json)
 
@@ -36,14 +36,14 @@ def lvis(
     verbose: Verbose = False,
 ) -> None:
     """LVIS v1 or v0.5 to ODVG with a label map; images are named by their coco_url."""
-    from benchmarks.odvg.detection import convert_lvis
+    from ovd_bench.benchmarks.data.odvg.detection import convert_lvis
 
     _run(lambda progress: convert_lvis(source, output, keep=frequencies, progress=progress), as_json)
 
 
 def objects365(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
     """Objects365 v1 or v2 to ODVG with a label map; class names are mended."""
-    from benchmarks.odvg.detection import convert_objects365
+    from ovd_bench.benchmarks.data.odvg.detection import convert_objects365
 
     _run(lambda progress: convert_objects365(source, output, progress), as_json)
 
@@ -56,21 +56,21 @@ def flickr30k(
     verbose: Verbose = False,
 ) -> None:
     """Flickr30k Entities, as its authors give it, to ODVG; one record per caption."""
-    from benchmarks.odvg.flickr30k import convert_flickr30k
+    from ovd_bench.benchmarks.data.odvg.flickr30k import convert_flickr30k
 
     _run(lambda progress: convert_flickr30k(source, output, split=split, progress=progress), as_json)
 
 
 def goldg(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
     """A training file of MDETR (GoldG: GQA, Flickr30k) to ODVG; one record per caption."""
-    from benchmarks.odvg.mdetr import convert_goldg
+    from ovd_bench.benchmarks.data.odvg.mdetr import convert_goldg
 
     _run(lambda progress: convert_goldg(source, output, progress), as_json)
 
 
 def ogd(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
     """ODVG of Open-GroundingDino, which has no spans, to ODVG of mmdetection, which has."""
-    from benchmarks.odvg.dialect import convert_dialect
+    from ovd_bench.benchmarks.data.odvg.dialect import convert_dialect
 
     _run(lambda progress: convert_dialect(source, output, progress), as_json)
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.cli.common import DataRoot, Json, Out, Verbose, console, print_json
-from benchmarks.text import printable
+from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose, console, print_json
+from ovd_bench.benchmarks.data.text import printable
 
 
 def show(
@@ -44,10 +44,10 @@ def show(
     verbose: Verbose = False,
 ) -> None:
     """Runs side by side on the same images: ground truth first, then each run at its own best threshold."""
-    from benchmarks.gallery.contestants import contestants, find_benchmark, split_specs, stage
-    from benchmarks.gallery.pictures import LEGEND, gallery, save_png
-    from benchmarks.gallery.select import Order, select_images
-    from metrics.types import DataError
+    from ovd_bench.benchmarks.pictures.gallery.pictures import LEGEND, gallery, save_png
+    from ovd_bench.benchmarks.pictures.gallery.runs import contestants, find_benchmark, split_specs, stage
+    from ovd_bench.benchmarks.pictures.gallery.select import Order, select_images
+    from ovd_bench.metrics.types import DataError
 
     if sum((worst, disagree, ids is not None)) > 1:
         raise DataError("--worst, --disagree and --ids exclude each other")
@@ -105,7 +105,7 @@ def detect(
     verbose: Verbose = False,
 ) -> None:
     """Look for one's own words in one's own images; prints a table and draws a picture."""
-    from benchmarks.detecting import (
+    from ovd_bench.benchmarks.pictures.detect import (
         class_vocabulary,
         detect_caption,
         detect_classes,
@@ -115,10 +115,10 @@ def detect(
         read_images,
         save_raw,
     )
-    from benchmarks.runner.loading import choose_device
-    from detectors.interface import DetectorSettings
-    from detectors.registry import find_card, load_detector
-    from metrics.types import DataError
+    from ovd_bench.benchmarks.runner.loading import choose_device
+    from ovd_bench.detectors.interface import DetectorSettings
+    from ovd_bench.detectors.registry import find_card, load_detector
+    from ovd_bench.metrics.types import DataError
 
     if sum(option is not None for option in (prompt, classes, caption)) != 1:
         raise DataError("say what to look for with one of --prompt, --classes FILE, --caption")
@@ -137,7 +137,7 @@ def detect(
     else:
         results = detect_caption(loaded, pictures, caption or "", threshold, count)
     if output is not None:
-        from benchmarks.gallery.pictures import save_png
+        from ovd_bench.benchmarks.pictures.gallery.pictures import save_png
 
         save_png(output, draw_found(results))
     if as_json:
@@ -155,7 +155,7 @@ def detect(
 
 
 def _numbers(text: str) -> list[int]:
-    from metrics.types import DataError
+    from ovd_bench.metrics.types import DataError
 
     try:
         return [int(part) for part in text.split(",") if part.strip()]

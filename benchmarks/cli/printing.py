@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from benchmarks.text import printable
+from ovd_bench.benchmarks.data.text import printable
 
 
 def say(out: Console, line: str = "", style: str | None = None, indent: int = 0) -> None:

@@ -12,15 +12,15 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from benchmarks.cli.common import DataRoot, Json, Out, Threads, Verbose, console, print_json
-from benchmarks.text import printable
-from detectors.prompts import PLANS
-from metrics.types import DataError
+from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Threads, Verbose, console, print_json
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.detectors.prompts import PLANS
+from ovd_bench.metrics.types import DataError
 
 if TYPE_CHECKING:
-    from benchmarks.runner.predict import Engine
-    from benchmarks.runner.request import RunRequest
-    from benchmarks.runner.sweep import RunReport, Sweep
+    from ovd_bench.benchmarks.runner.predict import Engine
+    from ovd_bench.benchmarks.runner.request import RunRequest
+    from ovd_bench.benchmarks.runner.sweep import RunReport, Sweep
 
 Detectors = Annotated[
     list[str],
@@ -138,9 +138,9 @@ def run(
 
     All statistics are in the run's result.json; 'bench.py report RUN' shows them, 'bench.py board' ranks the runs.
     """
-    from benchmarks.extras import wanted_extras
-    from benchmarks.runner.result import ScoreOptions
-    from benchmarks.runner.sweep import Sweep
+    from ovd_bench.benchmarks.runner.score_run import ScoreOptions
+    from ovd_bench.benchmarks.runner.sweep import Sweep
+    from ovd_bench.benchmarks.scoring.extra_metrics import wanted_extras
 
     wanted_extras(metric or [], set())  # refuse a misspelt name before hours of work
     requests = _requests(
@@ -210,7 +210,7 @@ def predict(
     verbose: Verbose = False,
 ) -> None:
     """Predict only, all or one shard. Doing it twice changes nothing; 'bench.py score RUN --save' merges and scores."""
-    from benchmarks.runner.sweep import Sweep
+    from ovd_bench.benchmarks.runner.sweep import Sweep
 
     only, count = _shard(shard, shards)
     if only is not None and engine == "ray":
@@ -277,7 +277,7 @@ def _show(report: RunReport, out: Console, *, alone: bool) -> None:
         return
     out.print(Text(printable(report.label), style="bold"), end=" " if report.score and not alone else "\n")
     if report.score is not None:
-        from benchmarks.tables import run_line, run_table
+        from ovd_bench.benchmarks.scoring.tables import run_line, run_table
 
         out.print(run_table(report.score) if alone else run_line(report.score))
     out.print(printable(str(report.folder)), style="dim", markup=False, highlight=False, soft_wrap=True)
@@ -309,9 +309,9 @@ def _requests(
     Raises:
         DataError: options that do not go together.
     """
-    from benchmarks.datasets.cards import CARDS
-    from benchmarks.prompt_files import read_plan
-    from benchmarks.runner.request import RunRequest
+    from ovd_bench.benchmarks.data.catalog.cards import CARDS
+    from ovd_bench.benchmarks.data.prompt_files import read_plan
+    from ovd_bench.benchmarks.runner.request import RunRequest
 
     plan = read_plan(prompts)
     names, specs = _split(detectors), _split(benchmarks)
@@ -368,7 +368,7 @@ def _shard(shard: str | None, shards: int | None) -> tuple[list[int] | None, int
 def _engine(name: str, device: str, cpus: int) -> Engine | None:
     if name == "local":
         return None
-    from benchmarks.runner.ray_engine import RayEngine
+    from ovd_bench.benchmarks.runner.ray_engine import RayEngine
 
     return RayEngine(cpus=cpus, gpu=device != "cpu")
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks.cli.common import Annotations, DataRoot, Json, Seed, Threads, Verbose, console, print_json
-from benchmarks.text import printable
-from metrics.types import DataError
+from ovd_bench.benchmarks.cli.common import Annotations, DataRoot, Json, Seed, Threads, Verbose, console, print_json
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.metrics.types import DataError
 
 if TYPE_CHECKING:
-    from benchmarks.scoring import Score, ScoreRequest
+    from ovd_bench.benchmarks.scoring.score import Score, ScoreRequest
 
 SomeAnnotations = Annotated[
     Path | None,
@@ -104,7 +104,7 @@ def score(
     verbose: Verbose = False,
 ) -> None:
     """Score predictions under a named protocol, bit-identical to the official evaluators."""
-    from benchmarks.scoring import GROUNDING, ScoreRequest, score, score_grounding
+    from ovd_bench.benchmarks.scoring.score import GROUNDING, ScoreRequest, score, score_grounding
 
     out = console(as_json)
     if protocol in GROUNDING:
@@ -114,7 +114,7 @@ def score(
         if as_json:
             print_json(result.as_json())
         else:
-            from benchmarks.tables import grounding_table
+            from ovd_bench.benchmarks.scoring.tables import grounding_table
 
             out.print(grounding_table(result))
         return
@@ -140,14 +140,14 @@ def score(
     )
     outcome = _save(request, bootstrap) if save else score(request)
     if per_class or arrays:
-        from benchmarks.exports import write_arrays, write_per_class
+        from ovd_bench.benchmarks.scoring.exports import write_arrays, write_per_class
 
         if per_class:
             write_per_class(per_class, outcome.gt, outcome.evaluation)
         if arrays:
             write_arrays(arrays, outcome.evaluation)
     if plots:
-        from benchmarks.plots import write_plots
+        from ovd_bench.benchmarks.scoring.plots import write_plots
 
         write_plots(plots, outcome.gt, outcome.evaluation)
     if as_json:
@@ -155,7 +155,7 @@ def score(
         for note in outcome.notes:
             out.print(printable(note), highlight=False, markup=False)
     else:
-        from benchmarks.tables import score_table
+        from ovd_bench.benchmarks.scoring.tables import score_table
 
         out.print(score_table(outcome))
 
@@ -177,20 +177,20 @@ def compare(
     verbose: Verbose = False,
 ) -> None:
     """Is run B better than run A: paired bootstrap over the images, wins and losses per class."""
-    from benchmarks.scoring import compare_files, comparison_json
+    from ovd_bench.benchmarks.scoring.score import compare_files, comparison_json
 
     out = console(as_json)
     truth, usual = _truth([a, b], annotations, benchmark, data_root)
     protocol = protocol or usual
     gt, comparison, notes = compare_files(a, b, truth, protocol, resamples=bootstrap, seed=seed, threads=threads)
     if per_class:
-        from benchmarks.exports import write_class_differences
+        from ovd_bench.benchmarks.scoring.exports import write_class_differences
 
         write_class_differences(per_class, gt, comparison)
     if as_json:
         print_json(comparison_json(comparison, protocol, (a, b), notes))
     else:
-        from benchmarks.tables import comparison_table
+        from ovd_bench.benchmarks.scoring.tables import comparison_table
 
         out.print(comparison_table(comparison, protocol, (str(a), str(b))))
     for note in notes:
@@ -199,7 +199,7 @@ def compare(
 
 def _truth(paths: list[Path], annotations: Path | None, benchmark: str | None, data_root: Path) -> tuple[Path, str]:
     """Annotation file and usual kind of AP."""
-    from benchmarks.store.sources import find_annotations
+    from ovd_bench.benchmarks.store.prediction_source import find_annotations
 
     found, usual = find_annotations(paths, annotations, benchmark, data_root)
     if found is None:
@@ -209,8 +209,8 @@ def _truth(paths: list[Path], annotations: Path | None, benchmark: str | None, d
 
 def _save(request: ScoreRequest, bootstrap: int | None) -> Score:
     """Score a run as it would have been scored when it was made, and write its result."""
-    from benchmarks.runner.result import BOOTSTRAP, ScoreOptions, score_run
-    from benchmarks.store.sources import Source
+    from ovd_bench.benchmarks.runner.score_run import BOOTSTRAP, ScoreOptions, score_run
+    from ovd_bench.benchmarks.store.prediction_source import Source
 
     source = Source.of(request.predictions)
     if source.manifest is None:
@@ -242,8 +242,13 @@ def judge(
     verbose: Verbose = False,
 ) -> None:
     """Build the similarity matrix of the class names that semantic R-precision is judged by. Needs no network."""
-    from benchmarks.io.annotations import read_ground_truth
-    from benchmarks.judge import DEFAULT_TEMPLATE, build_similarity, describe_similarity, save_similarity
+    from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+    from ovd_bench.benchmarks.scoring.text_judge import (
+        DEFAULT_TEMPLATE,
+        build_similarity,
+        describe_similarity,
+        save_similarity,
+    )
 
     names = read_ground_truth(annotations).categories.names
     similarity = build_similarity(names, model, template or DEFAULT_TEMPLATE)

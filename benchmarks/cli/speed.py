@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
-from benchmarks.cli.running import Detectors, Device, DtypeName, Prompts, Quiet, RunSeed, Weights
-from benchmarks.text import printable
-from metrics.types import DataError
+from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
+from ovd_bench.benchmarks.cli.running import Detectors, Device, DtypeName, Prompts, Quiet, RunSeed, Weights
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.metrics.types import DataError
 
 if TYPE_CHECKING:
-    from benchmarks.speed.request import SpeedRequest
+    from ovd_bench.benchmarks.speed.request import SpeedRequest
 
 
 def speed(
@@ -50,10 +50,10 @@ def speed(
     verbose: Verbose = False,
 ) -> None:
     """Measure latency, images per second, memory, parameters and operations; each detector in a process of its own."""
-    from benchmarks.speed.command import failed, measure_all
-    from benchmarks.speed.inputs import gather
-    from benchmarks.speed.record import Measured, write_report
-    from benchmarks.speed.show import report_table
+    from ovd_bench.benchmarks.speed.command import failed, measure_all
+    from ovd_bench.benchmarks.speed.inputs import gather
+    from ovd_bench.benchmarks.speed.record import Measured, write_report
+    from ovd_bench.benchmarks.speed.show import report_table
 
     if out is not None and not out.parent.is_dir():
         raise DataError(f"{out}: the folder {out.parent} does not exist: create it first")
@@ -105,9 +105,9 @@ def _requests(detectors: list[str], weights: str | None, prompts: str, **parts: 
     """
     from pydantic import ValidationError
 
-    from benchmarks.io.documents import first_problem
-    from benchmarks.prompt_files import read_plan
-    from benchmarks.speed.request import SpeedRequest
+    from ovd_bench.benchmarks.data.files.documents import first_problem
+    from ovd_bench.benchmarks.data.prompt_files import read_plan
+    from ovd_bench.benchmarks.speed.request import SpeedRequest
 
     names = list(dict.fromkeys(word.strip() for entry in detectors for word in entry.split(",") if word.strip()))
     if not names:

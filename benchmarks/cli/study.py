@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
-from benchmarks.cli.printing import counter, say
-from benchmarks.cli.running import Device
-from metrics.types import DataError
+from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
+from ovd_bench.benchmarks.cli.printing import counter, say
+from ovd_bench.benchmarks.cli.running import Device
+from ovd_bench.metrics.types import DataError
 
 if TYPE_CHECKING:
-    from benchmarks.datasets.benchmark import Benchmark
-    from benchmarks.studies.resolve import ResolvedStudy
+    from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+    from ovd_bench.benchmarks.studies.resolve import ResolvedStudy
 
 StudyName = Annotated[str, typer.Argument(help="Name of a shipped study, or its YAML file.", show_default=False)]
 StudyOut = Annotated[Path | None, typer.Option("--out", help="Folder of the study.", show_default="runs/studies/NAME")]
@@ -25,7 +25,7 @@ study = typer.Typer(no_args_is_help=True, help="Controlled studies: arms that di
 @study.command("list")
 def list_studies(as_json: Json = False) -> None:
     """The studies that come with the suite."""
-    from benchmarks.studies.definition import read_study, shipped_studies
+    from ovd_bench.benchmarks.studies.definition import read_study, shipped_studies
 
     found = [read_study(path) for path in shipped_studies()]
     if as_json:
@@ -40,8 +40,8 @@ def list_studies(as_json: Json = False) -> None:
 @study.command("show")
 def show(name: StudyName, out: StudyOut = None, as_json: Json = False) -> None:
     """Arms of a study, what exactly they differ in, and which trainings are finished."""
-    from benchmarks.studies.cells import cells_of, study_folder
-    from benchmarks.studies.tables import difference_text
+    from ovd_bench.benchmarks.studies.cells import cells_of, study_folder
+    from ovd_bench.benchmarks.studies.tables import difference_text
 
     resolved = _resolved(name)
     cells = cells_of(resolved, study_folder(resolved.study, out))
@@ -87,11 +87,11 @@ def run(
     """Train and score every arm with every seed, each in its own process; what is finished is not done again."""
     from rich.console import Console
 
-    from benchmarks.datasets.registry import open_benchmark
-    from benchmarks.studies.cells import JUDGE, cells_of, study_folder
-    from benchmarks.studies.definition import find_study
-    from benchmarks.studies.process import Commands
-    from benchmarks.studies.run import StudyRun
+    from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
+    from ovd_bench.benchmarks.studies.cells import JUDGE, cells_of, study_folder
+    from ovd_bench.benchmarks.studies.definition import find_study
+    from ovd_bench.benchmarks.studies.process import Commands
+    from ovd_bench.benchmarks.studies.run import StudyRun
 
     resolved = _resolved(name)
     folder = study_folder(resolved.study, out)
@@ -130,11 +130,11 @@ def report(
     """
     import json
 
-    from benchmarks.io.files import atomic_write
-    from benchmarks.studies.cells import cells_of, study_folder
-    from benchmarks.studies.figure import write_figure, write_further_figure
-    from benchmarks.studies.report import build_report
-    from benchmarks.studies.tables import markdown, terminal
+    from ovd_bench.benchmarks.data.files.atomic import atomic_write
+    from ovd_bench.benchmarks.studies.cells import cells_of, study_folder
+    from ovd_bench.benchmarks.studies.figure import write_figure, write_further_figure
+    from ovd_bench.benchmarks.studies.report import build_report
+    from ovd_bench.benchmarks.studies.tables import markdown, terminal
 
     resolved = _resolved(name)
     folder = study_folder(resolved.study, out)
@@ -160,8 +160,8 @@ def report(
 
 
 def _write_judge(model: str, benchmark: Benchmark, path: Path) -> None:
-    from benchmarks.io.annotations import read_ground_truth
-    from benchmarks.judge import build_similarity, save_similarity
+    from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+    from ovd_bench.benchmarks.scoring.text_judge import build_similarity, save_similarity
 
     similarity = build_similarity(read_ground_truth(benchmark.annotations).categories.names, model)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,15 +169,15 @@ def _write_judge(model: str, benchmark: Benchmark, path: Path) -> None:
 
 
 def _resolved(name: str) -> ResolvedStudy:
-    from benchmarks.studies.definition import find_study, read_study
-    from benchmarks.studies.resolve import resolve
+    from ovd_bench.benchmarks.studies.definition import find_study, read_study
+    from ovd_bench.benchmarks.studies.resolve import resolve
 
     path = find_study(name)
     return resolve(read_study(path), path)
 
 
 def _state(cell: object) -> str:
-    from benchmarks.studies.cells import Cell
+    from ovd_bench.benchmarks.studies.cells import Cell
 
     assert isinstance(cell, Cell)
     try:

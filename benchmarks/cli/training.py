@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
-from benchmarks.cli.running import Device
+from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
+from ovd_bench.benchmarks.cli.running import Device
 
 
 def train(
@@ -30,9 +30,9 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train a detector; writes weights, log, configuration and checkpoints into one folder."""
-    from benchmarks.training.config import find_config
-    from benchmarks.training.run import run_training
-    from benchmarks.training.trainers import Machine, find_trainer, read_config
+    from ovd_bench.benchmarks.training.config import find_config
+    from ovd_bench.benchmarks.training.registry import Machine, find_trainer, read_config
+    from ovd_bench.benchmarks.training.run import run_training
 
     path = find_config(config)
     settings = read_config(path)

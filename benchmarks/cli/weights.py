@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.cli.common import Json, Verbose, console, print_json
-from benchmarks.text import printable
+from ovd_bench.benchmarks.cli.common import Json, Verbose, console, print_json
+from ovd_bench.benchmarks.data.text import printable
 
 
 def convert_weights(
@@ -31,7 +31,7 @@ def convert_weights(
     verbose: Verbose = False,
 ) -> None:
     """Weights of Grounding DINO, MM-Grounding-DINO or GLIP into another layout: every parameter once, or nothing."""
-    from detectors.weight_conversion import convert_weights as convert
+    from ovd_bench.detectors.weight_conversion import convert_weights as convert
 
     done = convert(source, target, layout=to, overwrite=overwrite)
     if as_json:

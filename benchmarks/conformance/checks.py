@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks.conformance import contract, files, geometry, vocabularies
-from benchmarks.conformance.outcome import Failed, Outcome, Skipped, Status, Subject
-from benchmarks.text import printable
-from detectors.interface import Detector
+from ovd_bench.benchmarks.conformance import contract, files, geometry, vocabularies
+from ovd_bench.benchmarks.conformance.outcome import Failed, Outcome, Skipped, Status, Subject
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.detectors.interface import Detector
 
 CHECKS: dict[str, Callable[[Subject], str]] = {
     "answers": contract.answers,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.conformance.likeness import ROUNDING, SAME, expect_same
-from benchmarks.conformance.outcome import PLAN, TOP_K, Failed, Skipped, Subject
-from benchmarks.conformance.pictures import FIGURES, ODD_NAMES, OTHERS, figures, many_classes
-from benchmarks.runner.describe import detector_info
-from detectors.interface import GroundingDetector
-from detectors.prompts import PromptPlan
-from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
+from ovd_bench.benchmarks.conformance.likeness import ROUNDING, SAME, expect_same
+from ovd_bench.benchmarks.conformance.outcome import PLAN, TOP_K, Failed, Skipped, Subject
+from ovd_bench.benchmarks.conformance.pictures import FIGURES, ODD_NAMES, OTHERS, figures, many_classes
+from ovd_bench.benchmarks.store.describe import detector_info
+from ovd_bench.detectors.interface import GroundingDetector
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 
 
 def answers(subject: Subject) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from benchmarks.conformance.likeness import SAME, expect_same
-from benchmarks.conformance.outcome import Failed, Subject
-from benchmarks.conformance.pictures import Pixels, figures
-from benchmarks.images import image_file, read_image
+from ovd_bench.benchmarks.conformance.likeness import SAME, expect_same
+from ovd_bench.benchmarks.conformance.outcome import Failed, Subject
+from ovd_bench.benchmarks.conformance.pictures import Pixels, figures
+from ovd_bench.benchmarks.data.images import image_file, read_image
 
 _ORIENTATION = 0x0112
 _TURN_CLOCKWISE = 6

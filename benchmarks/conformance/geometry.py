@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.conformance.outcome import PLAN, Failed, Skipped, Subject
-from benchmarks.conformance.pictures import FIGURES, Pixels, figures, ground, one_figure
-from detectors.types import Detections, Vocabulary
-from metrics.boxes import box_iou, xywh_to_xyxy
+from ovd_bench.benchmarks.conformance.outcome import PLAN, Failed, Skipped, Subject
+from ovd_bench.benchmarks.conformance.pictures import FIGURES, Pixels, figures, ground, one_figure
+from ovd_bench.detectors.types import Detections, Vocabulary
+from ovd_bench.metrics.boxes import box_iou, xywh_to_xyxy
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -107,7 +107,7 @@ def place(subject: Subject) -> str:
 
 def finds(subject: Subject) -> str:
     """Objects that are found in a square image are found in a wide and in a high one."""
-    from benchmarks.shapes import WORLDS, render
+    from ovd_bench.benchmarks.data.shapes import WORLDS, render
 
     world = WORLDS["shapes"]
     scenes = [render(world, "minival", index) for index in range(6)]

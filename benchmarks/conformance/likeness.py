@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.conformance.outcome import TOP_K, Failed
-from detectors.types import Detections
+from ovd_bench.benchmarks.conformance.outcome import TOP_K, Failed
+from ovd_bench.detectors.types import Detections
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from benchmarks.conformance.pictures import FIGURES, Pixels, figures
-from detectors.interface import Detector
-from detectors.prompts import PromptPlan
-from detectors.types import Detections, Image, Vocabulary
+from ovd_bench.benchmarks.conformance.pictures import FIGURES, Pixels, figures
+from ovd_bench.detectors.interface import Detector
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Detections, Image, Vocabulary
 
 #: (box, class) pairs asked for per image in all checks but the one of ``top_k`` itself.
 TOP_K = 1000

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image as PilImage
 from PIL import ImageDraw
 
-from detectors.types import Vocabulary
+from ovd_bench.detectors.types import Vocabulary
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.conformance.outcome import PLAN, Failed, Skipped, Subject
-from benchmarks.shapes import WORLDS
-from detectors.class_vectors import NEARLY_SAME, most_alike
-from detectors.interface import TextDetector
-from detectors.types import Vocabulary
+from ovd_bench.benchmarks.conformance.outcome import PLAN, Failed, Skipped, Subject
+from ovd_bench.benchmarks.data.shapes import WORLDS
+from ovd_bench.detectors.class_vectors import NEARLY_SAME, most_alike
+from ovd_bench.detectors.interface import TextDetector
+from ovd_bench.detectors.types import Vocabulary
 
 #: Names of one common word each, which mean different things.
 _WORDS = ("dog", "cat", "freedom", "star", "ring", "river", "bus", "chair", "apple", "person", "umbrella", "heart")

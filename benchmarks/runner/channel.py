@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TextIO
 
-from benchmarks.runner.events import Event, Images
+from ovd_bench.benchmarks.runner.events import Event, Images
 
 _SECONDS = 0.2
 

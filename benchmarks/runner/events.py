@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from benchmarks.store.schema import Part
+from ovd_bench.benchmarks.data.strict_model import StrictModel
 
 
-class Loaded(Part):
+class Loaded(StrictModel):
     """The detector is ready and the folder of the run is known."""
 
     event: Literal["loaded"] = "loaded"
@@ -20,21 +20,21 @@ class Loaded(Part):
     kept: bool = Field(default=False, description="nothing will be done: --overwrite never")
 
 
-class Images(Part):
+class Images(StrictModel):
     """So many more images have gone through the detector."""
 
     event: Literal["images"] = "images"
     count: int
 
 
-class Halved(Part):
+class Halved(StrictModel):
     """Memory ran out: the batch is smaller from now on."""
 
     event: Literal["halved"] = "halved"
     batch: int
 
 
-class Failed(Part):
+class Failed(StrictModel):
     """A shard was given up."""
 
     event: Literal["failed"] = "failed"
@@ -42,14 +42,14 @@ class Failed(Part):
     reason: str
 
 
-class Fault(Part):
+class Fault(StrictModel):
     """Nothing can be done; the last event."""
 
     event: Literal["fault"] = "fault"
     reason: str
 
 
-class End(Part):
+class End(StrictModel):
     """All shards asked for were tried; the last event."""
 
     event: Literal["end"] = "end"

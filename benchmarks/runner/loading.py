@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.images import image_file
-from benchmarks.runner.describe import detector_info
-from benchmarks.runner.plan import RunPlan
-from benchmarks.store.schema import DetectorInfo
-from detectors.class_vectors import likeness_note, most_alike
-from detectors.interface import Detector, DetectorSettings, TextDetector
-from detectors.prompts import PromptPlan
-from detectors.registry import find_card, load_detector
-from detectors.types import Vocabulary
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.images import image_file
+from ovd_bench.benchmarks.runner.plan import RunPlan
+from ovd_bench.benchmarks.store.describe import detector_info
+from ovd_bench.benchmarks.store.schema import DetectorInfo
+from ovd_bench.detectors.class_vectors import likeness_note, most_alike
+from ovd_bench.detectors.interface import Detector, DetectorSettings, TextDetector
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.registry import find_card, load_detector
+from ovd_bench.detectors.types import Vocabulary
+from ovd_bench.metrics.types import DataError
 
 
 @dataclass(frozen=True)

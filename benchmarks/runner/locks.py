@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from benchmarks.io.files import atomic_write
-from benchmarks.store.folders import PREDICTIONS
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.store.folders import PREDICTIONS
+from ovd_bench.metrics.types import DataError
 
 #: Folder of the lock files inside that of the predictions.
 LOCKS = ".locks"

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.io.annotations import read_ground_truth
-from benchmarks.io.files import file_sha256
-from benchmarks.pixels import probe_sha256
-from benchmarks.protocols import RunProtocol
-from benchmarks.runner.describe import protocol_info, source_sha256
-from benchmarks.runner.request import RunRequest
-from benchmarks.runner.selection import Selection
-from benchmarks.store.folders import run_folder
-from benchmarks.store.manifest import BenchmarkPlace, Manifest, Recipe, cut, ids_sha256
-from benchmarks.store.schema import DetectorInfo
-from detectors.registry import find_card
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.pixels import probe_sha256
+from ovd_bench.benchmarks.runner.image_subset import Selection
+from ovd_bench.benchmarks.runner.request import RunRequest
+from ovd_bench.benchmarks.store.describe import protocol_info, source_sha256
+from ovd_bench.benchmarks.store.folders import run_folder
+from ovd_bench.benchmarks.store.manifest import BenchmarkPlace, Manifest, Recipe, cut, ids_sha256
+from ovd_bench.benchmarks.store.protocols import RunProtocol
+from ovd_bench.benchmarks.store.schema import DetectorInfo
+from ovd_bench.detectors.registry import find_card
 
 
 @dataclass(frozen=True)

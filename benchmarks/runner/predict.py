@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.runner.events import Event, Failed, Fault, Halved, Images, Loaded
-from benchmarks.runner.process import run_worker
-from benchmarks.runner.progress import RunProgress
-from benchmarks.runner.request import RunRequest
+from ovd_bench.benchmarks.runner.events import Event, Failed, Fault, Halved, Images, Loaded
+from ovd_bench.benchmarks.runner.process import run_worker
+from ovd_bench.benchmarks.runner.progress import RunProgress
+from ovd_bench.benchmarks.runner.request import RunRequest
 
 #: ``engine(request, listen)``: make all shards and tell what happens.
 Engine = Callable[[RunRequest, Callable[[Event], None]], None]

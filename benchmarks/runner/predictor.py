@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.runner.memory import free_memory, is_out_of_memory
-from benchmarks.runner.reader import Read
-from benchmarks.runner.selection import Group, Selection, Subset
-from benchmarks.store.predictions import no_predictions
-from benchmarks.store.schema import FailedImage
-from detectors.interface import Detector
-from detectors.prompts import PromptPlan
-from detectors.types import Detections, DetectorError, Image
-from metrics.types import Predictions
+from ovd_bench.benchmarks.machine.memory import free_memory, is_out_of_memory
+from ovd_bench.benchmarks.runner.image_subset import Group, Selection, Subset
+from ovd_bench.benchmarks.runner.reader import Read
+from ovd_bench.benchmarks.store.predictions import no_predictions
+from ovd_bench.benchmarks.store.schema import FailedImage
+from ovd_bench.detectors.interface import Detector
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Detections, DetectorError, Image
+from ovd_bench.metrics.types import Predictions
 
 
 class OutOfMemoryError(DetectorError):

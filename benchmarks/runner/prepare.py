@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.runner.locks import LOCKS, held, remove_leftovers
-from benchmarks.runner.request import Overwrite
-from benchmarks.store.folders import PREDICTIONS, RESULT
-from benchmarks.store.manifest import Manifest, manifest_path, read_manifest, write_document
-from metrics.types import DataError
+from ovd_bench.benchmarks.runner.locks import LOCKS, held, remove_leftovers
+from ovd_bench.benchmarks.runner.request import Overwrite
+from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT
+from ovd_bench.benchmarks.store.manifest import Manifest, manifest_path, read_manifest, write_document
+from ovd_bench.metrics.types import DataError
 
 #: Seconds to wait for another process that is writing the manifest.
 _MANIFEST_PATIENCE = 60.0

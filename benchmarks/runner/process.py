@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.runner.child import running_child
-from benchmarks.runner.events import End, Event, Fault, parse_event
-from benchmarks.runner.request import RunRequest
+from ovd_bench.benchmarks.runner.events import End, Event, Fault, parse_event
+from ovd_bench.benchmarks.runner.request import RunRequest
+from ovd_bench.benchmarks.runner.subprocesses import running_child
 
 
 def run_worker(
@@ -26,7 +26,9 @@ def run_worker(
     with tempfile.TemporaryDirectory(prefix="ovd-bench-") as folder:
         path = Path(folder) / "request.json"
         path.write_text(request.model_dump_json())
-        with running_child("benchmarks.runner.worker", str(path), "--shards", which, verbose=verbose) as child:
+        with running_child(
+            "ovd_bench.benchmarks.runner.worker", str(path), "--shards", which, verbose=verbose
+        ) as child:
             last: Event | None = None
             for line in child.lines():
                 last = parse_event(line.decode())

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from benchmarks.text import printable
+from ovd_bench.benchmarks.data.text import printable
 
 #: Without a terminal a line is printed at most this often.
 _LINE_SECONDS = 30.0

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runner.events import End, Event, Failed, Fault, Images, Loaded, parse_event
-from benchmarks.runner.locks import run_held
-from benchmarks.runner.process import run_worker
-from benchmarks.runner.request import RunRequest
-from benchmarks.store.manifest import RunFiles, manifest_path, read_manifest
-from metrics.types import DataError
+from ovd_bench.benchmarks.runner.events import End, Event, Failed, Fault, Images, Loaded, parse_event
+from ovd_bench.benchmarks.runner.locks import run_held
+from ovd_bench.benchmarks.runner.process import run_worker
+from ovd_bench.benchmarks.runner.request import RunRequest
+from ovd_bench.benchmarks.store.manifest import RunFiles, manifest_path, read_manifest
+from ovd_bench.metrics.types import DataError
 
 #: Runs of one task, node deaths included; tasks per slot, so that the last ones end at about the same time.
 _RETRIES, _TASKS_PER_SLOT = 3, 2

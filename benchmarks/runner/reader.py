@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from benchmarks.images import ImageError, image_file, read_image
-from benchmarks.pixels import UNREADABLE, image_sha256
-from detectors.types import Image
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
+from ovd_bench.benchmarks.data.pixels import UNREADABLE, image_sha256
+from ovd_bench.detectors.types import Image
+from ovd_bench.metrics.types import DataError
 
 
 @dataclass(frozen=True)

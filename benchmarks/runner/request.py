@@ -9,15 +9,15 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.io.documents import first_problem
-from benchmarks.io.files import file_sha256
-from benchmarks.protocols import RunProtocol, VocabularyMode
-from benchmarks.store.manifest import ids_sha256
-from benchmarks.store.schema import Part
-from detectors.interface import DType
-from detectors.prompts import PromptPlan
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.files.documents import first_problem
+from ovd_bench.benchmarks.data.strict_model import StrictModel
+from ovd_bench.benchmarks.store.manifest import ids_sha256
+from ovd_bench.benchmarks.store.protocols import RunProtocol, VocabularyMode
+from ovd_bench.detectors.interface import DType
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.metrics.types import DataError
 
 #: ``missing``: make the shards that are not there; ``always``: make all anew; ``never``: leave a scored run as it is.
 Overwrite = Literal["missing", "always", "never"]
@@ -26,7 +26,7 @@ Overwrite = Literal["missing", "always", "never"]
 IMAGES_PER_SHARD = 256
 
 
-class RunRequest(Part):
+class RunRequest(StrictModel):
     """One detector on one benchmark under one protocol.
 
     Attributes:
@@ -106,7 +106,7 @@ class RunRequest(Part):
         Raises:
             DataError: unknown, or not on this machine.
         """
-        from benchmarks.datasets.registry import open_benchmark
+        from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
 
         return open_benchmark(self.benchmark, self.data_root, images=self.images, protocol=self.ap, progress=progress)
 

@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.io.files import file_sha256
-from benchmarks.io.predictions import write_predictions
-from benchmarks.runner.channel import Channel
-from benchmarks.runner.errors import one_line
-from benchmarks.runner.events import Failed, Halved
-from benchmarks.runner.loading import LoadedDetector, seed_everything
-from benchmarks.runner.locks import LOCKS, held, remove_leftovers
-from benchmarks.runner.memory import peak_gpu_bytes, peak_resident_bytes
-from benchmarks.runner.plan import RunPlan
-from benchmarks.runner.predictor import Predictor, ShardPredictions
-from benchmarks.runner.reader import Read, Reader, Wanted
-from benchmarks.runner.selection import Group
-from benchmarks.store.environment import describe_environment
-from benchmarks.store.folders import PREDICTIONS
-from benchmarks.store.manifest import Manifest, RunFiles, ShardRecord, shard_bounds, write_document
+from ovd_bench.benchmarks.data.errors import one_line
+from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.files.predictions import write_predictions
+from ovd_bench.benchmarks.machine.environment import describe_environment
+from ovd_bench.benchmarks.machine.memory import peak_gpu_bytes, peak_resident_bytes
+from ovd_bench.benchmarks.runner.channel import Channel
+from ovd_bench.benchmarks.runner.events import Failed, Halved
+from ovd_bench.benchmarks.runner.image_subset import Group
+from ovd_bench.benchmarks.runner.loading import LoadedDetector, seed_everything
+from ovd_bench.benchmarks.runner.locks import LOCKS, held, remove_leftovers
+from ovd_bench.benchmarks.runner.plan import RunPlan
+from ovd_bench.benchmarks.runner.predictor import Predictor, ShardPredictions
+from ovd_bench.benchmarks.runner.reader import Read, Reader, Wanted
+from ovd_bench.benchmarks.store.folders import PREDICTIONS
+from ovd_bench.benchmarks.store.manifest import Manifest, RunFiles, ShardRecord, shard_bounds, write_document
 
 #: Seconds to wait for a shard: a process that was killed, or whose machine left a cluster, may take a moment to end.
 _PATIENCE = 15.0

@@ -9,19 +9,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.runner.errors import one_line
-from benchmarks.runner.plan import RunPlan
-from benchmarks.runner.predict import Engine, predict
-from benchmarks.runner.progress import RunProgress
-from benchmarks.runner.request import RunRequest
-from benchmarks.runner.result import ScoreOptions, score_run
-from benchmarks.scoring import Score
-from benchmarks.store.folders import RESULT
-from benchmarks.store.manifest import manifest_path, missing_shards, read_manifest
-from benchmarks.store.schema import Result, read_result
-from detectors.registry import find_card
-from detectors.types import DetectorError
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.errors import one_line
+from ovd_bench.benchmarks.runner.plan import RunPlan
+from ovd_bench.benchmarks.runner.predict import Engine, predict
+from ovd_bench.benchmarks.runner.progress import RunProgress
+from ovd_bench.benchmarks.runner.request import RunRequest
+from ovd_bench.benchmarks.runner.score_run import ScoreOptions, score_run
+from ovd_bench.benchmarks.scoring.score import Score
+from ovd_bench.benchmarks.store.folders import RESULT
+from ovd_bench.benchmarks.store.manifest import manifest_path, missing_shards, read_manifest
+from ovd_bench.benchmarks.store.schema import Result, read_result
+from ovd_bench.detectors.registry import find_card
+from ovd_bench.detectors.types import DetectorError
+from ovd_bench.metrics.types import DataError
 
 
 @dataclass(frozen=True)

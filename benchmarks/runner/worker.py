@@ -1,7 +1,8 @@
 """One detector in its own process. Started by an engine, never by hand.
 
-``python -m benchmarks.runner.worker REQUEST.json --shards all|none|0,3,5 --parent PID``; stdout carries events (JSON
-lines), whatever else the libraries print goes to stderr. ``none`` makes only the folder and tells what is missing.
+``python -m ovd_bench.benchmarks.runner.worker REQUEST.json --shards all|none|0,3,5 --parent PID``; stdout
+carries events (JSON lines), whatever else the libraries print goes to stderr. ``none`` makes only the folder and tells
+what is missing.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.runner.channel import Channel
-from benchmarks.runner.errors import one_line
-from benchmarks.runner.events import End, Fault, Loaded
-from benchmarks.runner.loading import LoadedDetector
-from benchmarks.runner.locks import run_held
-from benchmarks.runner.parent import die_with
-from benchmarks.runner.plan import RunPlan
-from benchmarks.runner.prepare import prepare_run
-from benchmarks.runner.request import RunRequest
-from benchmarks.runner.shards import ShardMaker
-from benchmarks.store.folders import PREDICTIONS, RESULT
-from benchmarks.store.manifest import missing_shards
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.errors import one_line
+from ovd_bench.benchmarks.runner.channel import Channel
+from ovd_bench.benchmarks.runner.events import End, Fault, Loaded
+from ovd_bench.benchmarks.runner.loading import LoadedDetector
+from ovd_bench.benchmarks.runner.locks import run_held
+from ovd_bench.benchmarks.runner.parent import die_with
+from ovd_bench.benchmarks.runner.plan import RunPlan
+from ovd_bench.benchmarks.runner.prepare import prepare_run
+from ovd_bench.benchmarks.runner.request import RunRequest
+from ovd_bench.benchmarks.runner.shards import ShardMaker
+from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT
+from ovd_bench.benchmarks.store.manifest import missing_shards
+from ovd_bench.metrics.types import DataError
 
 
 def work(request: RunRequest, asked: list[int] | None, channel: Channel, started: float) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks.speed.device import Device
-from benchmarks.speed.record import Timing
+from ovd_bench.benchmarks.speed.device import Device
+from ovd_bench.benchmarks.speed.record import Timing
 
 
 def seconds_of(call: Callable[[], object], device: Device) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from benchmarks.speed.inputs import Inputs
-from benchmarks.speed.process import measure_apart
-from benchmarks.speed.record import Failed, Measured, SpeedReport
-from benchmarks.speed.request import SpeedRequest
-from benchmarks.store.environment import describe_environment
+from ovd_bench.benchmarks.machine.environment import describe_environment
+from ovd_bench.benchmarks.speed.inputs import Inputs
+from ovd_bench.benchmarks.speed.process import measure_apart
+from ovd_bench.benchmarks.speed.record import Failed, Measured, SpeedReport
+from ovd_bench.benchmarks.speed.request import SpeedRequest
 
 
 def measure_all(

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.speed.record import Flops
-from detectors.interface import Detector
-from detectors.types import Image
+from ovd_bench.benchmarks.speed.record import Flops
+from ovd_bench.detectors.interface import Detector
+from ovd_bench.detectors.types import Image
 
 TORCH_COUNTS = (
     "matrix products, convolutions and scaled dot-product attention that go through torch's dispatcher; "

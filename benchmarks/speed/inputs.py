@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.speed.record import Workload
-from benchmarks.speed.words import made_up_vocabulary
-from detectors.prompts import PromptPlan
-from detectors.types import Image, Vocabulary
-from metrics.types import DataError
+from ovd_bench.benchmarks.speed.record import Workload
+from ovd_bench.benchmarks.speed.words import made_up_vocabulary
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Image, Vocabulary
+from ovd_bench.metrics.types import DataError
 
 #: Of the image that is made where none is named: the size at which Grounding DINO sees a photo of 4 : 3.
 HEIGHT, WIDTH = 800, 1066
@@ -90,7 +90,7 @@ def gather(
     if benchmark is not None:
         source, images = benchmark, _benchmark_images(benchmark, data_root, max(BENCHMARK_IMAGES, largest_batch))
     elif image is not None:
-        from benchmarks.images import read_image
+        from ovd_bench.benchmarks.data.images import read_image
 
         source, images = str(image), [read_image(1, image)]
     else:
@@ -122,10 +122,10 @@ def load_pixels(path: Path) -> list[Image]:
 
 
 def _benchmark_images(spec: str, data_root: Path, count: int) -> list[Image]:
-    from benchmarks.datasets.registry import open_benchmark
-    from benchmarks.image_paths import image_paths
-    from benchmarks.images import image_file, read_image
-    from benchmarks.io.annotations import read_ground_truth
+    from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
+    from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+    from ovd_bench.benchmarks.data.image_paths import image_paths
+    from ovd_bench.benchmarks.data.images import image_file, read_image
 
     benchmark = open_benchmark(spec, data_root)
     files = image_paths(read_ground_truth(benchmark.annotations))
@@ -138,11 +138,11 @@ def _vocabulary(spec: str, data_root: Path) -> Vocabulary:
     if spec.isdecimal():
         return made_up_vocabulary(int(spec))
     if spec.lower().endswith(".txt"):
-        from benchmarks.detecting import class_vocabulary
+        from ovd_bench.benchmarks.pictures.detect import class_vocabulary
 
         return class_vocabulary(Path(spec))
-    from benchmarks.datasets.benchmark import vocabulary_of
-    from benchmarks.datasets.registry import open_benchmark
-    from benchmarks.io.annotations import read_ground_truth
+    from ovd_bench.benchmarks.data.catalog.benchmark import vocabulary_of
+    from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
+    from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 
     return vocabulary_of(read_ground_truth(open_benchmark(spec, data_root).annotations).categories)

@@ -7,24 +7,29 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks.runner.describe import detector_info
-from benchmarks.runner.errors import one_line
-from benchmarks.runner.loading import choose_device, seed_everything
-from benchmarks.runner.memory import free_memory, is_out_of_memory
-from benchmarks.speed import gpus
-from benchmarks.speed.clock import seconds_of, summarize
-from benchmarks.speed.device import Device
-from benchmarks.speed.exclusive import GpuEvidence, judge
-from benchmarks.speed.flops import count_flops
-from benchmarks.speed.inputs import batches
-from benchmarks.speed.memory import peak_resident_bytes, resident_bytes, restart_peak
-from benchmarks.speed.record import Batch, Busy, Flops, Measured, Memory, Start
-from benchmarks.speed.request import SpeedRequest
-from benchmarks.speed.watch import Watch
-from benchmarks.store.environment import describe_environment
-from detectors.interface import Detector, DetectorSettings
-from detectors.registry import find_card, load_detector
-from detectors.types import Detections, DetectorError, Image
+from ovd_bench.benchmarks.data.errors import one_line
+from ovd_bench.benchmarks.machine import gpus
+from ovd_bench.benchmarks.machine.cpu_load import Busy, Watch
+from ovd_bench.benchmarks.machine.environment import describe_environment
+from ovd_bench.benchmarks.machine.memory import (
+    free_memory,
+    is_out_of_memory,
+    peak_resident_bytes,
+    resident_bytes,
+    restart_peak,
+)
+from ovd_bench.benchmarks.runner.loading import choose_device, seed_everything
+from ovd_bench.benchmarks.speed.clock import seconds_of, summarize
+from ovd_bench.benchmarks.speed.device import Device
+from ovd_bench.benchmarks.speed.flops import count_flops
+from ovd_bench.benchmarks.speed.inputs import batches
+from ovd_bench.benchmarks.speed.machine_idle import GpuEvidence, judge
+from ovd_bench.benchmarks.speed.record import Batch, Flops, Measured, Memory, Start
+from ovd_bench.benchmarks.speed.request import SpeedRequest
+from ovd_bench.benchmarks.store.describe import detector_info
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.registry import find_card, load_detector
+from ovd_bench.detectors.types import Detections, DetectorError, Image
 
 
 def measure(request: SpeedRequest, images: Sequence[Image], tell: Callable[[str], None]) -> Measured:

@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.runner.child import running_child
-from benchmarks.speed.inputs import save_pixels
-from benchmarks.speed.record import Failed, Measured
-from benchmarks.speed.request import PIXELS, REQUEST, Done, Fault, SpeedRequest, parse_event
-from detectors.types import Image
+from ovd_bench.benchmarks.runner.subprocesses import running_child
+from ovd_bench.benchmarks.speed.inputs import save_pixels
+from ovd_bench.benchmarks.speed.record import Failed, Measured
+from ovd_bench.benchmarks.speed.request import PIXELS, REQUEST, Done, Fault, SpeedRequest, parse_event
+from ovd_bench.detectors.types import Image
 
 
 def measure_apart(
@@ -28,7 +28,7 @@ def measure_apart(
         folder = Path(name)
         (folder / REQUEST).write_text(request.model_dump_json())
         save_pixels(folder / PIXELS, images)
-        with running_child("benchmarks.speed.worker", name, verbose=verbose) as child:
+        with running_child("ovd_bench.benchmarks.speed.worker", name, verbose=verbose) as child:
             for line in child.lines():
                 event = parse_event(line)
                 if isinstance(event, Done):

@@ -8,15 +8,18 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from benchmarks.io.documents import first_problem, read_document
-from benchmarks.io.files import atomic_write
-from benchmarks.store.schema import Count, DetectorInfo, EnvironmentInfo, Number, Part, Seconds, Sha256
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
+from ovd_bench.benchmarks.data.strict_model import Count, Number, Seconds, Sha256, StrictModel
+from ovd_bench.benchmarks.machine.cpu_load import Busy
+from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
+from ovd_bench.benchmarks.store.schema import DetectorInfo
+from ovd_bench.metrics.types import DataError
 
 MAX_BYTES = 64 * 2**20
 
 
-class Timing(Part):
+class Timing(StrictModel):
     """Wall time of equal calls of ``detect``, device synchronised before and after each.
 
     Percentiles are those of ``numpy.percentile`` with method ``linear``. Times per image are those of the call divided
@@ -35,17 +38,7 @@ class Timing(Part):
     images_per_second: Number = Field(description="images of all timed calls by their summed time")
 
 
-class Busy(Part):
-    """What others did on the processors that this process may use, during some seconds."""
-
-    seconds: Seconds
-    other_processors: Number | None = Field(description="busy with other processes, on average; null = not known")
-    stolen_processors: Number | None = Field(description="taken away by the host of a virtual machine, on average")
-    load_average: Number = Field(description="of the last minute, at the end")
-    busiest: list[str] = Field(description="other processes of this system that used most, for people")
-
-
-class Batch(Part):
+class Batch(StrictModel):
     """Calls with so many images."""
 
     batch: int = Field(ge=1, description="images per call")
@@ -56,7 +49,7 @@ class Batch(Part):
     problem: str | None = Field(description="why it failed, one line")
 
 
-class Start(Part):
+class Start(StrictModel):
     """From nothing to the first detection, each done once and not repeated; file caches as they were."""
 
     load_seconds: Seconds = Field(description="imports and weights")
@@ -66,7 +59,7 @@ class Start(Part):
     busy: Busy
 
 
-class Memory(Part):
+class Memory(StrictModel):
     """Memory of the worker process, which holds this detector and nothing else."""
 
     before_load_bytes: Count = Field(description="resident: Python, this suite and the pixels, before the detector")
@@ -78,7 +71,7 @@ class Memory(Part):
     )
 
 
-class Flops(Part):
+class Flops(StrictModel):
     """Floating-point operations of ``detect`` with one image; a multiply-add counts as two. Text is not in it."""
 
     value: Count
@@ -90,7 +83,7 @@ class Flops(Part):
     )
 
 
-class Exclusive(Part):
+class Exclusive(StrictModel):
     """Whether the detector had the machine for itself."""
 
     exclusive: bool | None = Field(description="null where it cannot be told")
@@ -98,7 +91,7 @@ class Exclusive(Part):
     before: Busy = Field(description="before the detector was loaded, this process idle")
 
 
-class Measured(Part):
+class Measured(StrictModel):
     """One detector."""
 
     kind: Literal["measured"] = "measured"
@@ -115,7 +108,7 @@ class Measured(Part):
     notes: list[str]
 
 
-class Failed(Part):
+class Failed(StrictModel):
     """A detector of which nothing is known."""
 
     kind: Literal["failed"] = "failed"
@@ -123,7 +116,7 @@ class Failed(Part):
     problem: str
 
 
-class Workload(Part):
+class Workload(StrictModel):
     """What the detectors were given."""
 
     source: str = Field(description="synthetic, file, or benchmark")
@@ -137,7 +130,7 @@ class Workload(Part):
     plan_sha256: Sha256
 
 
-class SpeedReport(Part):
+class SpeedReport(StrictModel):
     """All detectors of one command, one after the other on one machine."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")

@@ -6,17 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from benchmarks.speed.record import Measured
-from benchmarks.store.schema import Part
-from detectors.interface import DType
-from detectors.prompts import PromptPlan
-from detectors.types import Vocabulary
+from ovd_bench.benchmarks.data.strict_model import StrictModel
+from ovd_bench.benchmarks.speed.record import Measured
+from ovd_bench.detectors.interface import DType
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Vocabulary
 
 #: In the folder that a worker is given.
 REQUEST, PIXELS = "request.json", "pixels.npz"
 
 
-class SpeedRequest(Part):
+class SpeedRequest(StrictModel):
     """One detector.
 
     Attributes:
@@ -46,21 +46,21 @@ class SpeedRequest(Part):
     idle_seconds: float = Field(default=1.0, gt=0)
 
 
-class Stage(Part):
+class Stage(StrictModel):
     """What comes next."""
 
     event: Literal["stage"] = "stage"
     words: str
 
 
-class Done(Part):
+class Done(StrictModel):
     """All that was found out; the last event."""
 
     event: Literal["done"] = "done"
     measured: Measured
 
 
-class Fault(Part):
+class Fault(StrictModel):
     """Nothing can be done; the last event."""
 
     event: Literal["fault"] = "fault"

@@ -7,8 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.speed.record import Failed, Measured, SpeedReport, Workload
-from benchmarks.text import printable
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.speed.record import Failed, Measured, SpeedReport, Workload
 
 
 def report_table(report: SpeedReport) -> RenderableType:

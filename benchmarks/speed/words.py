@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from detectors.types import Vocabulary
-from metrics.types import DataError
+from ovd_bench.detectors.types import Vocabulary
+from ovd_bench.metrics.types import DataError
 
 #: The 80 class names of COCO, in the order of their category ids.
 COCO_NAMES = (

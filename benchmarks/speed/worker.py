@@ -1,7 +1,7 @@
 """One detector in its own process. Started by ``benchmarks.speed.process``, never by hand.
 
-``python -m benchmarks.speed.worker FOLDER --parent PID``; stdout carries events (JSON lines), whatever else the
-libraries print goes to stderr.
+``python -m ovd_bench.benchmarks.speed.worker FOLDER --parent PID``; stdout carries events (JSON lines),
+whatever else the libraries print goes to stderr.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 import traceback
 from pathlib import Path
 
-from benchmarks.runner.errors import one_line
-from benchmarks.runner.parent import die_with
-from benchmarks.speed.inputs import load_pixels
-from benchmarks.speed.measure import measure
-from benchmarks.speed.request import PIXELS, REQUEST, Done, Event, Fault, SpeedRequest, Stage
+from ovd_bench.benchmarks.data.errors import one_line
+from ovd_bench.benchmarks.runner.parent import die_with
+from ovd_bench.benchmarks.speed.inputs import load_pixels
+from ovd_bench.benchmarks.speed.measure import measure
+from ovd_bench.benchmarks.speed.request import PIXELS, REQUEST, Done, Event, Fault, SpeedRequest, Stage
 
 
 def main() -> None:

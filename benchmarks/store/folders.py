@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from benchmarks.store.schema import Result, read_result
-from metrics.types import DataError
+from ovd_bench.benchmarks.store.schema import Result, read_result
+from ovd_bench.metrics.types import DataError
 
 RESULT = "result.json"
 PER_CLASS = "per_class.csv"

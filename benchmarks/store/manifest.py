@@ -17,28 +17,19 @@ from typing import Literal, TypeVar
 import numpy as np
 from pydantic import Field, ValidationError
 
-from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.io.documents import first_problem, read_document
-from benchmarks.io.files import atomic_write, file_sha256
-from benchmarks.store.folders import PREDICTIONS, RESULT
-from benchmarks.store.schema import (
-    MAX_BYTES,
-    Count,
-    DetectorInfo,
-    EnvironmentInfo,
-    FailedImage,
-    Name,
-    Part,
-    ProtocolInfo,
-    Seconds,
-    Sha256,
-)
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.data.files.atomic import atomic_write, file_sha256
+from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
+from ovd_bench.benchmarks.data.strict_model import Count, Name, Seconds, Sha256, StrictModel
+from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
+from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT
+from ovd_bench.benchmarks.store.schema import MAX_BYTES, DetectorInfo, FailedImage, ProtocolInfo
+from ovd_bench.metrics.types import DataError
 
 MANIFEST = "manifest.json"
 
 
-class Recipe(Part):
+class Recipe(StrictModel):
     """Everything that decides the bytes of the predictions; shards made by different recipes never meet in one run.
 
     The machine does too (processor, versions of packages), but a run may be spread over several: each shard's record
@@ -60,7 +51,7 @@ class Recipe(Part):
     nms_iou: float | None = Field(default=None, description="of the suppression within a class, where asked for")
     adapter_version: Count | None = Field(default=None, description="see DetectorCard; null = made before it was kept")
     suppression_version: Count | None = Field(default=None, description="see DetectorCard; null = nothing suppressed")
-    probe_sha256: Sha256 | None = Field(default=None, description="pixels of a few images; see benchmarks.pixels")
+    probe_sha256: Sha256 | None = Field(default=None, description="pixels of a few images; see benchmarks.data.pixels")
 
     @property
     def sha256(self) -> str:
@@ -80,7 +71,7 @@ class Recipe(Part):
         return words
 
 
-class ShardRange(Part):
+class ShardRange(StrictModel):
     """Images of one shard: consecutive in the sorted ids."""
 
     first_id: int
@@ -89,8 +80,8 @@ class ShardRange(Part):
     ids_sha256: Sha256
 
 
-class BenchmarkPlace(Part):
-    """The benchmark and where it lies on the machine that made the run; see ``benchmarks.datasets.Benchmark``."""
+class BenchmarkPlace(StrictModel):
+    """The benchmark and where it lies on the machine that made the run; see ``benchmarks.data.catalog.Benchmark``."""
 
     name: Name
     dataset: str
@@ -146,7 +137,7 @@ class BenchmarkPlace(Part):
         )
 
 
-class Manifest(Part):
+class Manifest(StrictModel):
     """``predictions/manifest.json``; the same run gives the same bytes."""
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -164,7 +155,7 @@ class Manifest(Part):
         return self.image_ids is not None
 
 
-class ShardRecord(Part):
+class ShardRecord(StrictModel):
     """That a shard is there, and how it was made."""
 
     schema_version: Literal[1] = Field(alias="schema")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.io.predictions import read_predictions
-from benchmarks.store.manifest import RunFiles, read_manifest, read_records
-from metrics.types import DataError, Predictions
+from ovd_bench.benchmarks.data.files.predictions import read_predictions
+from ovd_bench.benchmarks.store.manifest import RunFiles, read_manifest, read_records
+from ovd_bench.metrics.types import DataError, Predictions
 
 
 def read_run_predictions(folder: Path) -> Predictions:

@@ -7,20 +7,15 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from benchmarks.io.documents import first_problem, read_document
-from benchmarks.io.files import atomic_write
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
+from ovd_bench.benchmarks.data.strict_model import Count, Name, Number, Seconds, Sha256, StrictModel
+from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
+from ovd_bench.metrics.types import DataError
 
 MAX_BYTES = 64 * 2**20
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-#: A name that becomes a folder: no separator, no leading dot.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")]
-Count = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def _unknown(value: object) -> bool:
@@ -28,13 +23,7 @@ def _unknown(value: object) -> bool:
     return value is None
 
 
-class Part(BaseModel):
-    """A part of a document of the store: strict types, unknown keys refused."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class TrainingDataInfo(Part):
+class TrainingDataInfo(StrictModel):
     """One training data set of a detector; see ``detectors.card.TrainingData``."""
 
     dataset: str
@@ -44,7 +33,7 @@ class TrainingDataInfo(Part):
     rare_left_out: Annotated[bool, Field(exclude_if=lambda value: value is False)] = False
 
 
-class DetectorInfo(Part):
+class DetectorInfo(StrictModel):
     """The detector as loaded; see ``detectors.card.DetectorCard``."""
 
     name: Name
@@ -62,7 +51,7 @@ class DetectorInfo(Part):
     notes: list[str]
 
 
-class BenchmarkInfo(Part):
+class BenchmarkInfo(StrictModel):
     """The data the run was made on."""
 
     name: Name
@@ -73,7 +62,7 @@ class BenchmarkInfo(Part):
     boxes: Count
 
 
-class PlanInfo(Part):
+class PlanInfo(StrictModel):
     """The prompt plan; see ``detectors.prompts.PromptPlan``."""
 
     name: str
@@ -90,19 +79,19 @@ class PlanInfo(Part):
     ] = 0
     distractors: Annotated[
         list[str], Field(exclude_if=lambda names: not names, description="asked for beside the classes, and dropped")
-    ] = []
+    ] = Field(default=[])
     collisions: dict[str, list[int]] = Field(description="words that stand for several category ids")
 
 
-class JudgeInfo(Part):
+class JudgeInfo(StrictModel):
     """What judged how near a wrong name is; see ``metrics.semantic.SimilarityMatrix``."""
 
     name: str
     sha256: Sha256 = Field(description="of the similarity matrix with all that it was made from")
 
 
-class ProtocolInfo(Part):
-    """Everything else the number depends on; see ``benchmarks.protocols.RunProtocol``."""
+class ProtocolInfo(StrictModel):
+    """Everything else the number depends on; see ``benchmarks.store.protocols.RunProtocol``."""
 
     name: str = Field(description="kind of AP")
     sha256: Sha256
@@ -124,21 +113,21 @@ class ProtocolInfo(Part):
     judge: Annotated[JudgeInfo | None, Field(exclude_if=_unknown, description="null = nothing was judged")] = None
 
 
-class Metric(Part):
+class Metric(StrictModel):
     """One number; ``value`` null where it is undefined."""
 
     value: Number | None
     ci95: tuple[Number, Number] | None = Field(default=None, strict=False, description="see RunInfo.interval")
 
 
-class FailedImage(Part):
+class FailedImage(StrictModel):
     """An image that could not be read; it counts as an image without detections."""
 
     image_id: int
     reason: str
 
 
-class RunInfo(Part):
+class RunInfo(StrictModel):
     """How the run was made."""
 
     started: str = Field(description="UTC, ISO 8601")
@@ -175,24 +164,7 @@ class RunInfo(Part):
     ] = None
 
 
-class EnvironmentInfo(Part):
-    """The machine and the software."""
-
-    git_commit: str | None
-    git_dirty: bool | None
-    python: str
-    platform: str
-    packages: dict[str, str]
-    lock_sha256: Sha256 | None
-    cpu: str
-    cores: Count
-    ram_bytes: Count
-    gpus: list[str]
-    driver: str | None
-    cuda: str | None
-
-
-class SpeedInfo(Part):
+class SpeedInfo(StrictModel):
     """Speed as seen during the run, other load on the machine included; 'bench.py speed' measures it by itself."""
 
     images_per_second: Number | None
@@ -201,8 +173,8 @@ class SpeedInfo(Part):
     peak_gpu_bytes: Count | None
 
 
-class NamesSeen(Part):
-    """How many names of the benchmark a label set has; see ``benchmarks.datasets.names_seen``."""
+class NamesSeen(StrictModel):
+    """How many names of the benchmark a label set has; see ``benchmarks.store.names_seen``."""
 
     seen: Count
     names: Count = Field(description="of the benchmark")
@@ -210,7 +182,7 @@ class NamesSeen(Part):
     rare: Count | None
 
 
-class Contamination(Part):
+class Contamination(StrictModel):
     """What the weights have seen of the benchmark."""
 
     dataset: str = Field(description="of the training data; empty = all of it together")
@@ -221,7 +193,7 @@ class Contamination(Part):
     ] = None
 
 
-class Result(Part):
+class Result(StrictModel):
     """One row of the board with everything needed to trace and repeat it.
 
     ``id`` is the sha256 of the document without it, so that two files with one id say the same.

@@ -16,18 +16,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmarks.datasets.cards import CARDS
-from benchmarks.io.files import atomic_write, file_sha256
-from benchmarks.prompt_files import read_plan
-from benchmarks.speed.record import Measured, read_report
-from benchmarks.store.folders import find_results
-from benchmarks.store.schema import Result
-from benchmarks.studies.definition import Probe, Study
-from benchmarks.studies.resolve import ResolvedStudy, differences, flat
-from benchmarks.text import printable
-from benchmarks.training.config import TrainingConfig
-from benchmarks.training.trainers import read_config
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.catalog.cards import CARDS
+from ovd_bench.benchmarks.data.files.atomic import atomic_write, file_sha256
+from ovd_bench.benchmarks.data.prompt_files import read_plan
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.speed.record import Measured, read_report
+from ovd_bench.benchmarks.store.folders import find_results
+from ovd_bench.benchmarks.store.schema import Result
+from ovd_bench.benchmarks.studies.definition import Probe, Study
+from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, differences, flat
+from ovd_bench.benchmarks.training.config import TrainingConfig
+from ovd_bench.benchmarks.training.registry import read_config
+from ovd_bench.metrics.types import DataError
 
 #: Names of ``benchmarks.training.loop``, which loads numpy and more.
 CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
@@ -46,7 +46,7 @@ class Cell:
         folder: of all its files.
         config: of the training.
         benchmark, limit, probes: see ``Study``.
-        judge: similarity matrix of the study, see ``benchmarks.judge``; None = nothing is judged.
+        judge: similarity matrix of the study, see ``benchmarks.scoring.text_judge``; None = nothing is judged.
         timed: whether its speed is measured.
     """
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.text import printable
+from ovd_bench.benchmarks.data.text import printable
 
 #: Keys of the training configurations that all arms must agree in; with a dot at the end, all that begin so.
 _SHARED = (

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from benchmarks.io.documents import first_problem
-from benchmarks.text import printable
-from benchmarks.training.config import Positive, read_document
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.files.documents import first_problem
+from ovd_bench.benchmarks.data.strict_model import StrictModel
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.training.config import Positive, read_document
+from ovd_bench.metrics.types import DataError
 
 #: Shipped with the suite.
 DEFINITIONS = Path(__file__).with_name("definitions")
@@ -22,11 +23,7 @@ _Sentence = Annotated[str, Field(min_length=1, max_length=400)]
 Changes = dict[str, Any]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Arm(_Part):
+class Arm(StrictModel):
     """One of the trainings that are compared.
 
     Attributes:
@@ -40,11 +37,11 @@ class Arm(_Part):
     name: _Name
     about: _Sentence
     base: Annotated[str, Field(min_length=1)] | None = None
-    changes: Changes = {}
-    published: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    changes: Changes = Field(default={})
+    published: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default={})
 
 
-class Probe(_Part):
+class Probe(StrictModel):
     """The trained models once more, asked otherwise: what AP becomes, nothing else changed.
 
     Attributes:
@@ -66,7 +63,7 @@ class Probe(_Part):
         return self
 
 
-class Published(_Part):
+class Published(StrictModel):
     """Where the published numbers of the arms are from.
 
     Attributes:
@@ -78,7 +75,7 @@ class Published(_Part):
     about: _Sentence
 
 
-class Study(_Part):
+class Study(StrictModel):
     """A question that trainings answer which differ in one thing.
 
     Attributes:
@@ -104,7 +101,7 @@ class Study(_Part):
     name: _Name
     question: _Sentence
     base: Annotated[str, Field(min_length=1)] | None = None
-    shared: Changes = {}
+    shared: Changes = Field(default={})
     controlled: bool = False
     benchmark: Annotated[str, Field(min_length=1)]
     limit: Positive | None = None

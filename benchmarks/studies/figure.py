@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.io.files import atomic_write
-from benchmarks.studies.report import ArmReport, StudyReport
-from benchmarks.studies.tables import heading
+from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.studies.report import ArmReport, StudyReport
+from ovd_bench.benchmarks.studies.tables import heading
 
 _RESOLVED, _OPEN, _REFERENCE = "#2563eb", "#9ca3af", "#111827"
 #: Metrics whose differences are drawn, each with its own panel.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.studies.report import BEYOND, SEMANTIC, ArmReport, StudyReport
-from benchmarks.studies.sheet import Sheet, number_text, spread_text
-from benchmarks.studies.statistics import Spread
+from ovd_bench.benchmarks.studies.report import BEYOND, SEMANTIC, ArmReport, StudyReport
+from ovd_bench.benchmarks.studies.statistics import Spread
+from ovd_bench.benchmarks.studies.text_table import Sheet, number_text, spread_text
 
 _HEADINGS = {
     "srp/SRP": "SRP",

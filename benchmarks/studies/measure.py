@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.io.annotations import read_ground_truth
-from benchmarks.store.manifest import read_manifest
-from benchmarks.store.predictions import read_run_predictions
-from benchmarks.store.schema import Result
-from benchmarks.studies.cells import Cell
-from benchmarks.subset import restrict
-from benchmarks.vocabulary_tables import VocabularyTables
-from metrics.bootstrap import bootstrap, resample_weights
-from metrics.estimate import Estimate
-from metrics.evaluate import evaluate
-from metrics.hierarchy import Hierarchy, Partition
-from metrics.ladder import evaluate_rung
-from metrics.protocol import PROTOCOLS
-from metrics.types import DataError, GroundTruth
-from metrics.unseen import mean_over, unseen_classes
+from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.data.subset import restrict
+from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
+from ovd_bench.benchmarks.store.manifest import read_manifest
+from ovd_bench.benchmarks.store.predictions import read_run_predictions
+from ovd_bench.benchmarks.store.schema import Result
+from ovd_bench.benchmarks.studies.cells import Cell
+from ovd_bench.metrics.bootstrap import bootstrap, resample_weights
+from ovd_bench.metrics.estimate import Estimate
+from ovd_bench.metrics.evaluate import evaluate
+from ovd_bench.metrics.hierarchy import Hierarchy, Partition
+from ovd_bench.metrics.ladder import evaluate_rung
+from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.unseen import mean_over, unseen_classes
 
 RESAMPLES = 1000
 #: Another numpy may add up in another order; other predictions differ by far more.

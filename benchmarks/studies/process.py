@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.studies.cells import CONFIG, Cell
-from benchmarks.studies.definition import Probe
-from benchmarks.text import printable
-from benchmarks.training.trainers import find_trainer
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.studies.cells import CONFIG, Cell
+from ovd_bench.benchmarks.studies.definition import Probe
+from ovd_bench.benchmarks.training.registry import find_trainer
 
-_ROOT = Path(__file__).resolve().parents[2]
 _GRACE_SECONDS = 5.0
 _TAIL_BYTES = 8192
 
@@ -86,7 +85,7 @@ class Processes:
         """
         begin = log.stat().st_size if log.exists() else 0
         with log.open("ab") as file:
-            leash = (sys.executable, "-P", "-m", "benchmarks.studies.leash", str(os.getpid()))
+            leash = (sys.executable, "-P", "-m", "ovd_bench.benchmarks.runner.leash", str(os.getpid()))
             with self._lock:
                 if self._stopped:
                     return "was not started"
@@ -120,13 +119,12 @@ class Processes:
 
 
 def _bench(*arguments: str) -> list[str]:
-    return [sys.executable, "-P", str(_ROOT / "bench.py"), *arguments]
+    return [sys.executable, "-P", "-m", "ovd_bench.bench", *arguments]
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """The environment of a step: the suite is found from any folder, no framework takes more threads than it may."""
-    path = os.pathsep.join([str(_ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads), "COLUMNS": "120"}
+    """The environment of a step: no framework takes more threads than it may."""
+    return os.environ | {"OMP_NUM_THREADS": str(threads), "COLUMNS": "120"}
 
 
 def _reason(code: int, log: Path, begin: int) -> str:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.record import Measured
-from benchmarks.studies.cells import Cell, stored_numbers, training_facts
-from benchmarks.studies.controlled import Manifest, manifests
-from benchmarks.studies.definition import Study
-from benchmarks.studies.measure import RESAMPLES, Metrics, Scored, check_alike, measure
-from benchmarks.studies.resolve import ResolvedArm, ResolvedStudy
-from benchmarks.studies.statistics import RULE, Effect, Spread, corrected, effects
-from metrics.types import DataError
+from ovd_bench.benchmarks.speed.record import Measured
+from ovd_bench.benchmarks.studies.cells import Cell, stored_numbers, training_facts
+from ovd_bench.benchmarks.studies.controlled import Manifest, manifests
+from ovd_bench.benchmarks.studies.definition import Study
+from ovd_bench.benchmarks.studies.measure import RESAMPLES, Metrics, Scored, check_alike, measure
+from ovd_bench.benchmarks.studies.resolve import ResolvedArm, ResolvedStudy
+from ovd_bench.benchmarks.studies.statistics import RULE, Effect, Spread, corrected, effects
+from ovd_bench.metrics.types import DataError
 
 #: Beside AP, by the names in a result: is the class there at all, which error costs how much, do scores mean anything.
 BEYOND = (

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.prompt_files import read_plan
-from benchmarks.studies.controlled import disagreements
-from benchmarks.studies.definition import Arm, Changes, Probe, Study
-from benchmarks.text import printable
-from benchmarks.training.config import TrainingConfig, find_config, validated
-from benchmarks.training.trainers import read_config
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.prompt_files import read_plan
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.studies.controlled import disagreements
+from ovd_bench.benchmarks.studies.definition import Arm, Changes, Probe, Study
+from ovd_bench.benchmarks.training.config import TrainingConfig, find_config, validated
+from ovd_bench.benchmarks.training.registry import read_config
+from ovd_bench.metrics.types import DataError
 
 #: Values of an arm and of the reference where they differ, by dotted key; a key that one of them lacks is ``None``.
 Differences = dict[str, tuple[Any, Any]]

@@ -13,13 +13,13 @@ from typing import Protocol
 
 from rich.console import Console
 
-from benchmarks.io.files import atomic_write
-from benchmarks.runner.locks import held
-from benchmarks.studies.cells import STUDY, Cell
-from benchmarks.studies.definition import Probe
-from benchmarks.studies.process import Processes
-from benchmarks.text import printable
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.runner.locks import held
+from ovd_bench.benchmarks.studies.cells import STUDY, Cell
+from ovd_bench.benchmarks.studies.definition import Probe
+from ovd_bench.benchmarks.studies.process import Processes
+from ovd_bench.metrics.types import DataError
 
 #: Seconds to wait for a cell that another command holds: the processes of one that was just killed take a moment.
 _PATIENCE = 3.0

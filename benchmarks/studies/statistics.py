@@ -28,7 +28,7 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.estimate import Estimate, probability_above, student_quantile
+from ovd_bench.metrics.estimate import Estimate, probability_above, student_quantile
 
 #: Whether a difference is told from noise.
 Verdict = Literal["resolved", "not resolved"]

@@ -9,13 +9,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from benchmarks.studies.controlled import PROOF, Manifest
-from benchmarks.studies.further_tables import beyond_ap, cost, names, probes
-from benchmarks.studies.report import ArmReport, StudyReport
-from benchmarks.studies.resolve import Differences
-from benchmarks.studies.sheet import Sheet, number_text, spread_text
-from benchmarks.studies.statistics import FAMILY_ERROR, RULE, Effect
-from benchmarks.text import printable
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.studies.controlled import PROOF, Manifest
+from ovd_bench.benchmarks.studies.further_tables import beyond_ap, cost, names, probes
+from ovd_bench.benchmarks.studies.report import ArmReport, StudyReport
+from ovd_bench.benchmarks.studies.resolve import Differences
+from ovd_bench.benchmarks.studies.statistics import FAMILY_ERROR, RULE, Effect
+from ovd_bench.benchmarks.studies.text_table import Sheet, number_text, spread_text
 
 #: What people read for the name of a metric.
 HEADINGS = {"unseen/APu": "APu"} | {f"ladder/AP_{rung}": f"AP {rung}" for rung in ("syn", "basic", "super", "loc")}

@@ -7,29 +7,28 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from benchmarks.text import printable
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.strict_model import StrictModel
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.metrics.types import DataError
 
 Config = TypeVar("Config", bound=BaseModel)
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).with_name("configs")
 #: A count of steps or images.
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(StrictModel):
     """What every training has; each trainer adds keys of its own.
 
     Attributes:
-        trainer: name in ``benchmarks.training.trainers.TRAINERS``.
+        trainer: name in ``benchmarks.training.registry.TRAINERS``.
         seed: of weights, order and whatever else is drawn.
         batch: images per step.
         log_every, evaluate_every, checkpoint_every: steps between these; 0 for ``evaluate_every`` = only at the end.
     """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     trainer: str
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -52,7 +51,7 @@ class TrainingConfig(BaseModel):
 
 
 def find_config(name: str) -> Path:
-    """Path of a configuration: a file, or the name of one in ``benchmarks/configs``.
+    """Path of a configuration: a file, or the name of one in ``benchmarks/training/configs``.
 
     Raises:
         DataError: neither.

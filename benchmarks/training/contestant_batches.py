@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from baselines.controlled.captions import SEPARATORS, listed
-from baselines.controlled.train import CaptionedBatch
-from grounding_dino_jt.training.batch import Targets, TrainingBatch
+from ovd_bench.baselines.controlled.captions import SEPARATORS, listed
+from ovd_bench.baselines.controlled.train import CaptionedBatch
+from ovd_bench.grounding_dino_jt.training.batch import Targets, TrainingBatch
 
 
 def captioned(batch: TrainingBatch) -> CaptionedBatch:

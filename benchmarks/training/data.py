@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from baselines.batch import Batch
-from benchmarks.image_paths import image_paths
-from benchmarks.images import image_file, read_image
-from benchmarks.io.annotations import read_ground_truth
-from detectors.prompts import PromptPlan
-from metrics.types import DataError, GroundTruth
+from ovd_bench.baselines.batch import Batch
+from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.data.image_paths import image_paths
+from ovd_bench.benchmarks.data.images import image_file, read_image
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.metrics.types import DataError, GroundTruth
 
 
 @dataclass(frozen=True)

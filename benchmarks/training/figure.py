@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.io.files import atomic_write
-from benchmarks.training.watch import Watch
+from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.training.evaluation import Watch
 
 #: In every record, and no part of the loss.
 _OTHER = {"step", "core_seconds", "gradient", "lr", *Watch.NAMES}

@@ -19,14 +19,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks.io.files import atomic_write
-from benchmarks.training.batch_arrays import chained_sha256, write_batch
-from benchmarks.training.config import TrainingConfig
-from benchmarks.training.curves import Curves
-from benchmarks.training.figure import write_figure
-from benchmarks.training.trainers import Prepared, Trainer
-from benchmarks.training.watch import Watch
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.training.batch_arrays import chained_sha256, write_batch
+from ovd_bench.benchmarks.training.config import TrainingConfig
+from ovd_bench.benchmarks.training.curves import Curves
+from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.figure import write_figure
+from ovd_bench.benchmarks.training.registry import Prepared, Trainer
+from ovd_bench.metrics.types import DataError
 
 CONFIG, LOG, CHECKPOINT, WEIGHTS = "config.yaml", "log.jsonl", "checkpoint.bin", "weights.safetensors"
 CURVE = "curve.png"

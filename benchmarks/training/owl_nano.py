@@ -6,35 +6,34 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.console import Console
 
-from baselines.optimisation import Recipe
-from baselines.owl_nano.config import OwlNanoConfig
-from baselines.owl_nano.train import Trainer as Optimisation
-from baselines.owl_nano.weights import save_weights
-from baselines.text import packaged_encoder
-from benchmarks.datasets.cards import CARDS
-from benchmarks.datasets.registry import open_benchmark
-from benchmarks.io.files import atomic_write, file_sha256
-from benchmarks.text import printable
-from benchmarks.training.config import Positive, TrainingConfig
-from benchmarks.training.data import TrainingData
-from benchmarks.training.trainers import Machine, Prepared
-from benchmarks.training.watch import Watch
-from detectors.card import DetectorCard
-from detectors.interface import DetectorSettings
-from detectors.owl_nano import OwlNanoDetector
-from metrics.types import DataError
+from ovd_bench.baselines.optimisation import Recipe
+from ovd_bench.baselines.owl_nano.config import OwlNanoConfig
+from ovd_bench.baselines.owl_nano.train import Trainer as Optimisation
+from ovd_bench.baselines.owl_nano.weights import save_weights
+from ovd_bench.baselines.text import packaged_encoder
+from ovd_bench.benchmarks.data.catalog.cards import CARDS
+from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
+from ovd_bench.benchmarks.data.files.atomic import atomic_write, file_sha256
+from ovd_bench.benchmarks.data.strict_model import StrictModel
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.training.config import Positive, TrainingConfig
+from ovd_bench.benchmarks.training.data import TrainingData
+from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.registry import Machine, Prepared
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.owl_nano import OwlNanoDetector
+from ovd_bench.metrics.types import DataError
 
 
-class ModelOptions(BaseModel):
+class ModelOptions(StrictModel):
     """The key ``model`` of the YAML file; see ``baselines.owl_nano.config.OwlNanoConfig``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    widths: list[int] = list(OwlNanoConfig.widths)
-    depths: list[int] = list(OwlNanoConfig.depths)
+    widths: list[int] = Field(default=list(OwlNanoConfig.widths))
+    depths: list[int] = Field(default=list(OwlNanoConfig.depths))
     window: int = OwlNanoConfig.window
     neck: int = OwlNanoConfig.neck
     embedding: int = OwlNanoConfig.embedding
@@ -61,7 +60,7 @@ class OwlNanoTraining(TrainingConfig):
 
 
 class OwlNanoTrainer:
-    """See ``benchmarks.training.trainers.Trainer``.
+    """See ``benchmarks.training.registry.Trainer``.
 
     Args:
         config: of the training.

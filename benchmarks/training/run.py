@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.training.config import TrainingConfig
-from benchmarks.training.loop import train
-from benchmarks.training.trainers import Machine, find_trainer
+from ovd_bench.benchmarks.training.config import TrainingConfig
+from ovd_bench.benchmarks.training.loop import train
+from ovd_bench.benchmarks.training.registry import Machine, find_trainer
 
 
 def run_training(

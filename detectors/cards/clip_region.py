@@ -6,8 +6,8 @@ that proposes; once loaded, the cards say which one that was.
 
 from __future__ import annotations
 
-from detectors.card import DetectorCard, TrainingData
-from detectors.cards.owl import CARDS as OWL
+from ovd_bench.detectors.card import DetectorCard, TrainingData
+from ovd_bench.detectors.cards.owl import CARDS as OWL
 
 CLIP_DATA = (TrainingData("clip", ("wit-400m",), "pretraining", "CLIP's image-text pairs"),)
 _PROPOSING = next(card for card in OWL if card.name == "owlv2-base-patch16-ensemble")

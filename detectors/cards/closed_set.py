@@ -6,7 +6,7 @@ architecture, without the frozen statistics and factors of the backbone's batch 
 
 from __future__ import annotations
 
-from detectors.card import DetectorCard, TrainingData
+from ovd_bench.detectors.card import DetectorCard, TrainingData
 
 _TRAINING_DATA = (
     TrainingData("imagenet-1k", ("imagenet-1k",), "pretraining", "ResNet"),
@@ -22,7 +22,7 @@ def _card(
         name=name,
         family=family,
         framework="torch",
-        loader="detectors.closed_set:load",
+        loader="ovd_bench.detectors.closed_set:load",
         weights=weights,
         parameters=parameters,
         backbone=f"{backbone} (timm)",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from detectors.card import DetectorCard
-from detectors.cards.nano import CARDS as NANO
-from detectors.cards.nano import PHRASES, READS_BARE
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.cards.nano import CARDS as NANO
+from ovd_bench.detectors.cards.nano import PHRASES, READS_BARE
 
 _STEPS = "contestant of the controlled study: 2,000 steps of 4 images on batches that all contestants share"
 
@@ -19,7 +19,7 @@ _CONTESTANT = DetectorCard(
     name="contestant",
     family="contestant",
     framework="torch",
-    loader="detectors.contestants:load",
+    loader="ovd_bench.detectors.contestants:load",
     backbone="Swin",
     text_encoder="all-MiniLM-L6-v2, frozen",
     image_size="shorter side as in training",

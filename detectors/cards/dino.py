@@ -6,7 +6,7 @@ labels of the denoising and without the frozen statistics and factors of the bac
 
 from __future__ import annotations
 
-from detectors.card import DetectorCard, TrainingData
+from ovd_bench.detectors.card import DetectorCard, TrainingData
 
 _COCO = TrainingData("coco-train2017", ("coco-train2017",))
 _PRETRAINING = {
@@ -20,7 +20,7 @@ def _card(name: str, backbone: str, parameters: int) -> DetectorCard:
         name=name,
         family="dino",
         framework="jittor",
-        loader="detectors.dino:load",
+        loader="ovd_bench.detectors.dino:load",
         parameters=parameters,
         backbone=backbone,
         text_encoder="none",

@@ -7,7 +7,7 @@ hub in a layout of transformers: download a ``.pth`` and name it with ``--weight
 
 from __future__ import annotations
 
-from detectors.card import DetectorCard, TrainingData
+from ovd_bench.detectors.card import DetectorCard, TrainingData
 
 _IMAGENET_1K = TrainingData("imagenet-1k", ("imagenet-1k",), "pretraining", "Swin")
 _IMAGENET_21K = TrainingData("imagenet-21k", ("imagenet-21k",), "pretraining", "Swin")
@@ -34,7 +34,7 @@ def _card(name: str, parameters: int, training_data: tuple[TrainingData, ...], f
         name=name,
         family="glip",
         framework="torch",
-        loader="detectors.glip:load",
+        loader="ovd_bench.detectors.glip:load",
         parameters=parameters,
         backbone="Swin-L, window 12" if large else "Swin-T",
         text_encoder="BERT base uncased, 256 tokens",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from detectors.card import DetectorCard, TrainingData
+from ovd_bench.detectors.card import DetectorCard, TrainingData
 
 _IMAGENET_1K = TrainingData("imagenet-1k", ("imagenet-1k",), "pretraining", "Swin")
 _IMAGENET_21K = TrainingData("imagenet-21k", ("imagenet-21k",), "pretraining", "Swin")
@@ -64,7 +64,7 @@ def _card(
         name=name,
         family=family,
         framework="torch",
-        loader="detectors.grounding_dino_hf:load",
+        loader="ovd_bench.detectors.grounding_dino_hf:load",
         weights=weights,
         parameters=parameters,
         backbone=backbone,
@@ -158,7 +158,7 @@ def _in_jittor(card: DetectorCard) -> DetectorCard:
         card,
         name=card.name.removesuffix("-hf") if card.name.endswith("-hf") else f"{card.name}-jt",
         framework="jittor",
-        loader="detectors.grounding_dino:load",
+        loader="ovd_bench.detectors.grounding_dino:load",
         parameters=(card.parameters or 0) - _UNUSED[card.backbone],
         suppression_version=1,  # detectors.suppression.without_duplicates, where nms_iou asks for it
         notes=tuple(note for note in card.notes if note != _EPSILON),

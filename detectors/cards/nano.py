@@ -5,7 +5,7 @@ The text encoder is frozen, so what it was pretrained on is part of the training
 
 from __future__ import annotations
 
-from detectors.card import Capability, DetectorCard, TrainingData
+from ovd_bench.detectors.card import Capability, DetectorCard, TrainingData
 
 _SCENES = TrainingData(
     "shapes-train",
@@ -31,7 +31,7 @@ def _card(
         name=name,
         family="owl-nano",
         framework="torch",
-        loader="detectors.owl_nano:load",
+        loader="ovd_bench.detectors.owl_nano:load",
         weights=f"package:baselines/weights/{name}.safetensors",
         weights_sha256=sha256,
         parameters=parameters,
@@ -70,7 +70,7 @@ CARDS: tuple[DetectorCard, ...] = (
         name="grounding-dino-nano",
         family="grounding-dino",
         framework="jittor",
-        loader="detectors.grounding_dino:load",
+        loader="ovd_bench.detectors.grounding_dino:load",
         weights="package:grounding_dino_jt/shipped/grounding-dino-nano.safetensors",
         weights_sha256="a8041fc27bc5a8770487ac5176026124a6022e403a0867311320dc05f28f5a60",
         parameters=23_506_695,

@@ -6,14 +6,14 @@ architecture.
 
 from __future__ import annotations
 
-from detectors.card import DetectorCard, TrainingData
+from ovd_bench.detectors.card import DetectorCard, TrainingData
 
 CARDS: tuple[DetectorCard, ...] = (
     DetectorCard(
         name="omdet-turbo-tiny",
         family="omdet-turbo",
         framework="torch",
-        loader="detectors.omdet_turbo:load",
+        loader="ovd_bench.detectors.omdet_turbo:load",
         weights="omlab/omdet-turbo-swin-tiny-hf",
         parameters=115_406_806,
         backbone="Swin-T (timm)",

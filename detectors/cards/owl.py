@@ -6,7 +6,7 @@ Parameters are those of the architecture.
 
 from __future__ import annotations
 
-from detectors.card import DetectorCard, TrainingData
+from ovd_bench.detectors.card import DetectorCard, TrainingData
 
 _URL = "https://github.com/google-research/scenic/tree/main/scenic/projects/owl_vit"
 _CLIP = TrainingData("clip", ("wit-400m",), "pretraining", "CLIP's image-text pairs")
@@ -41,7 +41,7 @@ def _card(
         name=f"{family}-{variant}",
         family=family,
         framework="torch",
-        loader="detectors.owl:load",
+        loader="ovd_bench.detectors.owl:load",
         weights=f"google/{family}-{variant}",
         parameters=parameters,
         backbone=f"CLIP ViT-{backbone}",

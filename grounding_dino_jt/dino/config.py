@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
-from grounding_dino_jt.config import Config, SwinConfig, known_fields
+from ovd_bench.grounding_dino_jt.config import Config, SwinConfig, known_fields
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import math
 
-from grounding_dino_jt.config import SwinConfig
-from grounding_dino_jt.dino.config import DinoConfig, ResNetConfig
-from grounding_dino_jt.flops import projection_flops, swin_flops, swin_maps, transformer_flops, with_levels_below
+from ovd_bench.grounding_dino_jt.config import SwinConfig
+from ovd_bench.grounding_dino_jt.dino.config import DinoConfig, ResNetConfig
+from ovd_bench.grounding_dino_jt.flops import (
+    projection_flops,
+    swin_flops,
+    swin_maps,
+    transformer_flops,
+    with_levels_below,
+)
 
 
 def dino_flops(config: DinoConfig, height: int, width: int) -> int:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.dino.config import DinoConfig
-from grounding_dino_jt.dino.model import Dino
-from grounding_dino_jt.dino.weights import read_checkpoint
-from grounding_dino_jt.load import fill, normalised
-from grounding_dino_jt.model import Output
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.dino.config import DinoConfig
+from ovd_bench.grounding_dino_jt.dino.model import Dino
+from ovd_bench.grounding_dino_jt.dino.weights import read_checkpoint
+from ovd_bench.grounding_dino_jt.load import fill, normalised
+from ovd_bench.grounding_dino_jt.model import Output
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.decoder import Decoded, Memory
-from grounding_dino_jt.dino.config import DinoConfig, ResNetConfig
-from grounding_dino_jt.dino.resnet import ResNet
-from grounding_dino_jt.features import ImageFeatures
-from grounding_dino_jt.layers import Linear
-from grounding_dino_jt.model import Output, Transformer, box_head
-from grounding_dino_jt.pyramid import image_features, project, projections
-from grounding_dino_jt.selection import Selection
-from grounding_dino_jt.swin import Swin
-from kernels.bases import Module
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.decoder import Decoded, Memory
+from ovd_bench.grounding_dino_jt.dino.config import DinoConfig, ResNetConfig
+from ovd_bench.grounding_dino_jt.dino.resnet import ResNet
+from ovd_bench.grounding_dino_jt.features import ImageFeatures
+from ovd_bench.grounding_dino_jt.layers import Linear
+from ovd_bench.grounding_dino_jt.model import Output, Transformer, box_head
+from ovd_bench.grounding_dino_jt.pyramid import image_features, project, projections
+from ovd_bench.grounding_dino_jt.selection import Selection
+from ovd_bench.grounding_dino_jt.swin import Swin
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 nn = jt.nn

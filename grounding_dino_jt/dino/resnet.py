@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from grounding_dino_jt.dino.config import ResNetConfig
-from kernels.bases import Module
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.dino.config import ResNetConfig
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 nn = jt.nn

@@ -16,15 +16,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.config import SwinConfig
-from grounding_dino_jt.dino.config import DinoConfig, ResNetConfig
-from grounding_dino_jt.weights.errors import WeightsError
-from grounding_dino_jt.weights.folder import sha256_of
-from grounding_dino_jt.weights.names import Part
-from grounding_dino_jt.weights.names_official import infer_swin, infer_transformer, official_name
-from grounding_dino_jt.weights.read import is_torch, without
-from grounding_dino_jt.weights.safetensors_file import read_safetensors, write_safetensors
-from grounding_dino_jt.weights.shapes import (
+from ovd_bench.grounding_dino_jt.config import SwinConfig
+from ovd_bench.grounding_dino_jt.dino.config import DinoConfig, ResNetConfig
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.weights.folder import sha256_of
+from ovd_bench.grounding_dino_jt.weights.names import Part
+from ovd_bench.grounding_dino_jt.weights.names_official import infer_swin, infer_transformer, official_name
+from ovd_bench.grounding_dino_jt.weights.read import is_torch, without
+from ovd_bench.grounding_dino_jt.weights.safetensors_file import read_safetensors, write_safetensors
+from ovd_bench.grounding_dino_jt.weights.shapes import (
     Shapes,
     projection_shapes,
     swin_fits,
@@ -32,9 +32,9 @@ from grounding_dino_jt.weights.shapes import (
     transformer_fits,
     transformer_shapes,
 )
-from grounding_dino_jt.weights.stored import Array, Stored, assemble, check_tensors
-from grounding_dino_jt.weights.torch_file import read_torch, state_of
-from grounding_dino_jt.weights.write import replacing
+from ovd_bench.grounding_dino_jt.weights.stored import Array, Stored, assemble, check_tensors
+from ovd_bench.grounding_dino_jt.weights.torch_file import read_torch, state_of
+from ovd_bench.grounding_dino_jt.weights.write import replacing
 
 FORMAT, VERSION = "ovd-bench dino", "1"
 

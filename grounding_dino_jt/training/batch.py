@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.tokens import TokenBatch
+from ovd_bench.grounding_dino_jt.tokens import TokenBatch
 
 
 @dataclass(frozen=True)

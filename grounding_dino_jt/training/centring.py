@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.tokens import BERT_SEPARATORS, TokenBatch
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.tokens import BERT_SEPARATORS, TokenBatch
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

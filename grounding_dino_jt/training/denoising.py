@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.training.batch import Targets
+from ovd_bench.grounding_dino_jt.training.batch import Targets
 
 
 @dataclass(frozen=True)

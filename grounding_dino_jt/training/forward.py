@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from grounding_dino_jt.decoder import ExtraQueries
-from grounding_dino_jt.features import ImageFeatures, TextFeatures
-from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.training.denoising import DenoisingQueries
-from grounding_dino_jt.training.losses import LossConfig, Predictions
-from kernels.bases import Module
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.decoder import ExtraQueries
+from ovd_bench.grounding_dino_jt.features import ImageFeatures, TextFeatures
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.training.denoising import DenoisingQueries
+from ovd_bench.grounding_dino_jt.training.losses import LossConfig, Predictions
+from ovd_bench.kernels.bases import Module
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 nn = jt.nn

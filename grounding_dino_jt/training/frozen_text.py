@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.tokens import BERT_SEPARATORS, TokenBatch, phrase_parts
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.tokens import BERT_SEPARATORS, TokenBatch, phrase_parts
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.training.batch import Targets
-from grounding_dino_jt.training.denoising import DenoisingQueries
-from grounding_dino_jt.training.matching import ALPHA, GAMMA, Costs, Matches, match
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.training.batch import Targets
+from ovd_bench.grounding_dino_jt.training.denoising import DenoisingQueries
+from ovd_bench.grounding_dino_jt.training.matching import ALPHA, GAMMA, Costs, Matches, match
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from scipy.special import expit
 
-from grounding_dino_jt.training.batch import Targets
+from ovd_bench.grounding_dino_jt.training.batch import Targets
 
 #: Of the focal loss, in costs and losses alike.
 ALPHA, GAMMA = 0.25, 2.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from grounding_dino_jt.training.recipe import Recipe
-from kernels.adamw import adamw, adamw_numbers, squared_length
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.training.recipe import Recipe
+from ovd_bench.kernels.adamw import adamw, adamw_numbers, squared_length
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

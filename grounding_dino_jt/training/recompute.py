@@ -7,11 +7,11 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from grounding_dino_jt.layers import drawing, drawn_by
-from grounding_dino_jt.model import GroundingDino
-from kernels.bases import Function, Module, gradients_once
-from kernels.give_back import give_back_memory
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.layers import drawing, drawn_by
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.kernels.bases import Function, Module, gradients_once
+from ovd_bench.kernels.give_back import give_back_memory
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.model import GroundingDino
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

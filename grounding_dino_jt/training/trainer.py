@@ -10,27 +10,27 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.layers import drawn_by
-from grounding_dino_jt.load import MEAN, STD
-from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.precision import mixed_precision
-from grounding_dino_jt.training.batch import TrainingBatch
-from grounding_dino_jt.training.centring import TEXT_MEAN
-from grounding_dino_jt.training.denoising import (
+from ovd_bench.grounding_dino_jt.layers import drawn_by
+from ovd_bench.grounding_dino_jt.load import MEAN, STD
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.precision import mixed_precision
+from ovd_bench.grounding_dino_jt.training.batch import TrainingBatch
+from ovd_bench.grounding_dino_jt.training.centring import TEXT_MEAN
+from ovd_bench.grounding_dino_jt.training.denoising import (
     DenoisingConfig,
     DenoisingQueries,
     Slots,
     denoising_queries,
     draw_noise,
 )
-from grounding_dino_jt.training.forward import LabelEmbedding, all_predictions
-from grounding_dino_jt.training.frozen_text import FrozenText
-from grounding_dino_jt.training.losses import Counts, Divisors, Loss, LossConfig, divisors, total_loss
-from grounding_dino_jt.training.optimizer import AdamW, gradient_norm
-from grounding_dino_jt.training.processes import Processes
-from grounding_dino_jt.training.recipe import Recipe
-from kernels.bases import gradients_once
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.training.forward import LabelEmbedding, all_predictions
+from ovd_bench.grounding_dino_jt.training.frozen_text import FrozenText
+from ovd_bench.grounding_dino_jt.training.losses import Counts, Divisors, Loss, LossConfig, divisors, total_loss
+from ovd_bench.grounding_dino_jt.training.optimizer import AdamW, gradient_norm
+from ovd_bench.grounding_dino_jt.training.processes import Processes
+from ovd_bench.grounding_dino_jt.training.recipe import Recipe
+from ovd_bench.kernels.bases import gradients_once
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

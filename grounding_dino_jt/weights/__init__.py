@@ -3,12 +3,12 @@
 Importing this imports no framework; torch is imported when a ``.pth`` file is read or written.
 """
 
-from grounding_dino_jt.weights.backbones import draw_backbone, read_backbone, tensors_sha256
-from grounding_dino_jt.weights.errors import WeightsError
-from grounding_dino_jt.weights.read import Checkpoint, read_checkpoint, read_weights
-from grounding_dino_jt.weights.shapes import expected_shapes, parameter_count
-from grounding_dino_jt.weights.text_encoders import read_text_encoder
-from grounding_dino_jt.weights.write import write_canonical, write_hf, write_official
+from ovd_bench.grounding_dino_jt.weights.backbones import draw_backbone, read_backbone, tensors_sha256
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.weights.read import Checkpoint, read_checkpoint, read_weights
+from ovd_bench.grounding_dino_jt.weights.shapes import expected_shapes, parameter_count
+from ovd_bench.grounding_dino_jt.weights.text_encoders import read_text_encoder
+from ovd_bench.grounding_dino_jt.weights.write import write_canonical, write_hf, write_official
 
 __all__ = [
     "WeightsError",

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.config import Config, SwinConfig
-from grounding_dino_jt.weights.errors import WeightsError
-from grounding_dino_jt.weights.folder import read_tensors
-from grounding_dino_jt.weights.names import Part
-from grounding_dino_jt.weights.names_hf import HF_NAMES, SWIN, stored_name
-from grounding_dino_jt.weights.shapes import expected_shapes, swin_shapes
-from grounding_dino_jt.weights.stored import Array, Stored, assemble
-from grounding_dino_jt.weights.torch_file import read_torch, state_of
+from ovd_bench.grounding_dino_jt.config import Config, SwinConfig
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.weights.folder import read_tensors
+from ovd_bench.grounding_dino_jt.weights.names import Part
+from ovd_bench.grounding_dino_jt.weights.names_hf import HF_NAMES, SWIN, stored_name
+from ovd_bench.grounding_dino_jt.weights.shapes import expected_shapes, swin_shapes
+from ovd_bench.grounding_dino_jt.weights.stored import Array, Stored, assemble
+from ovd_bench.grounding_dino_jt.weights.torch_file import read_torch, state_of
 
 #: The classifier, the norm before it, and computed integers and masks.
 _LEFTOVERS = re.compile(

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from grounding_dino_jt.weights.errors import WeightsError
-from grounding_dino_jt.weights.safetensors_file import read_safetensors
-from grounding_dino_jt.weights.stored import Stored
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.weights.safetensors_file import read_safetensors
+from ovd_bench.grounding_dino_jt.weights.stored import Stored
 
 _LONGEST_JSON = 8 << 20
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from grounding_dino_jt.config import Config, SwinConfig, TextConfig
-from grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.config import Config, SwinConfig, TextConfig
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
 
 MODEL_TYPES = ("grounding-dino", "mm-grounding-dino")
 

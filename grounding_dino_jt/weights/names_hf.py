@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from grounding_dino_jt.weights.names import NameMap, multihead
+from ovd_bench.grounding_dino_jt.weights.names import NameMap, multihead
 
 SWIN = "model.backbone.conv_encoder.model"
 _BLOCK, _HF_BLOCK = "backbone.0.layers.#.blocks.#", f"{SWIN}.encoder.layers.#.blocks.#"

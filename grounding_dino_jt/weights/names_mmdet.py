@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.weights.names import NameMap
+from ovd_bench.grounding_dino_jt.weights.names import NameMap
 
 _BLOCK, _MM_BLOCK = "backbone.0.layers.#.blocks.#", "backbone.stages.#.blocks.#"
 _FEED_FORWARD = {"linear1.*": "ffn.layers.0.0.*", "linear2.*": "ffn.layers.1.*"}

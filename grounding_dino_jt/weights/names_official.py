@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TypedDict
 
-from grounding_dino_jt.config import Config, SwinConfig, TextConfig
-from grounding_dino_jt.weights.errors import WeightsError
-from grounding_dino_jt.weights.names import Part
-from grounding_dino_jt.weights.shapes import Shapes
+from ovd_bench.grounding_dino_jt.config import Config, SwinConfig, TextConfig
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.weights.names import Part
+from ovd_bench.grounding_dino_jt.weights.shapes import Shapes
 
 #: Denoising labels of the training, BERT's pooler and computed integers: in the file, in no use.
 OFFICIAL_LEFTOVERS = re.compile(

@@ -10,27 +10,27 @@ from typing import Any, Literal
 
 import numpy as np
 
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.tokenizer import PACKAGE, packaged_folder
-from grounding_dino_jt.weights.errors import WeightsError
-from grounding_dino_jt.weights.folder import read_json, read_tensors, sha256_of
-from grounding_dino_jt.weights.hf_config import config_from_hf
-from grounding_dino_jt.weights.names import Part
-from grounding_dino_jt.weights.names_hf import HF_LEFTOVERS, HF_NAMES, stored_name
-from grounding_dino_jt.weights.names_mmdet import (
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.tokenizer import PACKAGE, packaged_folder
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.weights.folder import read_json, read_tensors, sha256_of
+from ovd_bench.grounding_dino_jt.weights.hf_config import config_from_hf
+from ovd_bench.grounding_dino_jt.weights.names import Part
+from ovd_bench.grounding_dino_jt.weights.names_hf import HF_LEFTOVERS, HF_NAMES, stored_name
+from ovd_bench.grounding_dino_jt.weights.names_mmdet import (
     MMDET_LEFTOVERS,
     MMDET_LOG_SCALE,
     is_patch_merging,
     mmdet_names,
     official_merge_order,
 )
-from grounding_dino_jt.weights.names_official import OFFICIAL_LEFTOVERS, infer_config, official_name, placer
-from grounding_dino_jt.weights.safetensors_file import read_safetensors
-from grounding_dino_jt.weights.shapes import Shapes, expected_shapes
-from grounding_dino_jt.weights.stored import Array, Stored, assemble
-from grounding_dino_jt.weights.text_encoders import read_text_encoder
-from grounding_dino_jt.weights.torch_file import read_torch, state_of
-from grounding_dino_jt.weights.write import CONFIG_ENTRY, FORMAT, TEXT, VERSION
+from ovd_bench.grounding_dino_jt.weights.names_official import OFFICIAL_LEFTOVERS, infer_config, official_name, placer
+from ovd_bench.grounding_dino_jt.weights.safetensors_file import read_safetensors
+from ovd_bench.grounding_dino_jt.weights.shapes import Shapes, expected_shapes
+from ovd_bench.grounding_dino_jt.weights.stored import Array, Stored, assemble
+from ovd_bench.grounding_dino_jt.weights.text_encoders import read_text_encoder
+from ovd_bench.grounding_dino_jt.weights.torch_file import read_torch, state_of
+from ovd_bench.grounding_dino_jt.weights.write import CONFIG_ENTRY, FORMAT, TEXT, VERSION
 
 Kind = Literal["jittor", "official", "hf", "mmdet"]
 _Place = Callable[[str], Part | None]

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 
-from grounding_dino_jt.weights.errors import WeightsError
-from grounding_dino_jt.weights.stored import Array, Stored
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.weights.stored import Array, Stored
 
 #: Bytes; Grounding DINO-T needs 0.1 MB.
 _LONGEST_HEADER = 8 << 20

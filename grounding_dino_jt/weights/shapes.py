@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from grounding_dino_jt.config import Config, SwinConfig, TextConfig
-from grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.config import Config, SwinConfig, TextConfig
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.weights.errors import WeightsError
-from grounding_dino_jt.weights.names import Part
-from grounding_dino_jt.weights.shapes import Shapes
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.weights.names import Part
+from ovd_bench.grounding_dino_jt.weights.shapes import Shapes
 
 Array = npt.NDArray[np.float32]
 

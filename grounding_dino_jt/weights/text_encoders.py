@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from grounding_dino_jt.config import TextConfig
-from grounding_dino_jt.weights.errors import WeightsError
-from grounding_dino_jt.weights.folder import read_json, read_tensors, sha256_of
-from grounding_dino_jt.weights.hf_config import bert_from_hf, clip_from_hf, clip_from_open_clip
-from grounding_dino_jt.weights.names import NameMap, Part, multihead
-from grounding_dino_jt.weights.shapes import Shapes, text_layers_fit, text_shapes
-from grounding_dino_jt.weights.stored import Array, assemble
+from ovd_bench.grounding_dino_jt.config import TextConfig
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.weights.folder import read_json, read_tensors, sha256_of
+from ovd_bench.grounding_dino_jt.weights.hf_config import bert_from_hf, clip_from_hf, clip_from_open_clip
+from ovd_bench.grounding_dino_jt.weights.names import NameMap, Part, multihead
+from ovd_bench.grounding_dino_jt.weights.shapes import Shapes, text_layers_fit, text_shapes
+from ovd_bench.grounding_dino_jt.weights.stored import Array, assemble
 
 _BLOCK, _HF_BLOCK = "clip.transformer.resblocks.#", "encoder.layers.#"
 

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from grounding_dino_jt.weights.errors import WeightsError
-from grounding_dino_jt.weights.stored import Array, Stored
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.weights.stored import Array, Stored
 
 #: Bytes of the list of tensors inside; Grounding DINO-T has 0.2 MB.
 _LONGEST_PICKLE = 64 << 20

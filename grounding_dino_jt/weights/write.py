@@ -14,15 +14,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.weights.errors import WeightsError
-from grounding_dino_jt.weights.hf_config import hf_config, hf_preprocessor
-from grounding_dino_jt.weights.names_hf import HF_NAMES
-from grounding_dino_jt.weights.names_official import copies
-from grounding_dino_jt.weights.safetensors_file import write_safetensors
-from grounding_dino_jt.weights.shapes import expected_shapes
-from grounding_dino_jt.weights.stored import check_tensors
-from grounding_dino_jt.weights.torch_file import write_torch
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
+from ovd_bench.grounding_dino_jt.weights.hf_config import hf_config, hf_preprocessor
+from ovd_bench.grounding_dino_jt.weights.names_hf import HF_NAMES
+from ovd_bench.grounding_dino_jt.weights.names_official import copies
+from ovd_bench.grounding_dino_jt.weights.safetensors_file import write_safetensors
+from ovd_bench.grounding_dino_jt.weights.shapes import expected_shapes
+from ovd_bench.grounding_dino_jt.weights.stored import check_tensors
+from ovd_bench.grounding_dino_jt.weights.torch_file import write_torch
 
 FORMAT, VERSION = "ovd-bench grounding-dino", "1"
 

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from baselines.batch import Batch
-from baselines.owl_nano.assign import Targets
-from baselines.owl_nano.config import OwlNanoConfig
-from baselines.owl_nano.model import STRIDE, Output, cell_boxes, cell_centres
+from ovd_bench.baselines.batch import Batch
+from ovd_bench.baselines.owl_nano.assign import Targets
+from ovd_bench.baselines.owl_nano.config import OwlNanoConfig
+from ovd_bench.baselines.owl_nano.model import STRIDE, Output, cell_boxes, cell_centres
 
 TINY = OwlNanoConfig(widths=(8, 8, 16), depths=(1, 2, 1), window=2, neck=16, embedding=8, text_width=12)
 SIDE = 32

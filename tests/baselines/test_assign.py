@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.owl_nano.assign import TOP, Assignment, Targets, assign_hungarian, assign_one_to_many
-from baselines.owl_nano.boxes import generalized_iou, iou
-from baselines.owl_nano.losses import focal_negative, focal_positive, relative_l1
-from baselines.owl_nano.model import Output
-from tests.baselines.nano import centres, random_output, random_targets
+from ovd_bench.baselines.owl_nano.assign import TOP, Assignment, Targets, assign_hungarian, assign_one_to_many
+from ovd_bench.baselines.owl_nano.boxes import generalized_iou, iou
+from ovd_bench.baselines.owl_nano.losses import focal_negative, focal_positive, relative_l1
+from ovd_bench.baselines.owl_nano.model import Output
+from ovd_bench.tests.baselines.nano import centres, random_output, random_targets
 
 
 def _pairs(assignment: Assignment) -> dict[tuple[int, int], int]:

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from baselines.owl_nano.boxes import generalized_iou, iou
-from baselines.owl_nano.losses import box_losses, focal_loss, quality_focal_loss, quality_loss
-from baselines.owl_nano.train import detection_losses
-from tests.baselines.nano import random_boxes, random_output, random_targets
+from ovd_bench.baselines.owl_nano.boxes import generalized_iou, iou
+from ovd_bench.baselines.owl_nano.losses import box_losses, focal_loss, quality_focal_loss, quality_loss
+from ovd_bench.baselines.owl_nano.train import detection_losses
+from ovd_bench.tests.baselines.nano import random_boxes, random_output, random_targets
 
 _Array = npt.NDArray[Any]
 

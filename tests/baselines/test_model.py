@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from baselines.owl_nano.backbone import NanoSwin, WindowAttention
-from baselines.owl_nano.config import OwlNanoConfig
-from baselines.owl_nano.model import OwlNano, cell_boxes, normalize
-from tests.baselines.nano import TINY
+from ovd_bench.baselines.owl_nano.backbone import NanoSwin, WindowAttention
+from ovd_bench.baselines.owl_nano.config import OwlNanoConfig
+from ovd_bench.baselines.owl_nano.model import OwlNano, cell_boxes, normalize
+from ovd_bench.tests.baselines.nano import TINY
 
 
 def _model(config: OwlNanoConfig = TINY) -> OwlNano:

@@ -10,11 +10,11 @@ import torch
 from transformers import SwinBackbone
 from transformers import SwinConfig as TheirConfig
 
-import grounding_dino_jt.config as jt_config
-from baselines.swin import Swin, SwinConfig
-from grounding_dino_jt.swin import Swin as JittorSwin
-from grounding_dino_jt.weights import draw_backbone
-from kernels.runtime import jittor
+import ovd_bench.grounding_dino_jt.config as jt_config
+from ovd_bench.baselines.swin import Swin, SwinConfig
+from ovd_bench.grounding_dino_jt.swin import Swin as JittorSwin
+from ovd_bench.grounding_dino_jt.weights import draw_backbone
+from ovd_bench.kernels.runtime import jittor
 
 SMALL = SwinConfig(8, (2, 2, 2), (1, 2, 4), window_size=4, out_stages=(0, 1, 2))
 SIZES = ((64, 64), (50, 75), (9, 120))

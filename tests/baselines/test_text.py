@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from baselines.text import WIDTH, packaged_encoder
-from benchmarks.judge import build_similarity
+from ovd_bench.baselines.text import WIDTH, packaged_encoder
+from ovd_bench.benchmarks.scoring.text_judge import build_similarity
 
 PHRASES = ["striped red star", "ring", "a photo of a dotted blue heart"]
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.optimisation import Recipe
-from baselines.owl_nano.config import OwlNanoConfig
-from baselines.owl_nano.train import Trainer
-from tests.baselines.nano import TINY, random_batch
+from ovd_bench.baselines.optimisation import Recipe
+from ovd_bench.baselines.owl_nano.config import OwlNanoConfig
+from ovd_bench.baselines.owl_nano.train import Trainer
+from ovd_bench.tests.baselines.nano import TINY, random_batch
 
 PHRASES = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
 LEARNED = dataclasses.replace(TINY, classifier="learned", classes=3)

@@ -11,9 +11,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from baselines.owl_nano.model import OwlNano
-from baselines.owl_nano.weights import load_weights, save_weights
-from tests.baselines.nano import TINY
+from ovd_bench.baselines.owl_nano.model import OwlNano
+from ovd_bench.baselines.owl_nano.weights import load_weights, save_weights
+from ovd_bench.tests.baselines.nano import TINY
 
 
 def _written(path: Path, about: dict[str, Any] | None = None, **changes: torch.Tensor | None) -> Path:

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from detectors.captions import caption_of_names
-from detectors.class_vectors import NEARLY_SAME, Likeness, likeness_note, most_alike, of_captions
-from detectors.interface import DetectorSettings, TextDetector
-from detectors.prompts import PromptPlan
-from detectors.registry import load_detector
-from detectors.types import DetectorError, Vocabulary
+from ovd_bench.detectors.captions import caption_of_names
+from ovd_bench.detectors.class_vectors import NEARLY_SAME, Likeness, likeness_note, most_alike, of_captions
+from ovd_bench.detectors.interface import DetectorSettings, TextDetector
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.registry import load_detector
+from ovd_bench.detectors.types import DetectorError, Vocabulary
 
 NAMES = {4: "cat", 7: "dog", 9: "bench"}
 

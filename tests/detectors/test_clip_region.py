@@ -16,17 +16,17 @@ from PIL import Image as Pillow
 from torch.nn.functional import normalize
 from torchvision.ops import nms
 
-import detectors.hub as hub
-from baselines.clip_region.proposals import GridProposer
-from detectors.cards.clip_region import CARDS, CLIP_DATA
-from detectors.clip_region import ClipRegionDetector
-from detectors.clip_region_options import ClipRegionOptions, read_options
-from detectors.interface import Detector, DetectorSettings
-from detectors.prompts import PLANS, PromptPlan
-from detectors.registry import find_card, load_detector
-from detectors.types import Detections, DetectorError, Image, Vocabulary
-from tests.baselines.clip_region.tiny import open_clip_model
-from tests.detectors.tiny_models import random_image, write_clip_region
+import ovd_bench.detectors.hub as hub
+from ovd_bench.baselines.clip_region.proposals import GridProposer
+from ovd_bench.detectors.cards.clip_region import CARDS, CLIP_DATA
+from ovd_bench.detectors.clip_region import ClipRegionDetector
+from ovd_bench.detectors.clip_region_options import ClipRegionOptions, read_options
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.prompts import PLANS, PromptPlan
+from ovd_bench.detectors.registry import find_card, load_detector
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.tests.baselines.clip_region.tiny import open_clip_model
+from ovd_bench.tests.detectors.tiny_models import random_image, write_clip_region
 
 NAMES = ("cat", "traffic_light", "bow_(weapon)", "zebra")
 VOCABULARY = Vocabulary((40, 10, 30, 20), NAMES)
@@ -286,8 +286,8 @@ def test_what_it_cannot_do_is_refused(grid: Path, owl: Path, tmp_path: Path) -> 
 
 
 RAW = """
-from detectors.card import DetectorCard
-from detectors.types import Detections
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.types import Detections
 
 class Raw:
     card = DetectorCard("raw", "raw", "numpy", loader="")

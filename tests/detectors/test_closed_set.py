@@ -17,15 +17,15 @@ from PIL import Image as Pillow
 from safetensors.torch import load_file, save_file
 from transformers import DeformableDetrImageProcessor, DetrImageProcessor
 
-import detectors.hub as hub
-from detectors.cards.closed_set import CARDS
-from detectors.closed_set import ClosedSetDetector
-from detectors.coco_classes import COCO_CLASSES
-from detectors.interface import Detector, DetectorSettings
-from detectors.prompts import PLANS, PromptPlan
-from detectors.registry import load_detector
-from detectors.types import Detections, DetectorError, Image, Vocabulary
-from tests.detectors.tiny_models import random_image, write_closed_set
+import ovd_bench.detectors.hub as hub
+from ovd_bench.detectors.cards.closed_set import CARDS
+from ovd_bench.detectors.closed_set import ClosedSetDetector
+from ovd_bench.detectors.coco_classes import COCO_CLASSES
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.prompts import PLANS, PromptPlan
+from ovd_bench.detectors.registry import load_detector
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.tests.detectors.tiny_models import random_image, write_closed_set
 
 NAMES = {"detr": "detr-resnet-50", "deformable-detr": "deformable-detr"}
 #: Every class of COCO by its own id.

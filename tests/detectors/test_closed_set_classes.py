@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.closed_set_classes import map_classes
-from detectors.closed_set_synonyms import SYNONYMS
-from detectors.coco_classes import COCO_CLASSES
-from detectors.types import Vocabulary
+from ovd_bench.detectors.closed_set_classes import map_classes
+from ovd_bench.detectors.closed_set_synonyms import SYNONYMS
+from ovd_bench.detectors.coco_classes import COCO_CLASSES
+from ovd_bench.detectors.types import Vocabulary
 
 #: From LVIS's data/coco_to_synset.json: classes of COCO that LVIS calls otherwise, case and underscores aside.
 LVIS_NAMES = {

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.controlled.captions import Captions
-from baselines.controlled.config import ContestantConfig, Kind
-from baselines.controlled.models import build
-from baselines.controlled.owl import Owl
-from baselines.controlled.parts import Found
-from baselines.controlled.weights import save_weights
-from benchmarks.conformance.checks import CHECKS, check_detector, verdict
-from benchmarks.conformance.outcome import Subject
-from detectors.interface import Detector, DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.registry import load_detector
-from detectors.types import DetectorError, Image, Vocabulary
-from tests.baselines.controlled.toy import SMALL, write_weights
+from ovd_bench.baselines.controlled.captions import Captions
+from ovd_bench.baselines.controlled.config import ContestantConfig, Kind
+from ovd_bench.baselines.controlled.models import build
+from ovd_bench.baselines.controlled.owl import Owl
+from ovd_bench.baselines.controlled.parts import Found
+from ovd_bench.baselines.controlled.weights import save_weights
+from ovd_bench.benchmarks.conformance.checks import CHECKS, check_detector, verdict
+from ovd_bench.benchmarks.conformance.outcome import Subject
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.registry import load_detector
+from ovd_bench.detectors.types import DetectorError, Image, Vocabulary
+from ovd_bench.tests.baselines.controlled.toy import SMALL, write_weights
 
 CONFIGS = {
     "owl": replace(SMALL, image_size=64, image_longest=96),

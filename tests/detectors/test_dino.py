@@ -12,24 +12,24 @@ import torch
 from torchvision.ops import box_convert
 from torchvision.transforms.functional import normalize, to_tensor
 
-from benchmarks.conformance.checks import check_detector
-from benchmarks.conformance.pictures import FIGURES, OTHERS
-from detectors.card import DetectorCard
-from detectors.class_columns import class_columns
-from detectors.coco_classes import COCO_CLASSES
-from detectors.dino import DinoDetector, load
-from detectors.interface import CountsFlops, Detector, DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.registry import BUILT_IN, load_detector
-from detectors.types import DetectorError, Image, Vocabulary
-from grounding_dino_jt.dino.config import RESNET50_4SCALE, RESNET50_5SCALE, SWIN_L_4SCALE, SWIN_L_5SCALE
-from grounding_dino_jt.dino.weights import parameter_count, write_canonical
-from tests.detectors.tiny_models import random_image
-from tests.grounding_dino_jt.dino.reference import ReferenceDino
-from tests.grounding_dino_jt.dino.small import SMALL, drawn, official_state
+from ovd_bench.benchmarks.conformance.checks import check_detector
+from ovd_bench.benchmarks.conformance.pictures import FIGURES, OTHERS
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.class_columns import class_columns
+from ovd_bench.detectors.coco_classes import COCO_CLASSES
+from ovd_bench.detectors.dino import DinoDetector, load
+from ovd_bench.detectors.interface import CountsFlops, Detector, DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.registry import BUILT_IN, load_detector
+from ovd_bench.detectors.types import DetectorError, Image, Vocabulary
+from ovd_bench.grounding_dino_jt.dino.config import RESNET50_4SCALE, RESNET50_5SCALE, SWIN_L_4SCALE, SWIN_L_5SCALE
+from ovd_bench.grounding_dino_jt.dino.weights import parameter_count, write_canonical
+from ovd_bench.tests.detectors.tiny_models import random_image
+from ovd_bench.tests.grounding_dino_jt.dino.reference import ReferenceDino
+from ovd_bench.tests.grounding_dino_jt.dino.small import SMALL, drawn, official_state
 
 CARD = DetectorCard(
-    "tiny", family="dino", framework="jittor", loader="detectors.dino:load", training_data=(), capabilities=()
+    "tiny", family="dino", framework="jittor", loader="ovd_bench.detectors.dino:load", training_data=(), capabilities=()
 )
 TINY = dataclasses.replace(SMALL, num_classes=91, image_size=64, image_longest=96)
 #: Ids that are no positions; "television set" is COCO's tv by another name, twice; a unicorn it has not.
@@ -138,7 +138,7 @@ def test_a_vocabulary_without_any_class_gives_no_box(file: Path) -> None:
 def test_it_keeps_the_contract(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check asks for figures, which COCO has not; with columns of their names it gets boxes to judge."""
     names = (*FIGURES.names, *OTHERS.names)
-    monkeypatch.setattr("detectors.dino.COCO_CLASSES", (*names, *["N/A"] * (91 - len(names))))
+    monkeypatch.setattr("ovd_bench.detectors.dino.COCO_CLASSES", (*names, *["N/A"] * (91 - len(names))))
 
     def make(top_k: int) -> Detector:
         return _load(file, top_k=top_k)

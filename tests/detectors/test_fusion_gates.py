@@ -10,18 +10,18 @@ import pytest
 import safetensors.torch
 import torch
 
-from baselines.controlled.models import build
-from baselines.controlled.weights import save_weights
-from baselines.glip.config import VARIANTS
-from baselines.glip.weights import write_weights as write_glip
-from detectors.fusion_gates import mean_gates, read_mean_gates
-from detectors.types import DetectorError
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.weights import write_canonical, write_hf, write_official
-from tests.baselines.controlled.toy import SMALL
-from tests.baselines.glip.tiny import TINY, drawn
-from tests.grounding_dino_jt.weight_files import SMALL as SMALL_DINO
-from tests.grounding_dino_jt.weight_files import Tensors, random_tensors
+from ovd_bench.baselines.controlled.models import build
+from ovd_bench.baselines.controlled.weights import save_weights
+from ovd_bench.baselines.glip.config import VARIANTS
+from ovd_bench.baselines.glip.weights import write_weights as write_glip
+from ovd_bench.detectors.fusion_gates import mean_gates, read_mean_gates
+from ovd_bench.detectors.types import DetectorError
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.weights import write_canonical, write_hf, write_official
+from ovd_bench.tests.baselines.controlled.toy import SMALL
+from ovd_bench.tests.baselines.glip.tiny import TINY, drawn
+from ovd_bench.tests.grounding_dino_jt.weight_files import SMALL as SMALL_DINO
+from ovd_bench.tests.grounding_dino_jt.weight_files import Tensors, random_tensors
 
 DINO = replace(SMALL_DINO, enc_layers=3)
 

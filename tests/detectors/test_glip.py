@@ -11,25 +11,25 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.glip.anchors import encode
-from baselines.glip.model import Glip, GlipOutput, ImageFeatures, TextFeatures
-from baselines.glip.weights import write_weights
-from benchmarks.conformance.checks import check_detector
-from benchmarks.perf.random_models import bert_tokenizer
-from detectors.card import DetectorCard
-from detectors.glip import GlipDetector, load, untrained
-from detectors.interface import Detector, DetectorSettings, GroundingDetector, RawDetector
-from detectors.prompts import PLANS, PromptPlan
-from detectors.registry import BUILT_IN, load_detector
-from detectors.types import Detections, DetectorError, Image, Vocabulary
-from tests.baselines.glip.tiny import TINY, drawn, write_official
-from tests.detectors.tiny_models import random_image
+from ovd_bench.baselines.glip.anchors import encode
+from ovd_bench.baselines.glip.model import Glip, GlipOutput, ImageFeatures, TextFeatures
+from ovd_bench.baselines.glip.weights import write_weights
+from ovd_bench.benchmarks.conformance.checks import check_detector
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.glip import GlipDetector, load, untrained
+from ovd_bench.detectors.interface import Detector, DetectorSettings, GroundingDetector, RawDetector
+from ovd_bench.detectors.prompts import PLANS, PromptPlan
+from ovd_bench.detectors.registry import BUILT_IN, load_detector
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.perf.random_models import bert_tokenizer
+from ovd_bench.tests.baselines.glip.tiny import TINY, drawn, write_official
+from ovd_bench.tests.detectors.tiny_models import random_image
 
 CARD = DetectorCard(
     "tiny",
     family="glip",
     framework="torch",
-    loader="detectors.glip:load",
+    loader="ovd_bench.detectors.glip:load",
     training_data=(),
     capabilities=("open_vocabulary", "joint", "grounding"),
 )

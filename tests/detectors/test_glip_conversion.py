@@ -8,12 +8,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import bench
-from baselines.glip.config import VARIANTS
-from baselines.glip.weights import read_weights, write_weights
-from detectors.types import DetectorError
-from detectors.weight_conversion import convert_weights
-from tests.baselines.glip.tiny import TINY, drawn, mmdet_state, official_state, write_official
+from ovd_bench import bench
+from ovd_bench.baselines.glip.config import VARIANTS
+from ovd_bench.baselines.glip.weights import read_weights, write_weights
+from ovd_bench.detectors.types import DetectorError
+from ovd_bench.detectors.weight_conversion import convert_weights
+from ovd_bench.tests.baselines.glip.tiny import TINY, drawn, mmdet_state, official_state, write_official
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detectors.interface import CountsFlops, DetectorSettings, GroundingDetector, RawDetector
-from detectors.prompts import PromptPlan
-from detectors.registry import load_detector
-from detectors.types import Detections, DetectorError, Vocabulary
-from tests.detectors.tiny_models import random_image, write_grounding_dino
+from ovd_bench.detectors.interface import CountsFlops, DetectorSettings, GroundingDetector, RawDetector
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.registry import load_detector
+from ovd_bench.detectors.types import Detections, DetectorError, Vocabulary
+from ovd_bench.tests.detectors.tiny_models import random_image, write_grounding_dino
 
 NAMES = ("a cat", "dog", "traffic light", "bow_(weapon)", "Dr. Pepper", "x?y", "zebra", "very old wooden bench")
 VOCABULARY = Vocabulary(tuple(range(1, 9)), NAMES)

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from benchmarks.perf.random_models import bert_tokenizer
-from detectors.captions import caption_of_names, caption_of_text, joined_spans, tokenize_names
-from detectors.card import DetectorCard
-from detectors.grounding_dino_hf import GroundingDinoDetector, TextFeatures, load, tokenize_with
-from detectors.interface import DetectorSettings, GroundingDetector
-from detectors.prompts import PLANS, PromptPlan
-from detectors.types import Detections, DetectorError, Image, Vocabulary
-from tests.detectors.tiny_models import random_image, write_grounding_dino
+from ovd_bench.detectors.captions import caption_of_names, caption_of_text, joined_spans, tokenize_names
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.grounding_dino_hf import GroundingDinoDetector, TextFeatures, load, tokenize_with
+from ovd_bench.detectors.interface import DetectorSettings, GroundingDetector
+from ovd_bench.detectors.prompts import PLANS, PromptPlan
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.perf.random_models import bert_tokenizer
+from ovd_bench.tests.detectors.tiny_models import random_image, write_grounding_dino
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -37,7 +37,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _load(folder: Path, family: str, **settings: Any) -> GroundingDinoDetector:
-    card = DetectorCard("tiny", family, "torch", loader="detectors.grounding_dino_hf:load")
+    card = DetectorCard("tiny", family, "torch", loader="ovd_bench.detectors.grounding_dino_hf:load")
     return load(card, DetectorSettings(weights=str(folder), **settings))
 
 

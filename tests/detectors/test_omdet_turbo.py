@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from detectors.card import DetectorCard
-from detectors.interface import Detector, DetectorSettings
-from detectors.omdet_turbo import ChunkTexts, OmDetTurboDetector, load, task_text
-from detectors.prompts import PLANS, PromptPlan
-from detectors.types import Detections, DetectorError, Image, Vocabulary
-from tests.detectors.tiny_models import random_image, write_omdet_turbo
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.omdet_turbo import ChunkTexts, OmDetTurboDetector, load, task_text
+from ovd_bench.detectors.prompts import PLANS, PromptPlan
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.tests.detectors.tiny_models import random_image, write_omdet_turbo
 
 NAMES = ("traffic_light", "bow_(weapon)", "remote control", "dog", "hair dryer")
 VOCABULARY = Vocabulary((10, 20, 30, 40, 50), NAMES)
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _load(folder: Path, **settings: Any) -> OmDetTurboDetector:
-    card = DetectorCard("tiny", "omdet-turbo", "torch", loader="detectors.omdet_turbo:load")
+    card = DetectorCard("tiny", "omdet-turbo", "torch", loader="ovd_bench.detectors.omdet_turbo:load")
     return load(card, DetectorSettings(weights=str(folder), **settings))
 
 

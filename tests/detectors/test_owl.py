@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from detectors.card import DetectorCard
-from detectors.interface import Detector, DetectorSettings
-from detectors.owl import OwlDetector, load
-from detectors.owl_prompts import canonical
-from detectors.prompts import PLANS, PromptPlan
-from detectors.types import Detections, DetectorError, Image, Vocabulary
-from tests.detectors.tiny_models import random_image, write_owl
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.owl import OwlDetector, load
+from ovd_bench.detectors.owl_prompts import canonical
+from ovd_bench.detectors.prompts import PLANS, PromptPlan
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.tests.detectors.tiny_models import random_image, write_owl
 
 FAMILIES = ("owlvit", "owlv2")
 VOCABULARY = Vocabulary((30, 10, 20), ("cat", "Traffic_light", "bow_(weapon)"))
@@ -30,7 +30,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _load(folder: Path, family: str, **settings: Any) -> OwlDetector:
-    card = DetectorCard("tiny", family, "torch", loader="detectors.owl:load")
+    card = DetectorCard("tiny", family, "torch", loader="ovd_bench.detectors.owl:load")
     return load(card, DetectorSettings(weights=str(folder), **settings))
 
 

@@ -14,16 +14,16 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
-import detectors.hub as hub
-from detectors.card import DetectorCard
-from detectors.cards.grounding_dino import CARDS as GROUNDING_DINO
-from detectors.cards.omdet_turbo import CARDS as OMDET_TURBO
-from detectors.cards.owl import CARDS as OWL
-from detectors.interface import DetectorSettings
-from detectors.owl import OwlDetector, load
-from detectors.registry import load_detector
-from detectors.types import DetectorError
-from tests.detectors.tiny_models import write_owl
+import ovd_bench.detectors.hub as hub
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.cards.grounding_dino import CARDS as GROUNDING_DINO
+from ovd_bench.detectors.cards.omdet_turbo import CARDS as OMDET_TURBO
+from ovd_bench.detectors.cards.owl import CARDS as OWL
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.owl import OwlDetector, load
+from ovd_bench.detectors.registry import load_detector
+from ovd_bench.detectors.types import DetectorError
+from ovd_bench.tests.detectors.tiny_models import write_owl
 
 CARDS = (*OWL, *GROUNDING_DINO, *OMDET_TURBO)
 Tensors = dict[str, torch.Tensor]
@@ -40,7 +40,7 @@ def folder(original: Path, tmp_path: Path) -> Path:
 
 
 def _load(weights: str | Path | None, family: str = "owlvit", device: str = "cpu") -> OwlDetector:
-    card = DetectorCard("tiny", family, "torch", loader="detectors.owl:load", weights="owner/model")
+    card = DetectorCard("tiny", family, "torch", loader="ovd_bench.detectors.owl:load", weights="owner/model")
     return load(card, DetectorSettings(weights=None if weights is None else str(weights), device=device))
 
 

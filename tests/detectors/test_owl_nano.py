@@ -12,19 +12,19 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from baselines.owl_nano.config import OwlNanoConfig
-from baselines.owl_nano.model import OwlNano
-from baselines.owl_nano.weights import save_weights
-from detectors import owl_nano
-from detectors.card import DetectorCard
-from detectors.interface import Detector, DetectorSettings
-from detectors.owl_nano import OwlNanoDetector, fit, load
-from detectors.prompts import PromptPlan
-from detectors.suppression import NMS_IOU, without_duplicates
-from detectors.types import DetectorError, Image, Vocabulary
-from tests.baselines.nano import TINY
+from ovd_bench.baselines.owl_nano.config import OwlNanoConfig
+from ovd_bench.baselines.owl_nano.model import OwlNano
+from ovd_bench.baselines.owl_nano.weights import save_weights
+from ovd_bench.detectors import owl_nano
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.owl_nano import OwlNanoDetector, fit, load
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.suppression import NMS_IOU, without_duplicates
+from ovd_bench.detectors.types import DetectorError, Image, Vocabulary
+from ovd_bench.tests.baselines.nano import TINY
 
-CARD = DetectorCard("tiny", family="owl-nano", framework="torch", loader="detectors.owl_nano:load")
+CARD = DetectorCard("tiny", family="owl-nano", framework="torch", loader="ovd_bench.detectors.owl_nano:load")
 NAMES = ("red star", "blue_ring", "green heart (solid)", "cross", "moon")
 VOCABULARY = Vocabulary((4, 9, 2, 7, 30), NAMES)
 SETTINGS = DetectorSettings(image_size=64)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.prompts import OWL_TEMPLATES, PLANS, PromptPlan
-from detectors.types import DetectorError, Vocabulary
+from ovd_bench.detectors.prompts import OWL_TEMPLATES, PLANS, PromptPlan
+from ovd_bench.detectors.types import DetectorError, Vocabulary
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detectors.card import DetectorCard
-from detectors.interface import Detector, DetectorSettings, GroundingDetector
-from detectors.prompts import PLANS
-from detectors.registry import BUILT_IN, ENTRY_POINTS, detector_cards, find_card, load_detector
-from detectors.types import DetectorError, Image, Vocabulary
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.interface import Detector, DetectorSettings, GroundingDetector
+from ovd_bench.detectors.prompts import PLANS
+from ovd_bench.detectors.registry import BUILT_IN, ENTRY_POINTS, detector_cards, find_card, load_detector
+from ovd_bench.detectors.types import DetectorError, Image, Vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGE = """
-from detectors.card import DetectorCard
+from ovd_bench.detectors.card import DetectorCard
 CARD = DetectorCard("entry-grid", "entry-grid", "numpy", loader="entry_grid:load")
 TAKEN = DetectorCard("owlv2-base-patch16", "x", "numpy", loader="entry_grid:load")
 NO_CARD = "a string"
@@ -63,7 +63,7 @@ def test_cards_of_the_suite_are_complete() -> None:
 
 
 def test_knowing_detectors_imports_no_framework() -> None:
-    code = "import sys; from detectors.registry import detector_cards; assert detector_cards(); "
+    code = "import sys; from ovd_bench.detectors.registry import detector_cards; assert detector_cards(); "
     code += "print(sorted({'torch', 'jittor', 'transformers', 'torchvision', 'scipy'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == "[]"
@@ -106,7 +106,9 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_loader_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BUILT_IN, "ghost", DetectorCard("ghost", "ghost", "numpy", loader="detectors.types:load"))
+    monkeypatch.setitem(
+        BUILT_IN, "ghost", DetectorCard("ghost", "ghost", "numpy", loader="ovd_bench.detectors.types:load")
+    )
     with pytest.raises(DetectorError, match=r"there is no 'load' in .*types\.py"):
         load_detector("ghost", DetectorSettings())
 
@@ -114,8 +116,8 @@ def test_missing_loader_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 FILE = '''
 from __future__ import annotations
 from dataclasses import dataclass, field
-from detectors.card import DetectorCard
-from detectors.types import Detections
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.types import Detections
 
 @dataclass
 class Whole:

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.selection import ChunkedChoice, Pairs, best_pairs, best_pairs_of_chunks, detections
-from detectors.types import DetectorError, Image
+from ovd_bench.detectors.selection import ChunkedChoice, Pairs, best_pairs, best_pairs_of_chunks, detections
+from ovd_bench.detectors.types import DetectorError, Image
 
 
 def _slow_best(scores: npt.NDArray[np.float32], k: int) -> list[tuple[float, int, int]]:

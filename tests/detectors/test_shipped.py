@@ -9,13 +9,13 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from benchmarks.shapes import WORLDS, render
-from detectors.card import DetectorCard
-from detectors.interface import DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.registry import BUILT_IN, load_detector
-from detectors.shipped import check_sum, shipped_file
-from detectors.types import DetectorError, Image, Vocabulary
+from ovd_bench.benchmarks.data.shapes import WORLDS, render
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.registry import BUILT_IN, load_detector
+from ovd_bench.detectors.shipped import check_sum, shipped_file
+from ovd_bench.detectors.types import DetectorError, Image, Vocabulary
 
 
 @pytest.mark.parametrize(

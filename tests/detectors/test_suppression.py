@@ -10,16 +10,16 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from baselines.controlled.config import ContestantConfig
-from detectors.interface import Detector, DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.registry import find_card, load_detector
-from detectors.shipped import shipped_file
-from detectors.suppression import NMS_IOU, without_duplicates
-from detectors.types import Detections, DetectorError, Image, Vocabulary
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.weights import read_checkpoint, write_canonical
-from tests.baselines.controlled.toy import SMALL, write_weights
+from ovd_bench.baselines.controlled.config import ContestantConfig
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.registry import find_card, load_detector
+from ovd_bench.detectors.shipped import shipped_file
+from ovd_bench.detectors.suppression import NMS_IOU, without_duplicates
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.weights import read_checkpoint, write_canonical
+from ovd_bench.tests.baselines.controlled.toy import SMALL, write_weights
 
 VOCABULARY = Vocabulary((4, 9, 2), ("red star", "blue ring", "green heart"))
 IMAGE = Image(1, np.random.default_rng(1).integers(0, 256, (64, 80, 3), np.uint8))

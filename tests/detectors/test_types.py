@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.interface import DetectorSettings
-from detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 
 PIXELS = np.zeros((4, 6, 3), np.uint8)
 IMAGE = Image(7, PIXELS)

@@ -32,10 +32,10 @@ from transformers import (
     OwlViTForObjectDetection,
 )
 
-from benchmarks.perf.random_models import bert_tokenizer, clip_tokenizer, draw_weights
-from detectors.coco_classes import COCO_CLASSES
-from detectors.types import Image
-from tests.baselines.clip_region.tiny import write_open_clip
+from ovd_bench.detectors.coco_classes import COCO_CLASSES
+from ovd_bench.detectors.types import Image
+from ovd_bench.perf.random_models import bert_tokenizer, clip_tokenizer, draw_weights
+from ovd_bench.tests.baselines.clip_region.tiny import write_open_clip
 
 _BERT = {
     "model_type": "bert",

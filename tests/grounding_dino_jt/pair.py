@@ -13,15 +13,15 @@ import numpy.typing as npt
 import torch
 from transformers import GroundingDinoForObjectDetection
 
-from grounding_dino_jt.features import ImageFeatures, TextFeatures
-from grounding_dino_jt.load import build
-from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.selection import Selection
-from grounding_dino_jt.tokenizer import packaged_tokenizer
-from grounding_dino_jt.tokens import TokenBatch
-from grounding_dino_jt.weights import read_weights
-from kernels.runtime import jittor
-from tests.detectors.tiny_models import write_grounding_dino
+from ovd_bench.grounding_dino_jt.features import ImageFeatures, TextFeatures
+from ovd_bench.grounding_dino_jt.load import build
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.selection import Selection
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
+from ovd_bench.grounding_dino_jt.tokens import TokenBatch
+from ovd_bench.grounding_dino_jt.weights import read_weights
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.tests.detectors.tiny_models import write_grounding_dino
 
 jt = jittor()
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from detectors.captions import CLS, DOT, QUESTION, SEP, caption_of_text, tokenize_names
-from grounding_dino_jt.closed_set import ClassTokenizer, class_encoder
-from grounding_dino_jt.config import NANO, Config
-from grounding_dino_jt.tokenizer import packaged_tokenizer
-from grounding_dino_jt.weights.shapes import text_layers_fit
+from ovd_bench.detectors.captions import CLS, DOT, QUESTION, SEP, caption_of_text, tokenize_names
+from ovd_bench.grounding_dino_jt.closed_set import ClassTokenizer, class_encoder
+from ovd_bench.grounding_dino_jt.config import NANO, Config
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
+from ovd_bench.grounding_dino_jt.weights.shapes import text_layers_fit
 
 NAMES = ("striped red star", "Dotted  red star", "ring", "st. bernard")
 UNKNOWN = 100
@@ -66,9 +66,9 @@ def test_the_encoder_is_stored_with_its_names() -> None:
 def test_a_model_of_it_is_written_and_read(tmp_path: Path) -> None:
     import dataclasses
 
-    from grounding_dino_jt.load import load
-    from grounding_dino_jt.training.start import new_network
-    from grounding_dino_jt.weights import write_canonical
+    from ovd_bench.grounding_dino_jt.load import load
+    from ovd_bench.grounding_dino_jt.training.start import new_network
+    from ovd_bench.grounding_dino_jt.weights import write_canonical
 
     tokenizer, text = class_encoder(packaged_tokenizer(), NAMES, 64)
     config = dataclasses.replace(NANO, text=text)

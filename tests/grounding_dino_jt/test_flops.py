@@ -9,10 +9,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GroundingDinoForObjectDetection
 
-from grounding_dino_jt.config import TINY
-from grounding_dino_jt.flops import image_flops, level_shapes, pair_flops, text_flops
-from grounding_dino_jt.weights import read_weights
-from tests.detectors.tiny_models import write_grounding_dino
+from ovd_bench.grounding_dino_jt.config import TINY
+from ovd_bench.grounding_dino_jt.flops import image_flops, level_shapes, pair_flops, text_flops
+from ovd_bench.grounding_dino_jt.weights import read_weights
+from ovd_bench.tests.detectors.tiny_models import write_grounding_dino
 
 
 def test_levels_are_those_of_the_paper() -> None:

@@ -15,12 +15,12 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
     generate_masks_with_special_tokens_and_transfer_map as reference_masks,
 )
 
-from benchmarks.perf.random_models import bert_tokenizer
-from grounding_dino_jt.tokenizer import packaged_tokenizer
-from grounding_dino_jt.tokens import BERT_SEPARATORS, TokenBatch, phrase_masks
-from kernels.runtime import jittor
-from tests.grounding_dino_jt.draws import CAPTIONS, Draw
-from tests.grounding_dino_jt.pair import Ours, Pair, make_pair, run_ours, run_reference, tokens_of
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
+from ovd_bench.grounding_dino_jt.tokens import BERT_SEPARATORS, TokenBatch, phrase_masks
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.perf.random_models import bert_tokenizer
+from ovd_bench.tests.grounding_dino_jt.draws import CAPTIONS, Draw
+from ovd_bench.tests.grounding_dino_jt.pair import Ours, Pair, make_pair, run_ours, run_reference, tokens_of
 
 jt = jittor()
 
@@ -167,7 +167,7 @@ def test_image_layer(pair: Pair, heard: Heard, ours: Ours) -> None:
 
 def test_decoder_layer(pair: Pair, heard: Heard, ours: Ours) -> None:
     asked = heard.inputs["decoder.layers.0"]
-    from grounding_dino_jt.decoder import Memory
+    from ovd_bench.grounding_dino_jt.decoder import Memory
 
     hidden = heard.inputs["decoder"]["text_encoder_attention_mask"].numpy().astype(bool)
     bias = jt.array(np.where(hidden, np.float32(-np.inf), np.float32(0))[:, None, None])
@@ -213,9 +213,9 @@ def test_one_image_for_several_captions_is_the_image_several_times(pair: Pair) -
 
 
 def test_parameters_are_those_of_the_weight_files(pair: Pair, tmp_path: Path) -> None:
-    from grounding_dino_jt.config import BASE, NANO, TINY
-    from grounding_dino_jt.model import GroundingDino
-    from grounding_dino_jt.weights import expected_shapes
+    from ovd_bench.grounding_dino_jt.config import BASE, NANO, TINY
+    from ovd_bench.grounding_dino_jt.model import GroundingDino
+    from ovd_bench.grounding_dino_jt.weights import expected_shapes
 
     for config in (TINY, BASE, NANO, pair.ours.config):
         found = {name: tuple(value.shape) for name, value in GroundingDino(config).state_dict().items()}

@@ -11,8 +11,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.grounding_dino_jt.draws import Draw, draws
-from tests.grounding_dino_jt.pair import Floats, Pair, decode_from, make_pair, run_ours, run_reference, tokens_of
+from ovd_bench.tests.grounding_dino_jt.draws import Draw, draws
+from ovd_bench.tests.grounding_dino_jt.pair import (
+    Floats,
+    Pair,
+    decode_from,
+    make_pair,
+    run_ours,
+    run_reference,
+    tokens_of,
+)
 
 SMALL = draws({"wide": (64, 150), "high": (131, 70), "tiny": (33, 40), "square": (96, 96)})
 #: transformers cannot select 900 places of an image that has fewer.

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grounding_dino_jt.load import build
-from grounding_dino_jt.precision import set_precision
-from grounding_dino_jt.weights import read_weights
-from kernels.runtime import jittor
-from tests.detectors.tiny_models import write_grounding_dino
-from tests.grounding_dino_jt.draws import Draw
-from tests.grounding_dino_jt.pair import tokens_of
+from ovd_bench.grounding_dino_jt.load import build
+from ovd_bench.grounding_dino_jt.precision import set_precision
+from ovd_bench.grounding_dino_jt.weights import read_weights
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.tests.detectors.tiny_models import write_grounding_dino
+from ovd_bench.tests.grounding_dino_jt.draws import Draw
+from ovd_bench.tests.grounding_dino_jt.pair import tokens_of
 
 jt = jittor()
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import AutoModel, CLIPTextConfig, CLIPTextModel
 
-from benchmarks.perf.random_models import draw_weights
-from grounding_dino_jt.bert import Bert
-from grounding_dino_jt.clip import Clip
-from grounding_dino_jt.tokenizer import packaged_tokenizer
-from grounding_dino_jt.tokens import CLIP_SEPARATORS, phrase_masks
-from grounding_dino_jt.weights.text_encoders import read_text_encoder
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.bert import Bert
+from ovd_bench.grounding_dino_jt.clip import Clip
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
+from ovd_bench.grounding_dino_jt.tokens import CLIP_SEPARATORS, phrase_masks
+from ovd_bench.grounding_dino_jt.weights.text_encoders import read_text_encoder
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.perf.random_models import draw_weights
 
 jt = jittor()
 

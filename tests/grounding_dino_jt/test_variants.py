@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grounding_dino_jt.config import Config, SwinConfig, TextConfig
-from grounding_dino_jt.load import load
-from grounding_dino_jt.model import GroundingDino, Output
-from grounding_dino_jt.tokens import TokenBatch, phrase_masks, phrase_means, prompt_masks
-from grounding_dino_jt.weights import write_canonical
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.config import Config, SwinConfig, TextConfig
+from ovd_bench.grounding_dino_jt.load import load
+from ovd_bench.grounding_dino_jt.model import GroundingDino, Output
+from ovd_bench.grounding_dino_jt.tokens import TokenBatch, phrase_masks, phrase_means, prompt_masks
+from ovd_bench.grounding_dino_jt.weights import write_canonical
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

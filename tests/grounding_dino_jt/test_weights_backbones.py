@@ -10,8 +10,14 @@ import pytest
 import torch
 from transformers import SwinConfig, SwinForImageClassification
 
-from grounding_dino_jt.config import NANO, TINY, Config
-from grounding_dino_jt.weights import WeightsError, draw_backbone, expected_shapes, read_backbone, tensors_sha256
+from ovd_bench.grounding_dino_jt.config import NANO, TINY, Config
+from ovd_bench.grounding_dino_jt.weights import (
+    WeightsError,
+    draw_backbone,
+    expected_shapes,
+    read_backbone,
+    tensors_sha256,
+)
 
 SMALL = dataclasses.replace(
     NANO,

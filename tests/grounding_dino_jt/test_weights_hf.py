@@ -19,8 +19,8 @@ from transformers import (
     MMGroundingDinoForObjectDetection,
 )
 
-from grounding_dino_jt.config import TINY, TextConfig
-from grounding_dino_jt.weights import (
+from ovd_bench.grounding_dino_jt.config import TINY, TextConfig
+from ovd_bench.grounding_dino_jt.weights import (
     Checkpoint,
     WeightsError,
     read_checkpoint,
@@ -28,9 +28,9 @@ from grounding_dino_jt.weights import (
     write_canonical,
     write_hf,
 )
-from grounding_dino_jt.weights.hf_config import config_from_hf
-from tests.detectors.tiny_models import write_grounding_dino
-from tests.grounding_dino_jt.weight_files import SMALL, SMALL_MM, random_tensors, same
+from ovd_bench.grounding_dino_jt.weights.hf_config import config_from_hf
+from ovd_bench.tests.detectors.tiny_models import write_grounding_dino
+from ovd_bench.tests.grounding_dino_jt.weight_files import SMALL, SMALL_MM, random_tensors, same
 
 _CLASSES: dict[str, Any] = {
     "grounding-dino": GroundingDinoForObjectDetection,

@@ -13,8 +13,8 @@ import pytest
 import safetensors
 import torch
 
-from grounding_dino_jt.config import Config, TextConfig
-from grounding_dino_jt.weights import (
+from ovd_bench.grounding_dino_jt.config import Config, TextConfig
+from ovd_bench.grounding_dino_jt.weights import (
     WeightsError,
     read_checkpoint,
     read_weights,
@@ -22,8 +22,8 @@ from grounding_dino_jt.weights import (
     write_hf,
     write_official,
 )
-from grounding_dino_jt.weights.names_mmdet import official_merge_order
-from tests.grounding_dino_jt.weight_files import (
+from ovd_bench.grounding_dino_jt.weights.names_mmdet import official_merge_order
+from ovd_bench.tests.grounding_dino_jt.weight_files import (
     SMALL,
     SMALL_MM,
     mmdet_state,

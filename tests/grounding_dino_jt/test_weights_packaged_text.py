@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grounding_dino_jt.config import MINILM
-from grounding_dino_jt.tokenizer import packaged_folder
-from grounding_dino_jt.weights import WeightsError, read_text_encoder, read_weights, write_canonical
-from grounding_dino_jt.weights.safetensors_file import read_safetensors
-from tests.grounding_dino_jt.weight_files import SMALL, Tensors, random_tensors, same
+from ovd_bench.grounding_dino_jt.config import MINILM
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_folder
+from ovd_bench.grounding_dino_jt.weights import WeightsError, read_text_encoder, read_weights, write_canonical
+from ovd_bench.grounding_dino_jt.weights.safetensors_file import read_safetensors
+from ovd_bench.tests.grounding_dino_jt.weight_files import SMALL, Tensors, random_tensors, same
 
 CONFIG = replace(SMALL, text=MINILM)
 
@@ -64,7 +64,7 @@ def test_another_package_is_refused(
     with pytest.raises(WeightsError, match="was trained with another text encoder than the package"):
         read_weights(path)
     path = _write(path, tensors, sha256)
-    monkeypatch.setattr("grounding_dino_jt.tokenizer.PACKAGE", "a_package_that_is_not_there")
+    monkeypatch.setattr("ovd_bench.grounding_dino_jt.tokenizer.PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(
         WeightsError, match=r"w\.safetensors: its text encoder cannot be had: .*is not installed"
     ) as caught:

@@ -18,9 +18,15 @@ import numpy as np
 import pytest
 import torch
 
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.weights import WeightsError, parameter_count, read_checkpoint, write_canonical, write_official
-from tests.grounding_dino_jt.weight_files import (
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.weights import (
+    WeightsError,
+    parameter_count,
+    read_checkpoint,
+    write_canonical,
+    write_official,
+)
+from ovd_bench.tests.grounding_dino_jt.weight_files import (
     SMALL,
     mmdet_state,
     official_state,

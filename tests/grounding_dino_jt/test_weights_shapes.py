@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from grounding_dino_jt.config import BASE, NANO, TINY, Config, SwinConfig, TextConfig
-from grounding_dino_jt.weights import WeightsError, expected_shapes, parameter_count
+from ovd_bench.grounding_dino_jt.config import BASE, NANO, TINY, Config, SwinConfig, TextConfig
+from ovd_bench.grounding_dino_jt.weights import WeightsError, expected_shapes, parameter_count
 
 
 def _sum(prefix: str, config: Config = TINY) -> int:
@@ -102,8 +102,7 @@ def test_impossible_sizes_are_refused(config: Config) -> None:
 
 
 def test_importing_imports_no_framework() -> None:
-    code = (
-        "import sys, grounding_dino_jt.weights; print(sorted({'torch', 'jittor', 'transformers'} & set(sys.modules)))"
-    )
+    seen = "sorted({'torch', 'jittor', 'transformers'} & set(sys.modules))"
+    code = f"import sys, ovd_bench.grounding_dino_jt.weights; print({seen})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

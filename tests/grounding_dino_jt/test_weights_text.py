@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
 
-from grounding_dino_jt.config import MINILM, TextConfig
-from grounding_dino_jt.weights import WeightsError, read_text_encoder
+from ovd_bench.grounding_dino_jt.config import MINILM, TextConfig
+from ovd_bench.grounding_dino_jt.weights import WeightsError, read_text_encoder
 
 _TEXT = {
     "hidden_size": 24,

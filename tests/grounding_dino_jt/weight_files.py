@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from grounding_dino_jt.config import Config, SwinConfig, TextConfig
-from grounding_dino_jt.weights import expected_shapes
-from grounding_dino_jt.weights.names_mmdet import is_patch_merging, mmdet_names
+from ovd_bench.grounding_dino_jt.config import Config, SwinConfig, TextConfig
+from ovd_bench.grounding_dino_jt.weights import expected_shapes
+from ovd_bench.grounding_dino_jt.weights.names_mmdet import is_patch_merging, mmdet_names
 
 Tensors = dict[str, npt.NDArray[np.float32]]
 

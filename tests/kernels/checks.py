@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kernels.runtime import jittor
-from metrics.types import FloatArray
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.metrics.types import FloatArray
 
 jt = jittor()
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels.adamw import _composed, adamw, adamw_numbers, squared_length
-from kernels.runtime import jittor
-from tests.kernels.test_threads import _set_threads
+from ovd_bench.kernels.adamw import _composed, adamw, adamw_numbers, squared_length
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.tests.kernels.test_threads import _set_threads
 
 jt = jittor()
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.attention import _composed, attention
-from kernels.runtime import jittor
-from metrics.types import FloatArray
-from tests.kernels.checks import check
+from ovd_bench.kernels.attention import _composed, attention
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.metrics.types import FloatArray
+from ovd_bench.tests.kernels.checks import check
 
 jt = jittor()
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kernels.bases import Function, gradients_once
-from kernels.linear import linear
-from kernels.runtime import jittor
+from ovd_bench.kernels.bases import Function, gradients_once
+from ovd_bench.kernels.linear import linear
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

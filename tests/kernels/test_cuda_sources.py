@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-import kernels.deformable_attention_torch as binding
-from kernels.cuda_toolkit import explain, find_toolkit
-from kernels.deformable_attention_torch import composed
-from tests.kernels.checks import close
-from tests.kernels.deformable_cases import CASES, inputs
+import ovd_bench.perf.deformable_attention_torch as binding
+from ovd_bench.kernels.cuda_toolkit import explain, find_toolkit
+from ovd_bench.perf.deformable_attention_torch import composed
+from ovd_bench.tests.kernels.checks import close
+from ovd_bench.tests.kernels.deformable_cases import CASES, inputs
 
 CUDA = Path(binding.__file__).parent / "cuda"
 

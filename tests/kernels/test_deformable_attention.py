@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.deformable_attention import deformable_attention
-from kernels.deformable_attention_torch import composed
-from kernels.runtime import jittor
-from tests.kernels.checks import close, double_precision
-from tests.kernels.deformable_cases import CASES, Floats, Shapes, by_hand, inputs
+from ovd_bench.kernels.deformable_attention import deformable_attention
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.perf.deformable_attention_torch import composed
+from ovd_bench.tests.kernels.checks import close, double_precision
+from ovd_bench.tests.kernels.deformable_cases import CASES, Floats, Shapes, by_hand, inputs
 
 jt = jittor()
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels import deformable_attention as module
-from kernels.runtime import jittor
+from ovd_bench.kernels import deformable_attention as module
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from kernels.feed_forward import Activation, _composed, feed_forward
-from kernels.runtime import jittor
-from metrics.types import FloatArray
-from tests.kernels.checks import check, close
+from ovd_bench.kernels.feed_forward import Activation, _composed, feed_forward
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.metrics.types import FloatArray
+from ovd_bench.tests.kernels.checks import check, close
 
 jt = jittor()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.give_back import give_back_memory
-from kernels.runtime import jittor
+from ovd_bench.kernels.give_back import give_back_memory
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

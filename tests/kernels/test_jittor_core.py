@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kernels import jittor_core
-from kernels.jittor_import import Build, RuntimeUnavailable
+from ovd_bench.kernels import jittor_core
+from ovd_bench.kernels.jittor_import import Build, RuntimeUnavailable
 
 #: Stands in for an interpreter that imports Jittor: counts its starts in a file and does what ``plan`` says for each.
 _FAKE = """#!{python}
@@ -110,10 +110,10 @@ def test_the_child_really_imports_jittor() -> None:
     import json
     from dataclasses import asdict
 
-    from kernels.jittor_import import READY
+    from ovd_bench.kernels.jittor_import import READY
 
     done = subprocess.run(
-        [sys.executable, "-m", "kernels.jittor_import", json.dumps(asdict(Build()), default=str)],
+        [sys.executable, "-m", "ovd_bench.kernels.jittor_import", json.dumps(asdict(Build()), default=str)],
         capture_output=True,
         text=True,
         check=True,

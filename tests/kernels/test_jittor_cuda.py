@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kernels import cuda_toolkit, jittor_cuda, runtime
-from kernels.jittor_import import Build, RuntimeUnavailable
-from kernels.jittor_patches import PATCHES, REMOVED
+from ovd_bench.kernels import cuda_toolkit, jittor_cuda, runtime
+from ovd_bench.kernels.jittor_import import Build, RuntimeUnavailable
+from ovd_bench.kernels.jittor_patches import PATCHES, REMOVED
 
 
 @pytest.fixture(scope="module")

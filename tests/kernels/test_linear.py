@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch.nn.functional as F  # noqa: N812
 
-from kernels.linear import Activation, _composed, linear
-from kernels.runtime import jittor
-from tests.kernels.checks import check, close
+from ovd_bench.kernels.linear import Activation, _composed, linear
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.tests.kernels.checks import check, close
 
 jt = jittor()
 

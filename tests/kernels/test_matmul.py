@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.matmul import _composed, bmm
-from kernels.runtime import jittor
-from metrics.types import FloatArray
-from tests.kernels.checks import check, close
+from ovd_bench.kernels.matmul import _composed, bmm
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.metrics.types import FloatArray
+from ovd_bench.tests.kernels.checks import check, close
 
 jt = jittor()
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch.nn.functional as F  # noqa: N812
 
-from kernels.norms import _normalised, group_norm, layer_norm
-from kernels.runtime import jittor
-from metrics.types import FloatArray
-from tests.kernels.checks import check, close
+from ovd_bench.kernels.norms import _normalised, group_norm, layer_norm
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.metrics.types import FloatArray
+from ovd_bench.tests.kernels.checks import check, close
 
 jt = jittor()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels import onednn
+from ovd_bench.kernels import onednn
 
 pytestmark = pytest.mark.skipif(not onednn.supported(), reason="oneDNN's package is for x86-64")
 

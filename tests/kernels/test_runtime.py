@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels import runtime
-from kernels.jittor_import import home, verbose
-from kernels.jittor_process import kept_process
+from ovd_bench.kernels import runtime
+from ovd_bench.kernels.jittor_import import home, verbose
+from ovd_bench.kernels.jittor_process import kept_process
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +49,7 @@ def facts():
             resource.getrlimit(resource.RLIMIT_STACK), os.getcwd(), [repr(signal.getsignal(n)) for n in range(1, 32)]]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 before = facts()
-from kernels.runtime import jittor
+from ovd_bench.kernels.runtime import jittor
 jt = jittor()
 assert facts() == before, (before, facts())
 assert "torch" not in sys.modules
@@ -79,7 +79,7 @@ print(json.dumps(float(jt.array([1.0, 2.0]).sum().numpy()[0])))
 
 @pytest.mark.parametrize("first", ["torch", "jittor"])
 def test_jittor_and_torch_share_a_process(first: str) -> None:
-    lines = ["import torch", "from kernels.runtime import jittor; jt = jittor()"]
+    lines = ["import torch", "from ovd_bench.kernels.runtime import jittor; jt = jittor()"]
     code = "\n".join(lines if first == "torch" else lines[::-1])
     code += """
 import numpy as np
@@ -96,7 +96,7 @@ def test_kernels_do_not_change_the_arithmetic_of_the_process() -> None:
     """Code linked with -Ofast makes every later denormal zero, in numpy too."""
     code = """
 import numpy as np
-from kernels.runtime import jittor
+from ovd_bench.kernels.runtime import jittor
 tiny = np.full(64, 1e-40, np.float32)
 before = (tiny * np.float32(2)).tolist()
 jt = jittor()
@@ -112,7 +112,7 @@ def test_a_kernel_is_compiled_without_another_interpreter(tmp_path: Path) -> Non
     code = """
 import secrets
 from pathlib import Path
-from kernels.runtime import jittor
+from ovd_bench.kernels.runtime import jittor
 jt = jittor()
 marker = secrets.token_hex(8)  # so it is not in the cache
 out = jt.code([1], "float32", [jt.array([1.0])], cpu_src=f"float x{marker} = 1; out0_p[0] = in0_p[0] + x{marker};")
@@ -133,7 +133,7 @@ def test_no_compiler_process_stays_behind() -> None:
     """One that is killed later, by whatever kills children, would keep the process from ever exiting."""
     code = """
 import multiprocessing
-from kernels.runtime import jittor
+from ovd_bench.kernels.runtime import jittor
 jittor()
 assert not multiprocessing.active_children()
 """
@@ -202,7 +202,7 @@ def test_the_users_cache_is_used_and_no_default_is_left_behind(tmp_path: Path) -
     code = """
 import os
 from pathlib import Path
-from kernels import jittor_import
+from ovd_bench.kernels import jittor_import
 build = jittor_import.Build()
 with jittor_import.kept_process({**jittor_import._environment(build, False), "HOME": os.environ["SCRATCH"]}):
     import jittor_utils
@@ -271,8 +271,8 @@ def test_what_is_missing_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, la
         monkeypatch.setattr("sysconfig.get_path", lambda name: "/nowhere")
         monkeypatch.setattr("sysconfig.get_config_var", lambda name: None)
     else:
-        monkeypatch.setattr("kernels.onednn.supported", lambda: True)
-        monkeypatch.setattr("kernels.onednn.installed", lambda: None)
+        monkeypatch.setattr("ovd_bench.kernels.onednn.supported", lambda: True)
+        monkeypatch.setattr("ovd_bench.kernels.onednn.installed", lambda: None)
     line = runtime.problem()
     assert line
     assert "\n" not in line

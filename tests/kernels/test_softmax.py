@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.runtime import jittor
-from kernels.softmax import _composed, softmax
-from tests.kernels.checks import check
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.kernels.softmax import _composed, softmax
+from ovd_bench.tests.kernels.checks import check
 
 jt = jittor()
 

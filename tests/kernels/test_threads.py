@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels.binding import cpu_op
-from kernels.feed_forward import feed_forward
-from kernels.linear import linear
-from kernels.matmul import bmm
-from kernels.norms import group_norm, layer_norm
-from kernels.runtime import jittor
-from kernels.softmax import softmax
-from metrics.types import FloatArray
+from ovd_bench.kernels.binding import cpu_op
+from ovd_bench.kernels.feed_forward import feed_forward
+from ovd_bench.kernels.linear import linear
+from ovd_bench.kernels.matmul import bmm
+from ovd_bench.kernels.norms import group_norm, layer_norm
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.kernels.softmax import softmax
+from ovd_bench.metrics.types import FloatArray
 
 jt = jittor()
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from kernels.binding import cpu_op
-from kernels.runtime import jittor
-from metrics.types import FloatArray
+from ovd_bench.kernels.binding import cpu_op
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.metrics.types import FloatArray
 
 jt = jittor()
 _SMALLEST = 2.0**-126

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.runtime import jittor
-from kernels.window_attention import _composed, window_attention
-from metrics.types import FloatArray
-from tests.kernels.checks import check
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.kernels.window_attention import _composed, window_attention
+from ovd_bench.metrics.types import FloatArray
+from ovd_bench.tests.kernels.checks import check
 
 jt = jittor()
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from metrics.semantic import SimilarityMatrix
-from metrics.types import Categories, GroundTruth, Predictions, Ragged
+from ovd_bench.metrics.semantic import SimilarityMatrix
+from ovd_bench.metrics.types import Categories, GroundTruth, Predictions, Ragged
 
 WEIGHTS = hashlib.sha256(b"weights").hexdigest()
 

@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights
-from metrics.comparison import compare
-from metrics.evaluate import Evaluation, evaluate
-from metrics.protocol import IOU_THRESHOLDS, PROTOCOLS, RECALL_THRESHOLDS
-from metrics.types import DataError, GroundTruth
-from tests import oracles
-from tests.metrics.small_sets import Json, random_set
-from tests.values import number
+from ovd_bench.metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights
+from ovd_bench.metrics.comparison import compare
+from ovd_bench.metrics.evaluate import Evaluation, evaluate
+from ovd_bench.metrics.protocol import IOU_THRESHOLDS, PROTOCOLS, RECALL_THRESHOLDS
+from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.tests import oracles
+from ovd_bench.tests.metrics.small_sets import Json, random_set
+from ovd_bench.tests.values import number
 
 NAMES = sorted(PROTOCOLS)
 

@@ -11,12 +11,12 @@ import hotcoco
 import numpy as np
 import pytest
 
-from metrics.calibration import calibration
-from metrics.protocol import PROTOCOLS, Protocol
-from metrics.types import DataError, Ragged
-from tests.metrics.diagnosis_sets import random_set
-from tests.metrics.semantic_sets import ground_truth_of, predictions_of
-from tests.oracles import ground_truth, predictions
+from ovd_bench.metrics.calibration import calibration
+from ovd_bench.metrics.protocol import PROTOCOLS, Protocol
+from ovd_bench.metrics.types import DataError, Ragged
+from ovd_bench.tests.metrics.diagnosis_sets import random_set
+from ovd_bench.tests.metrics.semantic_sets import ground_truth_of, predictions_of
+from ovd_bench.tests.oracles import ground_truth, predictions
 
 Json = dict[str, Any]
 

@@ -21,13 +21,13 @@ from tidecv.errors.main_errors import (
     OtherError,
 )
 
-from metrics import decomposition
-from metrics.decomposition import ERRORS, ORACLES, decompose
-from metrics.evaluate import evaluate
-from metrics.protocol import PROTOCOLS, Protocol
-from tests.metrics.diagnosis_sets import random_set, real_federated_set
-from tests.metrics.semantic_sets import ground_truth_of, predictions_of
-from tests.oracles import ground_truth, predictions
+from ovd_bench.metrics import decomposition
+from ovd_bench.metrics.decomposition import ERRORS, ORACLES, decompose
+from ovd_bench.metrics.evaluate import evaluate
+from ovd_bench.metrics.protocol import PROTOCOLS, Protocol
+from ovd_bench.tests.metrics.diagnosis_sets import random_set, real_federated_set
+from ovd_bench.tests.metrics.semantic_sets import ground_truth_of, predictions_of
+from ovd_bench.tests.oracles import ground_truth, predictions
 
 Json = dict[str, Any]
 

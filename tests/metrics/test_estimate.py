@@ -10,14 +10,14 @@ import scipy.stats
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metrics.bootstrap import bootstrap, resample_weights
-from metrics.comparison import compare
-from metrics.estimate import ClassValues, Estimate, lone_class_factor, probability_above
-from metrics.evaluate import evaluate
-from metrics.protocol import PROTOCOLS
-from tests import oracles
-from tests.metrics.small_sets import Json, federated_sets, random_set
-from tests.values import number
+from ovd_bench.metrics.bootstrap import bootstrap, resample_weights
+from ovd_bench.metrics.comparison import compare
+from ovd_bench.metrics.estimate import ClassValues, Estimate, lone_class_factor, probability_above
+from ovd_bench.metrics.evaluate import evaluate
+from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.tests import oracles
+from ovd_bench.tests.metrics.small_sets import Json, federated_sets, random_set
+from ovd_bench.tests.values import number
 
 _NUMBERS = st.floats(-1, 1)
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics import grounding
-from metrics.grounding import RECALL_AT, GroundingPredictions, GroundingTruth, Rule, evaluate_grounding
-from metrics.types import DataError, Ragged
-from tests.values import number
+from ovd_bench.metrics import grounding
+from ovd_bench.metrics.grounding import RECALL_AT, GroundingPredictions, GroundingTruth, Rule, evaluate_grounding
+from ovd_bench.metrics.types import DataError, Ragged
+from ovd_bench.tests.values import number
 
 Box = tuple[float, float, float, float]
 PEOPLE, CLOTHING = 0, 1

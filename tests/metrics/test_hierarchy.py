@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metrics.hierarchy import Hierarchy, Partition, coco_synsets, hypernym_cut, synonym_rung
-from metrics.types import Categories, DataError
+from ovd_bench.metrics.hierarchy import Hierarchy, Partition, coco_synsets, hypernym_cut, synonym_rung
+from ovd_bench.metrics.types import Categories, DataError
 
 
 def vocabulary(

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metrics.evaluate import Evaluation, evaluate
-from metrics.protocol import PROTOCOLS
-from metrics.types import Predictions
-from tests import oracles
-from tests.metrics.small_sets import random_set
+from ovd_bench.metrics.evaluate import Evaluation, evaluate
+from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.types import Predictions
+from ovd_bench.tests import oracles
+from ovd_bench.tests.metrics.small_sets import random_set
 
 NAMES = sorted(PROTOCOLS)
 

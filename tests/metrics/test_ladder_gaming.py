@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metrics.hierarchy import Hierarchy
-from metrics.ladder import LadderResult, granularity_ladder
-from metrics.protocol import PROTOCOLS
-from metrics.types import Predictions
-from tests.oracles import ground_truth, predictions
+from ovd_bench.metrics.hierarchy import Hierarchy
+from ovd_bench.metrics.ladder import LadderResult, granularity_ladder
+from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.types import Predictions
+from ovd_bench.tests.oracles import ground_truth, predictions
 
 Document = dict[str, Any]
 Records = list[dict[str, Any]]

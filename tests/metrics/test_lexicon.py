@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics.lemma import lemma, word_set
-from metrics.lexicon import MAX_HEAD_WORDS, RUNGS, UNMAPPED, Lexicon, normalise, tokens, without_qualifier
-from metrics.types import Categories, DataError
+from ovd_bench.metrics.lemma import lemma, word_set
+from ovd_bench.metrics.lexicon import MAX_HEAD_WORDS, RUNGS, UNMAPPED, Lexicon, normalise, tokens, without_qualifier
+from ovd_bench.metrics.types import Categories, DataError
 
 
 def categories_of(names: Sequence[str], synonyms: dict[str, tuple[str, ...]] | None = None) -> Categories:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from metrics.evaluate import Evaluation, evaluate
-from metrics.protocol import PROTOCOLS
-from metrics.types import DataError
-from tests import oracles
-from tests.metrics.small_sets import federated_sets, random_set
+from ovd_bench.metrics.evaluate import Evaluation, evaluate
+from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests import oracles
+from ovd_bench.tests.metrics.small_sets import federated_sets, random_set
 
 Json = dict[str, Any]
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.evaluate import evaluate
-from metrics.lexicon import RUNGS, Lexicon
-from metrics.phrases import lexical_alignment, map_phrases, phrase_overlap, to_predictions, token_f1
-from metrics.protocol import PROTOCOLS
-from metrics.types import DataError, GroundTruth, Predictions
-from tests.metrics.semantic_sets import ground_truth_of
-from tests.values import number
+from ovd_bench.metrics.evaluate import evaluate
+from ovd_bench.metrics.lexicon import RUNGS, Lexicon
+from ovd_bench.metrics.phrases import lexical_alignment, map_phrases, phrase_overlap, to_predictions, token_f1
+from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.tests.metrics.semantic_sets import ground_truth_of
+from ovd_bench.tests.values import number
 
 NAMES = ["cat", "dog", "hot_dog", "person", "sofa", "wine_glass"]
 SYNONYMS = ((), (), ("frankfurter",), ("man", "woman"), ("couch",), ())

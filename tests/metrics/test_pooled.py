@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from metrics.evaluate import evaluate
-from metrics.pooled import pooled_ap
-from metrics.protocol import PROTOCOLS
-from metrics.types import DataError
-from tests import oracles
-from tests.metrics.small_sets import Json, random_set
+from ovd_bench.metrics.evaluate import evaluate
+from ovd_bench.metrics.pooled import pooled_ap
+from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests import oracles
+from ovd_bench.tests.metrics.small_sets import Json, random_set
 
 if TYPE_CHECKING:
     from lvis import LVISEval

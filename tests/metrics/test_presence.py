@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from metrics import cgf1
-from metrics.presence import presence
-from metrics.protocol import PROTOCOLS, Protocol
-from metrics.types import DataError, Ragged
-from tests.metrics.diagnosis_sets import random_set, real_federated_set
-from tests.metrics.semantic_sets import ground_truth_of, predictions_of
-from tests.oracles import ground_truth, predictions
+from ovd_bench.metrics import cgf1
+from ovd_bench.metrics.presence import presence
+from ovd_bench.metrics.protocol import PROTOCOLS, Protocol
+from ovd_bench.metrics.types import DataError, Ragged
+from ovd_bench.tests.metrics.diagnosis_sets import random_set, real_federated_set
+from ovd_bench.tests.metrics.semantic_sets import ground_truth_of, predictions_of
+from ovd_bench.tests.oracles import ground_truth, predictions
 
 Json = dict[str, Any]
 Pair = tuple[int, int]

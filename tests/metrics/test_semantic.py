@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.semantic import (
+from ovd_bench.metrics.semantic import (
     SCOPE_EXHAUSTIVE,
     SCOPE_FEDERATED,
     SemanticResult,
@@ -20,9 +20,9 @@ from metrics.semantic import (
     chance_corrected,
     semantic_r_precision,
 )
-from metrics.types import DataError, FloatArray
-from tests.metrics.semantic_sets import ground_truth_of, predictions_of, random_similarity, similarity_of
-from tests.values import number
+from ovd_bench.metrics.types import DataError, FloatArray
+from ovd_bench.tests.metrics.semantic_sets import ground_truth_of, predictions_of, random_similarity, similarity_of
+from ovd_bench.tests.values import number
 
 Row = Sequence[float]
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from metrics.semantic import SemanticResult, SimilarityMatrix, semantic_r_precision
-from metrics.types import FloatArray, GroundTruth
-from tests.metrics.semantic_sets import ground_truth_of, predictions_of, similarity_of
-from tests.values import defined
+from ovd_bench.metrics.semantic import SemanticResult, SimilarityMatrix, semantic_r_precision
+from ovd_bench.metrics.types import FloatArray, GroundTruth
+from ovd_bench.tests.metrics.semantic_sets import ground_truth_of, predictions_of, similarity_of
+from ovd_bench.tests.values import defined
 
 CLASSES, FAMILY, OBJECTS, PER_IMAGE = 60, 5, 1800, 6
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.extras import EXTRAS
-from benchmarks.io.predictions import read_predictions
-from benchmarks.scoring import ScoreRequest, score
-from metrics.bootstrap import bootstrap, resample_weights
-from metrics.evaluate import evaluate
-from metrics.protocol import PROTOCOLS
-from metrics.unseen import mean_over, unseen_ap, unseen_classes
-from tests.metrics.small_sets import random_set
+from ovd_bench.benchmarks.data.files.predictions import read_predictions
+from ovd_bench.benchmarks.scoring.extra_metrics import EXTRAS
+from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
+from ovd_bench.metrics.bootstrap import bootstrap, resample_weights
+from ovd_bench.metrics.evaluate import evaluate
+from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.unseen import mean_over, unseen_ap, unseen_classes
+from ovd_bench.tests.metrics.small_sets import random_set
 
 
 @pytest.fixture

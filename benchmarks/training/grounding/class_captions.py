@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.training.grounding.captioned import Captioned, Dropped
-from benchmarks.training.grounding.settings import CaptionSettings
-from detectors.captions import CLS, DOT, SEP, Tokenize, caption_of_names, tokenize_names
-from detectors.prompts import PromptPlan
-from detectors.types import DetectorError
-from metrics.types import DataError
+from ovd_bench.benchmarks.training.grounding.captioned import Captioned, Dropped
+from ovd_bench.benchmarks.training.grounding.settings import CaptionSettings
+from ovd_bench.detectors.captions import CLS, DOT, SEP, Tokenize, caption_of_names, tokenize_names
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import DetectorError
+from ovd_bench.metrics.types import DataError
 
 #: Objects365 writes alternatives as "Barrel/bucket".
 _ALTERNATIVES = re.compile(r"\s*/\s*")

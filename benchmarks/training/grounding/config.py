@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from benchmarks.text import printable
-from benchmarks.training.config import Positive, TrainingConfig
-from benchmarks.training.grounding.settings import GroundingSettings
-from grounding_dino_jt.config import SIZES, Config
-from grounding_dino_jt.training.denoising import DenoisingConfig
-from grounding_dino_jt.training.recipe import ENCODER_RATES, Recipe, Schedule
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.strict_model import StrictModel
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.training.config import Positive, TrainingConfig
+from ovd_bench.benchmarks.training.grounding.settings import GroundingSettings
+from ovd_bench.grounding_dino_jt.config import SIZES, Config
+from ovd_bench.grounding_dino_jt.training.denoising import DenoisingConfig
+from ovd_bench.grounding_dino_jt.training.recipe import ENCODER_RATES, Recipe, Schedule
+from ovd_bench.metrics.types import DataError
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -21,11 +22,7 @@ _Number = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 _Rates = dict[str, _Number]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class ModelSettings(_Part):
+class ModelSettings(StrictModel):
     """What is trained.
 
     Attributes:
@@ -51,7 +48,7 @@ class ModelSettings(_Part):
     text_encoder: str = "packaged"
     phrase_frame: Literal["bare", "framed"] | None = None
     centred: bool | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
 
     def config(self, base: Config | None = None) -> Config:
         """The model's configuration: ``base``, or that of the size, with the options.
@@ -68,7 +65,7 @@ class ModelSettings(_Part):
         return Config.from_json(json.dumps(fields))
 
 
-class ScheduleSettings(_Part):
+class ScheduleSettings(StrictModel):
     """Learning rate over time; see ``grounding_dino_jt.training.recipe.Schedule``.
 
     Attributes:
@@ -85,7 +82,7 @@ class ScheduleSettings(_Part):
     warm_up_from: _Share = 0.1
 
 
-class OptimizerSettings(_Part):
+class OptimizerSettings(StrictModel):
     """AdamW; see ``grounding_dino_jt.training.recipe.Recipe``, whose default values are the paper's."""
 
     lr: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1e-4
@@ -99,7 +96,7 @@ class OptimizerSettings(_Part):
     schedule: ScheduleSettings = ScheduleSettings()
 
 
-class DenoisingSettings(_Part):
+class DenoisingSettings(StrictModel):
     """See ``grounding_dino_jt.training.denoising.DenoisingConfig``."""
 
     queries: Annotated[int, Field(ge=0, le=10_000)] = 100

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.training.grounding.captioned import MAX_PHRASES, Captioned, Dropped
-from detectors.captions import CLS, DOT, SEP, SEPARATORS, Tokenize
+from ovd_bench.benchmarks.training.grounding.captioned import MAX_PHRASES, Captioned, Dropped
+from ovd_bench.detectors.captions import CLS, DOT, SEP, SEPARATORS, Tokenize
 
 #: Character spans, begin and end, of one phrase.
 Spans = Sequence[tuple[int, int]]

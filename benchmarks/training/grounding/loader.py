@@ -7,14 +7,14 @@ from types import TracebackType
 
 import numpy as np
 
-from benchmarks.training.grounding.making import BatchMaker, Task
-from benchmarks.training.grounding.sampling import Sampler, repeat_factors
-from benchmarks.training.grounding.settings import GroundingSettings
-from benchmarks.training.grounding.sources import Source
-from benchmarks.training.grounding.workers import Workers
-from grounding_dino_jt.tokenizer import Tokenizer
-from grounding_dino_jt.training.batch import TrainingBatch
-from metrics.types import DataError
+from ovd_bench.benchmarks.training.grounding.make_sample import BatchMaker, Task
+from ovd_bench.benchmarks.training.grounding.sampling import Sampler, repeat_factors
+from ovd_bench.benchmarks.training.grounding.settings import GroundingSettings
+from ovd_bench.benchmarks.training.grounding.sources import Source
+from ovd_bench.benchmarks.training.grounding.workers import Workers
+from ovd_bench.grounding_dino_jt.tokenizer import Tokenizer
+from ovd_bench.grounding_dino_jt.training.batch import TrainingBatch
+from ovd_bench.metrics.types import DataError
 
 
 class GroundingData:

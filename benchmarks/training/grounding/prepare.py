@@ -12,27 +12,27 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from benchmarks.runner.loading import choose_device
-from benchmarks.text import printable
-from benchmarks.training.grounding.class_captions import seen_names
-from benchmarks.training.grounding.config import GroundingDinoTraining, ModelSettings
-from benchmarks.training.grounding.opening import open_data
-from benchmarks.training.grounding.reading import (
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.runner.loading import choose_device
+from ovd_bench.benchmarks.training.grounding.class_captions import seen_names
+from ovd_bench.benchmarks.training.grounding.config import GroundingDinoTraining, ModelSettings
+from ovd_bench.benchmarks.training.grounding.open_data import open_data
+from ovd_bench.benchmarks.training.grounding.reading import (
     check_given,
     reading,
     reading_facts,
     text_is_frozen,
     vocabulary_phrases,
 )
-from benchmarks.training.grounding.sources import Source
-from benchmarks.training.processes import group
-from benchmarks.training.trainers import Batches, Machine, Prepared
-from grounding_dino_jt.closed_set import class_encoder, tokenizer_of
-from grounding_dino_jt.config import Config, TextConfig
-from grounding_dino_jt.device import use_device
-from grounding_dino_jt.tokenizer import Tokenizer, packaged_folder, packaged_tokenizer, read_tokenizer
-from grounding_dino_jt.training.recipe import ENCODER_RATES
-from grounding_dino_jt.weights import (
+from ovd_bench.benchmarks.training.grounding.sources import Source
+from ovd_bench.benchmarks.training.processes import group
+from ovd_bench.benchmarks.training.registry import Batches, Machine, Prepared
+from ovd_bench.grounding_dino_jt.closed_set import class_encoder, tokenizer_of
+from ovd_bench.grounding_dino_jt.config import Config, TextConfig
+from ovd_bench.grounding_dino_jt.device import use_device
+from ovd_bench.grounding_dino_jt.tokenizer import Tokenizer, packaged_folder, packaged_tokenizer, read_tokenizer
+from ovd_bench.grounding_dino_jt.training.recipe import ENCODER_RATES
+from ovd_bench.grounding_dino_jt.weights import (
     draw_backbone,
     expected_shapes,
     read_backbone,
@@ -40,7 +40,7 @@ from grounding_dino_jt.weights import (
     read_text_encoder,
     tensors_sha256,
 )
-from metrics.types import DataError
+from ovd_bench.metrics.types import DataError
 
 _Tensors = dict[str, npt.NDArray[np.float32]]
 #: Text encoders that are no folder, and a backbone that is no file.
@@ -74,12 +74,12 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
         use_device(device)
     except (ValueError, RuntimeError) as error:
         raise DataError(str(error)) from error
-    from benchmarks.training.grounding.trainer import GroundingDinoTrainer
-    from grounding_dino_jt.training.centring import TEXT_MEAN, centre_text
-    from grounding_dino_jt.training.losses import STYLES
-    from grounding_dino_jt.training.recompute import recompute_layers
-    from grounding_dino_jt.training.start import new_network
-    from grounding_dino_jt.training.trainer import Settings, Trainer
+    from ovd_bench.benchmarks.training.grounding.trainer import GroundingDinoTrainer
+    from ovd_bench.grounding_dino_jt.training.centring import TEXT_MEAN, centre_text
+    from ovd_bench.grounding_dino_jt.training.losses import STYLES
+    from ovd_bench.grounding_dino_jt.training.recompute import recompute_layers
+    from ovd_bench.grounding_dino_jt.training.start import new_network
+    from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer
 
     try:
         network = new_network(model, tensors, config.seed)

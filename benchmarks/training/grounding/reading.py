@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.training.grounding.class_captions import seen_names
-from benchmarks.training.grounding.config import ModelSettings
-from benchmarks.training.grounding.sources import Source
-from detectors.captions import SEPARATORS, Tokenize
-from grounding_dino_jt.config import TextConfig
-from grounding_dino_jt.training.recipe import Recipe
+from ovd_bench.benchmarks.training.grounding.class_captions import seen_names
+from ovd_bench.benchmarks.training.grounding.config import ModelSettings
+from ovd_bench.benchmarks.training.grounding.sources import Source
+from ovd_bench.detectors.captions import SEPARATORS, Tokenize
+from ovd_bench.grounding_dino_jt.config import TextConfig
+from ovd_bench.grounding_dino_jt.training.recipe import Recipe
 
 #: Captions of a source that are looked at, evenly spread: their mean hardly changes with more.
 _CAPTIONS = 1000

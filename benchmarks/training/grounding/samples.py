@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from grounding_dino_jt.tokens import TokenBatch
-from grounding_dino_jt.training.batch import Targets, TrainingBatch
+from ovd_bench.grounding_dino_jt.tokens import TokenBatch
+from ovd_bench.grounding_dino_jt.training.batch import Targets, TrainingBatch
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from ovd_bench.benchmarks.data.strict_model import StrictModel
 
 _Side = Annotated[int, Field(ge=16, le=8192)]
 _Sides = Annotated[tuple[_Side, ...], Field(strict=False)]
 _Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class SourceSettings(_Settings):
+class SourceSettings(StrictModel):
     """A file of records and its images.
 
     Attributes:
@@ -31,7 +29,7 @@ class SourceSettings(_Settings):
     weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
 
 
-class CropSettings(_Settings):
+class CropSettings(StrictModel):
     """A random part of the image, as in DETR (``datasets/coco.py``, make_coco_transforms).
 
     Attributes:
@@ -52,7 +50,7 @@ class CropSettings(_Settings):
         return self
 
 
-class TransformSettings(_Settings):
+class TransformSettings(StrictModel):
     """How images are varied; the values given are DETR's, which Grounding DINO has as well.
 
     Attributes:
@@ -74,7 +72,7 @@ class TransformSettings(_Settings):
         return self
 
 
-class CaptionSettings(_Settings):
+class CaptionSettings(StrictModel):
     """How captions are written; the values given are mmdetection's.
 
     Attributes:

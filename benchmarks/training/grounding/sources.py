@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.odvg.index import OdvgFile
-from benchmarks.odvg.records import read_label_map
-from benchmarks.training.grounding.settings import SourceSettings
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.odvg.index import OdvgFile
+from ovd_bench.benchmarks.data.odvg.records import read_label_map
+from ovd_bench.benchmarks.training.grounding.settings import SourceSettings
+from ovd_bench.metrics.types import DataError
 
 
 @dataclass(frozen=True)

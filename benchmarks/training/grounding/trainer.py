@@ -11,19 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from benchmarks.training.grounding.config import GroundingDinoTraining
-from detectors.card import DetectorCard
-from detectors.fusion_gates import GATES, mean_gates
-from detectors.grounding_dino import GroundingDinoDetector
-from detectors.interface import DetectorSettings
-from grounding_dino_jt.config import Config
-from grounding_dino_jt.load import Predictor
-from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.tokenizer import Tokenizer
-from grounding_dino_jt.training.batch import TrainingBatch
-from grounding_dino_jt.training.trainer import Trainer as Optimisation
-from grounding_dino_jt.weights import write_canonical
-from grounding_dino_jt.weights.safetensors_file import write_safetensors
+from ovd_bench.benchmarks.training.grounding.config import GroundingDinoTraining
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.fusion_gates import GATES, mean_gates
+from ovd_bench.detectors.grounding_dino import GroundingDinoDetector
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.grounding_dino_jt.config import Config
+from ovd_bench.grounding_dino_jt.load import Predictor
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.tokenizer import Tokenizer
+from ovd_bench.grounding_dino_jt.training.batch import TrainingBatch
+from ovd_bench.grounding_dino_jt.training.trainer import Trainer as Optimisation
+from ovd_bench.grounding_dino_jt.weights import write_canonical
+from ovd_bench.grounding_dino_jt.weights.safetensors_file import write_safetensors
 
 _Floats = npt.NDArray[np.float32]
 _FORMAT = "ovd-bench grounding-dino training 1"
@@ -32,7 +32,7 @@ TRAINING = "training"
 
 
 class GroundingDinoTrainer:
-    """See ``benchmarks.training.trainers.Trainer``.
+    """See ``benchmarks.training.registry.Trainer``.
 
     Args:
         config: of the training.

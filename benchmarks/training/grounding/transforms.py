@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from benchmarks.training.grounding.settings import CropSettings, TransformSettings
+from ovd_bench.benchmarks.training.grounding.settings import CropSettings, TransformSettings
 
 #: Boxes of which less is left, in pixels of the image that is learned from, show nothing.
 _MIN_SIDE = 1.0

@@ -10,8 +10,8 @@ import pytest
 import torch
 from open_clip.model import resize_pos_embed
 
-from baselines.clip_region.network import ClipNetwork, Normalisation
-from tests.baselines.clip_region.tiny import open_clip_model
+from ovd_bench.baselines.clip_region.network import ClipNetwork, Normalisation
+from ovd_bench.tests.baselines.clip_region.tiny import open_clip_model
 
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.clip_region.proposals import GridProposer, pooled
-from baselines.clip_region.scores import class_probabilities, fused_scores
+from ovd_bench.baselines.clip_region.proposals import GridProposer, pooled
+from ovd_bench.baselines.clip_region.scores import class_probabilities, fused_scores
 
 
 def test_the_grid_has_four_scales_inside_the_image() -> None:

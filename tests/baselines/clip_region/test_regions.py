@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from baselines.clip_region.regions import Pixels, patch_grid, pool_boxes, square_around, square_crop
+from ovd_bench.baselines.clip_region.regions import Pixels, patch_grid, pool_boxes, square_around, square_crop
 
 FILL = (1, 2, 3)
 

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
-from baselines.clip_region.weights import load_clip
-from benchmarks.perf.random_models import clip_tokenizer
-from tests.baselines.clip_region.tiny import CONFIG, write_open_clip, write_transformers
+from ovd_bench.baselines.clip_region.weights import load_clip
+from ovd_bench.perf.random_models import clip_tokenizer
+from ovd_bench.tests.baselines.clip_region.tiny import CONFIG, write_open_clip, write_transformers
 
 TEXTS = ["a photo of a cat", "traffic light"]
 

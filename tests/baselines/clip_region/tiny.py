@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel
 
-from benchmarks.perf.random_models import draw_weights
+from ovd_bench.perf.random_models import draw_weights
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 16,

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.controlled.captions import CaptionEncoder, mean_of_phrases, split
-from baselines.text import packaged_encoder
-from grounding_dino_jt.config import NANO
-from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.tokenizer import packaged_folder, packaged_tokenizer
-from grounding_dino_jt.tokens import TokenBatch
-from grounding_dino_jt.training.centring import centre_text
-from grounding_dino_jt.training.frozen_text import FrozenText
-from grounding_dino_jt.weights import read_text_encoder, tensors_sha256
-from kernels.runtime import jittor
-from tests.baselines.controlled.toy import BENCH, CAT, CLS, DOGS, DOT, ENCODER, PHRASE_IDS, ROWS, SEP, tokens
+from ovd_bench.baselines.controlled.captions import CaptionEncoder, mean_of_phrases, split
+from ovd_bench.baselines.text import packaged_encoder
+from ovd_bench.grounding_dino_jt.config import NANO
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_folder, packaged_tokenizer
+from ovd_bench.grounding_dino_jt.tokens import TokenBatch
+from ovd_bench.grounding_dino_jt.training.centring import centre_text
+from ovd_bench.grounding_dino_jt.training.frozen_text import FrozenText
+from ovd_bench.grounding_dino_jt.weights import read_text_encoder, tensors_sha256
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.tests.baselines.controlled.toy import BENCH, CAT, CLS, DOGS, DOT, ENCODER, PHRASE_IDS, ROWS, SEP, tokens
 
 
 def grounding_dino(**reading: Any) -> GroundingDino:

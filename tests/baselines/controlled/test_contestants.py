@@ -11,15 +11,15 @@ import torch
 from torch.nn import functional
 from torchvision.ops import roi_align
 
-from baselines.controlled.captions import Captions
-from baselines.controlled.config import ContestantConfig
-from baselines.controlled.models import build, normalised
-from baselines.controlled.owl import Owl
-from baselines.controlled.parts import Grid
-from baselines.controlled.region import Region
-from baselines.controlled.train import padded_targets
-from baselines.owl_nano.boxes import iou
-from tests.baselines.controlled.toy import BENCH, CAT, CLS, DOGS, ENCODER, SEP, SMALL, batch, tokens, trainer
+from ovd_bench.baselines.controlled.captions import Captions
+from ovd_bench.baselines.controlled.config import ContestantConfig
+from ovd_bench.baselines.controlled.models import build, normalised
+from ovd_bench.baselines.controlled.owl import Owl
+from ovd_bench.baselines.controlled.parts import Grid
+from ovd_bench.baselines.controlled.region import Region
+from ovd_bench.baselines.controlled.train import padded_targets
+from ovd_bench.baselines.owl_nano.boxes import iou
+from ovd_bench.tests.baselines.controlled.toy import BENCH, CAT, CLS, DOGS, ENCODER, SEP, SMALL, batch, tokens, trainer
 
 CONFIGS = {
     "owl": SMALL,

@@ -11,9 +11,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from baselines.controlled.models import build
-from baselines.controlled.weights import load_weights, save_weights
-from tests.baselines.controlled.toy import SMALL, write_weights
+from ovd_bench.baselines.controlled.models import build
+from ovd_bench.baselines.controlled.weights import load_weights, save_weights
+from ovd_bench.tests.baselines.controlled.toy import SMALL, write_weights
 
 
 @pytest.mark.parametrize(

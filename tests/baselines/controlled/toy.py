@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from baselines.controlled.captions import CaptionEncoder, listed
-from baselines.controlled.config import NANO_SWIN, ContestantConfig
-from baselines.controlled.models import build
-from baselines.controlled.train import CaptionedBatch, Trainer
-from baselines.controlled.weights import save_weights
-from baselines.optimisation import Recipe
-from baselines.text import packaged_encoder
+from ovd_bench.baselines.controlled.captions import CaptionEncoder, listed
+from ovd_bench.baselines.controlled.config import NANO_SWIN, ContestantConfig
+from ovd_bench.baselines.controlled.models import build
+from ovd_bench.baselines.controlled.train import CaptionedBatch, Trainer
+from ovd_bench.baselines.controlled.weights import save_weights
+from ovd_bench.baselines.optimisation import Recipe
+from ovd_bench.baselines.text import packaged_encoder
 
 SMALL_SWIN = replace(NANO_SWIN, embed_dim=8, depths=(1, 1, 1), num_heads=(1, 2, 4), window_size=4)
 SMALL = ContestantConfig(backbone=SMALL_SWIN, width=16, regions=12)

@@ -1,4 +1,4 @@
-"""Prints how far every block of GLIP is from its reference: ``python -m tests.baselines.glip.parity``.
+"""Prints how far every block of GLIP is from its reference: ``python -m ovd_bench.tests.baselines.glip.parity``.
 
 The largest absolute difference, in float32 and in float64, of blocks of GLIP-T's widths on small maps, and of the whole
 network at the tests' size. Then the processor seconds of the two operators that are computed in another way than usual.
@@ -17,17 +17,17 @@ from torchvision.ops import deform_conv2d
 from transformers import BertConfig as TheirConfig
 from transformers import BertModel
 
-from baselines.glip.anchors import anchor_boxes, decode, encode
-from baselines.glip.bert import Bert, BertLayer
-from baselines.glip.config import GlipConfig
-from baselines.glip.deform import DeformConv, deform_conv
-from baselines.glip.dyhead import DyConv, DyReLU, first_numbers
-from baselines.glip.fpn import Fpn
-from baselines.glip.fusion import CLAMP, Fusion
-from baselines.swin import Swin, SwinConfig
-from benchmarks.perf.tables import Table
-from tests.baselines.glip import reference
-from tests.baselines.glip.tiny import TINY, caption_tokens, drawn, official_state, random_pixels
+from ovd_bench.baselines.glip.anchors import anchor_boxes, decode, encode
+from ovd_bench.baselines.glip.bert import Bert, BertLayer
+from ovd_bench.baselines.glip.config import GlipConfig
+from ovd_bench.baselines.glip.deform import DeformConv, deform_conv
+from ovd_bench.baselines.glip.dyhead import DyConv, DyReLU, first_numbers
+from ovd_bench.baselines.glip.fpn import Fpn
+from ovd_bench.baselines.glip.fusion import CLAMP, Fusion
+from ovd_bench.baselines.swin import Swin, SwinConfig
+from ovd_bench.perf.tables import Table
+from ovd_bench.tests.baselines.glip import reference
+from ovd_bench.tests.baselines.glip.tiny import TINY, caption_tokens, drawn, official_state, random_pixels
 
 FULL = GlipConfig()
 MAPS = ((10, 14), (5, 7), (3, 4), (2, 2), (1, 1))

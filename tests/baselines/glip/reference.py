@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from baselines.glip.config import GlipConfig
+from ovd_bench.baselines.glip.config import GlipConfig
 
 State = dict[str, Tensor]
 

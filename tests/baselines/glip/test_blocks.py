@@ -11,14 +11,14 @@ from torchvision.ops import deform_conv2d
 from transformers import BertConfig as TheirConfig
 from transformers import BertModel
 
-from baselines.glip.bert import Bert, BertLayer
-from baselines.glip.deform import deform_conv
-from baselines.glip.dyhead import DyConv, DyReLU, first_numbers
-from baselines.glip.fpn import Fpn
-from baselines.glip.fusion import CLAMP, BiAttention, Fusion
-from baselines.swin import Swin
-from tests.baselines.glip import reference
-from tests.baselines.glip.tiny import BERT, TINY, caption_tokens, random_pixels
+from ovd_bench.baselines.glip.bert import Bert, BertLayer
+from ovd_bench.baselines.glip.deform import deform_conv
+from ovd_bench.baselines.glip.dyhead import DyConv, DyReLU, first_numbers
+from ovd_bench.baselines.glip.fpn import Fpn
+from ovd_bench.baselines.glip.fusion import CLAMP, BiAttention, Fusion
+from ovd_bench.baselines.swin import Swin
+from ovd_bench.tests.baselines.glip import reference
+from ovd_bench.tests.baselines.glip.tiny import BERT, TINY, caption_tokens, random_pixels
 
 #: Both sides in float64, whose rounding in sums of a few thousand terms stays below this.
 EXACT = {"atol": 1e-11, "rtol": 1e-11}

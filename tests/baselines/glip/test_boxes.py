@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.glip.anchors import anchor_boxes, decode, encode, legacy_iou
-from baselines.glip.config import GlipConfig
-from baselines.glip.postprocess import LEVEL_TOP_K, NMS_IOU, SCORE_THRESHOLD, Found, select_boxes
+from ovd_bench.baselines.glip.anchors import anchor_boxes, decode, encode, legacy_iou
+from ovd_bench.baselines.glip.config import GlipConfig
+from ovd_bench.baselines.glip.postprocess import LEVEL_TOP_K, NMS_IOU, SCORE_THRESHOLD, Found, select_boxes
 
 SHAPES = ((6, 9), (3, 5), (2, 3), (1, 2), (1, 1))
 SIZE = (44, 70)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.glip.anchors import anchor_boxes, decode
-from baselines.glip.assign import TOP, Assignment, Targets, assign
-from baselines.glip.losses import NO_OBJECT, WEIGHT_BOX, centerness_targets, glip_losses, token_loss
-from baselines.glip.model import GlipOutput
-from tests.baselines.glip.tiny import TINY, caption_tokens, drawn, random_pixels
+from ovd_bench.baselines.glip.anchors import anchor_boxes, decode
+from ovd_bench.baselines.glip.assign import TOP, Assignment, Targets, assign
+from ovd_bench.baselines.glip.losses import NO_OBJECT, WEIGHT_BOX, centerness_targets, glip_losses, token_loss
+from ovd_bench.baselines.glip.model import GlipOutput
+from ovd_bench.tests.baselines.glip.tiny import TINY, caption_tokens, drawn, random_pixels
 
 SHAPES = ((12, 16), (6, 8), (3, 4), (2, 2), (1, 1))
 TOKENS = 7

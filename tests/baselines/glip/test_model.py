@@ -8,10 +8,10 @@ from typing import cast
 import pytest
 import torch
 
-from baselines.glip.config import VARIANTS, GlipConfig
-from baselines.glip.model import Glip, GlipOutput, TextFeatures, normalize
-from tests.baselines.glip import reference
-from tests.baselines.glip.tiny import TINY, caption_tokens, drawn, official_state, random_pixels
+from ovd_bench.baselines.glip.config import VARIANTS, GlipConfig
+from ovd_bench.baselines.glip.model import Glip, GlipOutput, TextFeatures, normalize
+from ovd_bench.tests.baselines.glip import reference
+from ovd_bench.tests.baselines.glip.tiny import TINY, caption_tokens, drawn, official_state, random_pixels
 
 FUSED, PLAIN = TINY, dataclasses.replace(TINY, fused=False)
 BOTH = pytest.mark.parametrize("config", [FUSED, PLAIN], ids=["fused", "variant-a"])

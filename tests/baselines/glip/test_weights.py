@@ -14,10 +14,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from baselines.glip.config import VARIANTS
-from baselines.glip.model import Glip
-from baselines.glip.weights import LEFTOVERS, holds_glip, read_weights, write_weights
-from tests.baselines.glip.tiny import TINY, drawn, mmdet_state, official_state, write_official
+from ovd_bench.baselines.glip.config import VARIANTS
+from ovd_bench.baselines.glip.model import Glip
+from ovd_bench.baselines.glip.weights import LEFTOVERS, holds_glip, read_weights, write_weights
+from ovd_bench.tests.baselines.glip.tiny import TINY, drawn, mmdet_state, official_state, write_official
 
 PLAIN = dataclasses.replace(TINY, fused=False)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from baselines.glip.config import BertConfig, GlipConfig
-from baselines.glip.model import Glip
-from baselines.swin import SwinConfig
+from ovd_bench.baselines.glip.config import BertConfig, GlipConfig
+from ovd_bench.baselines.glip.model import Glip
+from ovd_bench.baselines.swin import SwinConfig
 
 SWIN = SwinConfig(embed_dim=16, depths=(2, 2, 2, 1), num_heads=(1, 2, 2, 4), window_size=4, drop_path_rate=0.0)
 BERT = BertConfig(vocabulary=30522, positions=64, width=24, layers=2, heads=2, intermediate=40)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.datasets.benchmark import Benchmark
-from tests.benchmarks.board.made_runs import make_benchmark, make_results
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.tests.benchmarks.board.made_runs import make_benchmark, make_results
 
 
 @pytest.fixture(scope="session")

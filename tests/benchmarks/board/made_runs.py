@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.exports import write_per_class
-from benchmarks.io.files import file_sha256
-from benchmarks.io.predictions import write_predictions
-from benchmarks.protocols import RunProtocol
-from benchmarks.scoring import ScoreRequest, score
-from benchmarks.store.manifest import (
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.files.predictions import write_predictions
+from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
+from ovd_bench.benchmarks.scoring.exports import write_per_class
+from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
+from ovd_bench.benchmarks.store.manifest import (
     BenchmarkPlace,
     Manifest,
     Recipe,
@@ -27,10 +27,10 @@ from benchmarks.store.manifest import (
     manifest_path,
     write_document,
 )
-from benchmarks.store.schema import (
+from ovd_bench.benchmarks.store.protocols import RunProtocol
+from ovd_bench.benchmarks.store.schema import (
     Contamination,
     DetectorInfo,
-    EnvironmentInfo,
     PlanInfo,
     ProtocolInfo,
     Result,
@@ -39,8 +39,8 @@ from benchmarks.store.schema import (
     read_result,
     write_result,
 )
-from detectors.prompts import PromptPlan
-from metrics.types import Predictions
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.metrics.types import Predictions
 
 Json = dict[str, Any]
 NAMES = ("red star", "blue ring", "green moon", "old <b>key</b>", "wide door", "tall lamp")

@@ -10,8 +10,8 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from benchmarks.cli import board, pictures
-from benchmarks.datasets.benchmark import Benchmark
+from ovd_bench.benchmarks.cli import board, pictures
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 
 APP = typer.Typer()
 board.register(APP)
@@ -20,7 +20,7 @@ pictures.register(APP)
 FAKE = '''
 """A detector that sees the left upper quarter in the first class, and a faint box in the last."""
 
-from detectors.types import Detections, Grounding
+from ovd_bench.detectors.types import Detections, Grounding
 
 import numpy as np
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.board.collect import Board, collect
-from benchmarks.board.columns import COLUMNS
-from benchmarks.board.files import write_board
-from benchmarks.board.page import render
-from benchmarks.board.terminal import board_tables
-from benchmarks.board.text_formats import board_csv, board_document, board_json, board_markdown
-from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.store.schema import Contamination, NamesSeen
-from metrics.types import DataError
-from tests.benchmarks.board.made_runs import make_run
+from ovd_bench.benchmarks.board.collect import Board, collect
+from ovd_bench.benchmarks.board.columns import COLUMNS
+from ovd_bench.benchmarks.board.files import write_board
+from ovd_bench.benchmarks.board.page import render
+from ovd_bench.benchmarks.board.terminal import board_tables
+from ovd_bench.benchmarks.board.text_formats import board_csv, board_document, board_json, board_markdown
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.store.schema import Contamination, NamesSeen
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.board.made_runs import make_run
 
 
 @pytest.fixture(scope="module")

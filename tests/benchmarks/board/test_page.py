@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.board.charts import (
+from ovd_bench.benchmarks.board.charts import (
     Line,
     category_axis,
     interval_bar,
@@ -21,12 +21,12 @@ from benchmarks.board.charts import (
     log_axis,
     scatter_chart,
 )
-from benchmarks.board.collect import collect, of_runs
-from benchmarks.board.galleries import make_galleries
-from benchmarks.board.page import render
-from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.store.schema import Contamination, TrainingDataInfo
-from tests.benchmarks.board.made_runs import load, make_benchmark, make_run
+from ovd_bench.benchmarks.board.collect import collect, of_runs
+from ovd_bench.benchmarks.board.galleries import make_galleries
+from ovd_bench.benchmarks.board.page import render
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.store.schema import Contamination, TrainingDataInfo
+from ovd_bench.tests.benchmarks.board.made_runs import load, make_benchmark, make_run
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.board.published import PUBLISHED, PublishedRow, read_published
-from metrics.types import DataError
+from ovd_bench.benchmarks.board.published import PUBLISHED, PublishedRow, read_published
+from ovd_bench.metrics.types import DataError
 
 ROWS = read_published().rows
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.board.rows import group, row_names
-from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.protocols import RunProtocol
-from benchmarks.store.folders import find_results
-from detectors.prompts import PromptPlan
-from tests.benchmarks.board.made_runs import load, make_benchmark, make_run
+from ovd_bench.benchmarks.board.rows import group, row_names
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.store.folders import find_results
+from ovd_bench.benchmarks.store.protocols import RunProtocol
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.tests.benchmarks.board.made_runs import load, make_benchmark, make_run
 
 
 def test_rows_share_a_table_only_if_both_hashes_agree(results: Path, toy: Benchmark, tmp_path: Path) -> None:

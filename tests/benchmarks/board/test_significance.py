@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.board.collect import gather_evidence
-from benchmarks.board.rows import Row, Table, group
-from benchmarks.board.significance import judge
-from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.io.annotations import read_ground_truth
-from benchmarks.scoring import compare_files
-from benchmarks.store.folders import find_results
-from metrics.types import DataError
-from tests.benchmarks.board.made_runs import load, make_predictions, make_run
+from ovd_bench.benchmarks.board.collect import gather_evidence
+from ovd_bench.benchmarks.board.rows import Row, Table, group
+from ovd_bench.benchmarks.board.significance import judge
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.scoring.score import compare_files
+from ovd_bench.benchmarks.store.folders import find_results
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.board.made_runs import load, make_predictions, make_run
 
 
 def _lvis(results: Path) -> Table:

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
 
-from detectors.class_vectors import ClassVectors
-from detectors.interface import Detector
-from detectors.prompts import PromptPlan
-from detectors.types import Detections, Image, Vocabulary
-from tests.benchmarks.conformance.random_grid import CARD, Fit, Floats, RandomGrid
+from ovd_bench.detectors.class_vectors import ClassVectors
+from ovd_bench.detectors.interface import Detector
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Detections, Image, Vocabulary
+from ovd_bench.tests.benchmarks.conformance.random_grid import CARD, Fit, Floats, RandomGrid
 
 Frame = Callable[[RandomGrid, Image, Floats], Floats]
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
 
-from detectors.card import DetectorCard
-from detectors.class_vectors import ClassVectors
-from detectors.prompts import PromptPlan
-from detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.class_vectors import ClassVectors
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 
 Floats = npt.NDArray[np.float64]
 Fit = Literal["stretch", "pad", "centre", "aspect"]

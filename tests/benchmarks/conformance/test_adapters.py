@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.conformance.checks import check_detector
-from benchmarks.conformance.outcome import Outcome
-from benchmarks.conformance.pictures import FIGURES, OTHERS
-from detectors.interface import Detector, DetectorSettings
-from detectors.registry import load_detector
-from tests.detectors.tiny_models import (
+from ovd_bench.benchmarks.conformance.checks import check_detector
+from ovd_bench.benchmarks.conformance.outcome import Outcome
+from ovd_bench.benchmarks.conformance.pictures import FIGURES, OTHERS
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.registry import load_detector
+from ovd_bench.tests.detectors.tiny_models import (
     write_clip_region,
     write_closed_set,
     write_grounding_dino,

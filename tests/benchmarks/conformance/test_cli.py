@@ -12,14 +12,14 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from benchmarks.cli import detectors
-from benchmarks.conformance.checks import CHECKS
-from benchmarks.datasets.cards import CARDS
-from benchmarks.extras import EXTRAS
-from detectors.prompts import PLANS
-from detectors.registry import detector_cards
-from detectors.types import DetectorError
-from metrics.protocol import PROTOCOLS
+from ovd_bench.benchmarks.cli import detectors
+from ovd_bench.benchmarks.conformance.checks import CHECKS
+from ovd_bench.benchmarks.data.catalog.cards import CARDS
+from ovd_bench.benchmarks.scoring.extra_metrics import EXTRAS
+from ovd_bench.detectors.prompts import PLANS
+from ovd_bench.detectors.registry import detector_cards
+from ovd_bench.detectors.types import DetectorError
+from ovd_bench.metrics.protocol import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "examples" / "my_detector.py"
@@ -87,7 +87,7 @@ def test_list_of_an_unknown_kind_is_a_usage_error() -> None:
 
 def test_list_has_no_framework_in_memory() -> None:
     code = (
-        "import sys, typer; from benchmarks.cli import detectors; from typer.testing import CliRunner\n"
+        "import sys, typer; from ovd_bench.benchmarks.cli import detectors; from typer.testing import CliRunner\n"
         "app = typer.Typer(); detectors.register(app)\n"
         "assert CliRunner().invoke(app, ['list']).exit_code == 0\n"
         "print(sorted({'torch', 'jittor', 'transformers', 'pyarrow', 'matplotlib'} & set(sys.modules)))"

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.conformance.checks import CHECKS, check_detector, verdict
-from benchmarks.conformance.likeness import ROUNDING, SAME, expect_same
-from benchmarks.conformance.outcome import TOP_K, Failed, Subject
-from detectors.interface import Detector, DetectorSettings
-from detectors.registry import load_detector
-from detectors.types import Detections, Image
-from tests.benchmarks.conformance.broken import BROKEN, FRAMES, wrong_frame
-from tests.benchmarks.conformance.random_grid import CARD, Fit, RandomGrid
+from ovd_bench.benchmarks.conformance.checks import CHECKS, check_detector, verdict
+from ovd_bench.benchmarks.conformance.likeness import ROUNDING, SAME, expect_same
+from ovd_bench.benchmarks.conformance.outcome import TOP_K, Failed, Subject
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.registry import load_detector
+from ovd_bench.detectors.types import Detections, Image
+from ovd_bench.tests.benchmarks.conformance.broken import BROKEN, FRAMES, wrong_frame
+from ovd_bench.tests.benchmarks.conformance.random_grid import CARD, Fit, RandomGrid
 
 ROOT = Path(__file__).resolve().parents[3]
 BLOBS = f"{ROOT / 'examples' / 'my_detector.py'}:ColourBlobs"

@@ -13,12 +13,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from benchmarks.shapes import WORLDS, render
-from detectors.interface import Detector, DetectorSettings
-from detectors.prompts import PLANS, PromptPlan
-from detectors.registry import load_detector
-from detectors.types import DetectorError, Image, Vocabulary
-from metrics.boxes import box_iou, xywh_to_xyxy
+from ovd_bench.benchmarks.data.shapes import WORLDS, render
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.prompts import PLANS, PromptPlan
+from ovd_bench.detectors.registry import load_detector
+from ovd_bench.detectors.types import DetectorError, Image, Vocabulary
+from ovd_bench.metrics.boxes import box_iou, xywh_to_xyxy
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEC = f"{ROOT / 'examples' / 'my_detector.py'}:ColourBlobs"
@@ -114,7 +114,7 @@ def test_it_runs_on_a_benchmark_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_the_documentation_names_every_check() -> None:
-    from benchmarks.conformance.checks import CHECKS
+    from ovd_bench.benchmarks.conformance.checks import CHECKS
 
     text = (ROOT / "docs" / "adding-a-detector.md").read_text()
     table = text.split("| Check |")[1].split("\n\n")[0]

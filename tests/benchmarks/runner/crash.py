@@ -1,6 +1,6 @@
 """Kill a run again and again; what is there in the end must be what an undisturbed run makes.
 
-``python -m tests.benchmarks.runner.crash FOLDER KILLS [SEED]``
+``python -m ovd_bench.tests.benchmarks.runner.crash FOLDER KILLS [SEED]``
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.benchmarks.runner.toy import artefacts, bench, command, detector, make_data
+from ovd_bench.tests.benchmarks.runner.toy import artefacts, bench, command, detector, make_data
 
 #: About 0.16 s of work per shard, and three shards per kill: there is always something in work.
 IMAGES_PER_SHARD, SECONDS_PER_IMAGE, SHARDS_PER_KILL = 4, 0.04, 3

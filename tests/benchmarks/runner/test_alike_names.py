@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.runner.loading import alike_names
-from detectors.interface import DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.types import Vocabulary
-from tests.benchmarks.runner.toy_detectors import Blurred, Plain
+from ovd_bench.benchmarks.runner.loading import alike_names
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Vocabulary
+from ovd_bench.tests.benchmarks.runner.toy_detectors import Blurred, Plain
 
 
 def said(vocabulary: Vocabulary, detector: Plain) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.runner.crash import kill_and_resume
+from ovd_bench.tests.benchmarks.runner.crash import kill_and_resume
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.full)])

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from benchmarks.runner.memory import is_out_of_memory
-from benchmarks.runner.predictor import OutOfMemoryError, Predictor
-from benchmarks.runner.reader import Read, Wanted
-from benchmarks.runner.selection import Group, Selection
-from detectors.card import DetectorCard
-from detectors.prompts import PromptPlan
-from detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.benchmarks.machine.memory import is_out_of_memory
+from ovd_bench.benchmarks.runner.image_subset import Group, Selection
+from ovd_bench.benchmarks.runner.predictor import OutOfMemoryError, Predictor
+from ovd_bench.benchmarks.runner.reader import Read, Wanted
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 
 IDS = [4, 8, 15, 16, 23, 42]
 VOCABULARY = Vocabulary((1, 2, 3), ("a", "b", "c"))

@@ -9,11 +9,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from benchmarks.io.annotations import read_ground_truth
-from benchmarks.runner.events import End, Event, Fault
-from benchmarks.runner.process import run_worker
-from benchmarks.store.manifest import read_manifest, read_records
-from tests.benchmarks.runner.toy import failures, folder_of, make, make_data, request
+from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.runner.events import End, Event, Fault
+from ovd_bench.benchmarks.runner.process import run_worker
+from ovd_bench.benchmarks.store.manifest import read_manifest, read_records
+from ovd_bench.tests.benchmarks.runner.toy import failures, folder_of, make, make_data, request
 
 DEATHS = {
     "kill": "the worker process was killed by signal 9 (SIGKILL), as the system does when memory runs out",

@@ -12,21 +12,20 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from benchmarks import protocols
-from benchmarks.board.collect import collect, of_runs
-from benchmarks.board.terminal import board_tables
-from benchmarks.board.text_formats import board_document
-from benchmarks.images import read_image
-from benchmarks.pixels import image_sha256, pixels_sha256
-from benchmarks.runner import describe
-from benchmarks.runner.describe import scored_under
-from benchmarks.runner.plan import RunPlan
-from benchmarks.runner.result import ScoreOptions, score_run
-from benchmarks.store.manifest import pixels_of, read_manifest, read_records
-from benchmarks.store.schema import JudgeInfo, Result, read_result
-from detectors.registry import _module_of_file, find_card
-from metrics.types import DataError
-from tests.benchmarks.runner.toy import (
+from ovd_bench.benchmarks.board.collect import collect, of_runs
+from ovd_bench.benchmarks.board.terminal import board_tables
+from ovd_bench.benchmarks.board.text_formats import board_document
+from ovd_bench.benchmarks.data.images import read_image
+from ovd_bench.benchmarks.data.pixels import image_sha256, pixels_sha256
+from ovd_bench.benchmarks.runner.plan import RunPlan
+from ovd_bench.benchmarks.runner.score_run import ScoreOptions, score_run
+from ovd_bench.benchmarks.store import describe, protocols
+from ovd_bench.benchmarks.store.describe import scored_under
+from ovd_bench.benchmarks.store.manifest import pixels_of, read_manifest, read_records
+from ovd_bench.benchmarks.store.schema import JudgeInfo, Result, read_result
+from ovd_bench.detectors.registry import _module_of_file, find_card
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.runner.toy import (
     DETECTORS,
     ROOT,
     artefacts,
@@ -37,7 +36,7 @@ from tests.benchmarks.runner.toy import (
     make,
     make_data,
 )
-from tests.benchmarks.runner.toy import request as request_of
+from ovd_bench.tests.benchmarks.runner.toy import request as request_of
 
 IMAGES = 12
 

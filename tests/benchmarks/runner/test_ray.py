@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.runner.events import Event, Fault
-from benchmarks.runner.ray_engine import _LOOPBACK, RayEngine
-from metrics.types import DataError
-from tests.benchmarks.runner.toy import artefacts, command, detector, folder_of, make, make_data, request
+from ovd_bench.benchmarks.runner.events import Event, Fault
+from ovd_bench.benchmarks.runner.ray_engine import _LOOPBACK, RayEngine
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.runner.toy import artefacts, command, detector, folder_of, make, make_data, request
 
 pytest.importorskip("ray")
 

@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from benchmarks.runner.reader import Reader, Wanted
+from ovd_bench.benchmarks.runner.reader import Reader, Wanted
 
 
 @pytest.fixture

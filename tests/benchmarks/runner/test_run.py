@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.io.annotations import read_ground_truth
-from benchmarks.io.files import file_sha256
-from benchmarks.io.predictions import write_predictions
-from benchmarks.store.folders import find_results
-from benchmarks.store.predictions import read_run_predictions
-from benchmarks.store.schema import read_result
-from tests.benchmarks.runner.toy import artefacts, bench, bench_json, command, detector, make_data
+from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.files.predictions import write_predictions
+from ovd_bench.benchmarks.store.folders import find_results
+from ovd_bench.benchmarks.store.predictions import read_run_predictions
+from ovd_bench.benchmarks.store.schema import read_result
+from ovd_bench.tests.benchmarks.runner.toy import artefacts, bench, bench_json, command, detector, make_data
 
 IMAGES = 24
 

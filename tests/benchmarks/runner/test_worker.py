@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.io.annotations import read_ground_truth
-from benchmarks.runner.events import Failed, Fault, Halved, Images, Loaded
-from benchmarks.runner.locks import LOCKS, held
-from benchmarks.runner.selection import Selection
-from benchmarks.store.folders import PREDICTIONS
-from benchmarks.store.manifest import read_manifest, read_records
-from benchmarks.store.predictions import read_run_predictions
-from tests.benchmarks.runner.toy import artefacts, failures, folder_of, make, make_data, request
+from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.runner.events import Failed, Fault, Halved, Images, Loaded
+from ovd_bench.benchmarks.runner.image_subset import Selection
+from ovd_bench.benchmarks.runner.locks import LOCKS, held
+from ovd_bench.benchmarks.store.folders import PREDICTIONS
+from ovd_bench.benchmarks.store.manifest import read_manifest, read_records
+from ovd_bench.benchmarks.store.predictions import read_run_predictions
+from ovd_bench.tests.benchmarks.runner.toy import artefacts, failures, folder_of, make, make_data, request
 
 IMAGES = 30
 
@@ -124,10 +124,10 @@ def test_number_of_shards_is_taken_from_the_run_that_is_there(gt: Path, tmp_path
 def test_another_source_file_is_another_run(gt: Path, tmp_path: Path) -> None:
     """A detector without weights is what its file says."""
     mine = tmp_path / "mine.py"
-    mine.write_text("from tests.benchmarks.runner.toy_detectors import Plain\n")
+    mine.write_text("from ovd_bench.tests.benchmarks.runner.toy_detectors import Plain\n")
     asked = request(gt, tmp_path / "out").model_copy(update={"detector": f"{mine}:Plain"})
     first = folder_of(make(asked))
-    mine.write_text("from tests.benchmarks.runner.toy_detectors import Plain  # changed\n")
+    mine.write_text("from ovd_bench.tests.benchmarks.runner.toy_detectors import Plain  # changed\n")
     assert folder_of(make(asked)) != first
 
 
@@ -283,8 +283,8 @@ def test_shard_number_beyond_the_last(gt: Path, tmp_path: Path) -> None:
 
 
 def test_two_at_once(gt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.runner.locks._RUN_PATIENCE", 0.1)
-    monkeypatch.setattr("benchmarks.runner.shards._PATIENCE", 0.1)
+    monkeypatch.setattr("ovd_bench.benchmarks.runner.locks._RUN_PATIENCE", 0.1)
+    monkeypatch.setattr("ovd_bench.benchmarks.runner.shards._PATIENCE", 0.1)
     asked = request(gt, tmp_path, shards=3)
     folder = folder_of(make(asked, []))
     locks = folder / PREDICTIONS / LOCKS

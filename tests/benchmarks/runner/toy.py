@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.runner.channel import Channel
-from benchmarks.runner.errors import one_line
-from benchmarks.runner.events import End, Event, Failed, Fault, Loaded, parse_event
-from benchmarks.runner.request import RunRequest
-from benchmarks.runner.worker import work
-from detectors.types import DetectorError
-from metrics.types import DataError
+from ovd_bench.benchmarks.data.errors import one_line
+from ovd_bench.benchmarks.runner.channel import Channel
+from ovd_bench.benchmarks.runner.events import End, Event, Failed, Fault, Loaded, parse_event
+from ovd_bench.benchmarks.runner.request import RunRequest
+from ovd_bench.benchmarks.runner.worker import work
+from ovd_bench.detectors.types import DetectorError
+from ovd_bench.metrics.types import DataError
 
 ROOT = Path(__file__).resolve().parents[3]
 DETECTORS = Path(__file__).with_name("toy_detectors.py")

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detectors.card import DetectorCard
-from detectors.class_vectors import ClassVectors
-from detectors.interface import DetectorSettings
-from detectors.prompts import PromptPlan
-from detectors.types import Detections, DetectorError, Image, Vocabulary
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.class_vectors import ClassVectors
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 
 
 class Plain:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.io.files import file_sha256
-from benchmarks.io.predictions import write_predictions
-from benchmarks.store.manifest import (
+from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.files.predictions import write_predictions
+from ovd_bench.benchmarks.store.manifest import (
     Manifest,
     RunFiles,
     cut,
@@ -23,9 +23,9 @@ from benchmarks.store.manifest import (
     shard_bounds,
     write_document,
 )
-from benchmarks.store.predictions import concatenate, no_predictions, read_run_predictions, run_sha256
-from metrics.types import DataError, Predictions
-from tests.benchmarks.runner.toy import folder_of, make, make_data, request
+from ovd_bench.benchmarks.store.predictions import concatenate, no_predictions, read_run_predictions, run_sha256
+from ovd_bench.metrics.types import DataError, Predictions
+from ovd_bench.tests.benchmarks.runner.toy import folder_of, make, make_data, request
 
 
 @pytest.fixture

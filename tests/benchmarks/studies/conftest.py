@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.datasets.benchmark import Benchmark
-from tests.benchmarks.board.made_runs import make_benchmark
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.tests.benchmarks.board.made_runs import make_benchmark
 
 BASE: dict[str, Any] = {
     "trainer": "grounding-dino",

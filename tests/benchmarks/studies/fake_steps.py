@@ -1,6 +1,7 @@
 """Steps of a cell that take no time: a 'training' that writes an empty weights file, a 'run' of a given quality.
 
-As a program: ``python -m tests.benchmarks.studies.fake_steps STEP CELL QUALITY SEED ANNOTATIONS RESULTS ASKED JUDGE``
+As a program:
+``python -m ovd_bench.tests.benchmarks.studies.fake_steps STEP CELL QUALITY SEED ANNOTATIONS RESULTS ASKED JUDGE``
 with the step ``train``, ``score`` or ``speed``.
 """
 
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 if TYPE_CHECKING:  # a step is a process that must start at once
-    from benchmarks.studies.cells import Cell
-    from benchmarks.studies.definition import Probe
+    from ovd_bench.benchmarks.studies.cells import Cell
+    from ovd_bench.benchmarks.studies.definition import Probe
 
 #: Share of wrong labels of a cell; ``crash`` and ``hang`` are trainings that do so.
 Quality = float | str
@@ -48,11 +49,11 @@ def score(
     judge: str = "",
 ) -> None:
     """Leave a run with its result; asked otherwise than usual it is worse."""
-    from benchmarks.datasets.benchmark import Benchmark
-    from benchmarks.io.files import file_sha256
-    from benchmarks.prompt_files import read_plan
-    from benchmarks.protocols import RunProtocol
-    from tests.benchmarks.board.made_runs import make_run
+    from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+    from ovd_bench.benchmarks.data.files.atomic import file_sha256
+    from ovd_bench.benchmarks.data.prompt_files import read_plan
+    from ovd_bench.benchmarks.store.protocols import RunProtocol
+    from ovd_bench.tests.benchmarks.board.made_runs import make_run
 
     benchmark = Benchmark("toy", "toy", "val", annotations, annotations.parent / "images", "lvis")
     sha256 = file_sha256(folder / "weights.safetensors")
@@ -68,10 +69,10 @@ def score(
 
 def speed(folder: Path) -> None:
     """Leave the speed of a detector that does nothing, under the name of the weights."""
-    from benchmarks.io.files import file_sha256
-    from benchmarks.speed.measure import measure
-    from benchmarks.speed.record import Flops, write_report
-    from tests.benchmarks import test_speed
+    from ovd_bench.benchmarks.data.files.atomic import file_sha256
+    from ovd_bench.benchmarks.speed.measure import measure
+    from ovd_bench.benchmarks.speed.record import Flops, write_report
+    from ovd_bench.tests.benchmarks.speed import test_speed
 
     measured = measure(test_speed.request(batches=(1,)), test_speed.SMALL, test_speed.ignore)
     sha256 = file_sha256(folder / "weights.safetensors")
@@ -107,7 +108,7 @@ class FakeSteps:
 
     def _command(self, step: str, cell: Cell, results: str = "", asked: str = "", judge: str = "") -> list[str]:
         quality = str(self.quality.get(cell.arm, 0.2))
-        module = (sys.executable, "-P", "-m", "tests.benchmarks.studies.fake_steps")
+        module = (sys.executable, "-P", "-m", "ovd_bench.tests.benchmarks.studies.fake_steps")
         place = (str(cell.folder), quality, str(cell.seed), str(self.annotations))
         return [*module, step, *place, results, asked, judge]
 

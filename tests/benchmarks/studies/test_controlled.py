@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.studies.cells import Cell, cells_of
-from benchmarks.studies.controlled import PROOF, manifests
-from benchmarks.studies.definition import find_study, read_study
-from benchmarks.studies.report import StudyReport, build_report
-from benchmarks.studies.resolve import ResolvedStudy, resolve
-from benchmarks.studies.tables import markdown
-from benchmarks.training.trainers import find_trainer
-from metrics.types import DataError
-from tests.benchmarks.studies.conftest import BASE, STUDY
-from tests.benchmarks.studies.fake_steps import score, train
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.studies.cells import Cell, cells_of
+from ovd_bench.benchmarks.studies.controlled import PROOF, manifests
+from ovd_bench.benchmarks.studies.definition import find_study, read_study
+from ovd_bench.benchmarks.studies.report import StudyReport, build_report
+from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, resolve
+from ovd_bench.benchmarks.studies.tables import markdown
+from ovd_bench.benchmarks.training.registry import find_trainer
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.studies.conftest import BASE, STUDY
+from ovd_bench.tests.benchmarks.studies.fake_steps import score, train
 
 SAME = {
     **{"backbone_sha256": "b" * 64, "text_sha256": "c" * 64, "data_sha256": "d" * 64, "steps": 12, "samples": 24},

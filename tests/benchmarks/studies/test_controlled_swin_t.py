@@ -12,15 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.studies.cells import training_facts
-from benchmarks.studies.controlled import PROOF, manifests
-from benchmarks.studies.definition import find_study, read_study
-from benchmarks.studies.resolve import ResolvedStudy, flat, resolve
-from benchmarks.training.config import TrainingConfig
-from benchmarks.training.loop import train
-from benchmarks.training.trainers import Machine, find_trainer
-from grounding_dino_jt.config import SwinConfig
-from grounding_dino_jt.weights.shapes import swin_shapes
+from ovd_bench.benchmarks.studies.cells import training_facts
+from ovd_bench.benchmarks.studies.controlled import PROOF, manifests
+from ovd_bench.benchmarks.studies.definition import find_study, read_study
+from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, flat, resolve
+from ovd_bench.benchmarks.training.config import TrainingConfig
+from ovd_bench.benchmarks.training.loop import train
+from ovd_bench.benchmarks.training.registry import Machine, find_trainer
+from ovd_bench.grounding_dino_jt.config import SwinConfig
+from ovd_bench.grounding_dino_jt.weights.shapes import swin_shapes
 
 #: Sizes alone; what the arms are made of stays.
 SWIN = SwinConfig(embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8), window_size=3)

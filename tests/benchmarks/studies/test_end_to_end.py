@@ -9,13 +9,13 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from benchmarks.cli.study import register
-from benchmarks.studies.cells import cells_of, training_facts
-from benchmarks.studies.definition import read_study
-from benchmarks.studies.report import build_report
-from benchmarks.studies.resolve import resolve
-from grounding_dino_jt.weights import read_weights
-from tests.benchmarks.training.toy_grounding import NAMES, toy_document, write_bert, write_config, write_toy
+from ovd_bench.benchmarks.cli.study import register
+from ovd_bench.benchmarks.studies.cells import cells_of, training_facts
+from ovd_bench.benchmarks.studies.definition import read_study
+from ovd_bench.benchmarks.studies.report import build_report
+from ovd_bench.benchmarks.studies.resolve import resolve
+from ovd_bench.grounding_dino_jt.weights import read_weights
+from ovd_bench.tests.benchmarks.training.toy_grounding import NAMES, toy_document, write_bert, write_config, write_toy
 
 
 @pytest.mark.full

@@ -14,21 +14,21 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from benchmarks.judge import save_similarity
-from benchmarks.runner.locks import held
-from benchmarks.studies.cells import JUDGE, Cell, cells_of, stored_numbers
-from benchmarks.studies.definition import read_study
-from benchmarks.studies.figure import write_further_figure
-from benchmarks.studies.process import Commands
-from benchmarks.studies.report import SEMANTIC, build_report
-from benchmarks.studies.resolve import ResolvedStudy, resolve
-from benchmarks.studies.run import CellReport, StudyRun
-from benchmarks.studies.tables import markdown
-from metrics.semantic import SimilarityMatrix
-from metrics.types import DataError
-from tests.benchmarks.board.made_runs import NAMES
-from tests.benchmarks.studies.conftest import STUDY
-from tests.benchmarks.studies.fake_steps import FakeSteps
+from ovd_bench.benchmarks.runner.locks import held
+from ovd_bench.benchmarks.scoring.text_judge import save_similarity
+from ovd_bench.benchmarks.studies.cells import JUDGE, Cell, cells_of, stored_numbers
+from ovd_bench.benchmarks.studies.definition import read_study
+from ovd_bench.benchmarks.studies.figure import write_further_figure
+from ovd_bench.benchmarks.studies.process import Commands
+from ovd_bench.benchmarks.studies.report import SEMANTIC, build_report
+from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, resolve
+from ovd_bench.benchmarks.studies.run import CellReport, StudyRun
+from ovd_bench.benchmarks.studies.tables import markdown
+from ovd_bench.metrics.semantic import SimilarityMatrix
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.board.made_runs import NAMES
+from ovd_bench.tests.benchmarks.studies.conftest import STUDY
+from ovd_bench.tests.benchmarks.studies.fake_steps import FakeSteps
 
 PROBE = {"name": "present", "about": "Only what is there.", "vocabulary": "present"}
 

@@ -11,16 +11,16 @@ import pytest
 import yaml
 from rich.console import Console
 
-from benchmarks.studies.cells import Cell, cells_of
-from benchmarks.studies.definition import read_study
-from benchmarks.studies.process import Commands
-from benchmarks.studies.report import StudyReport, build_report
-from benchmarks.studies.resolve import ResolvedStudy, resolve
-from benchmarks.studies.run import StudyRun
-from benchmarks.studies.tables import markdown
-from metrics.types import DataError
-from tests.benchmarks.studies.conftest import STUDY
-from tests.benchmarks.studies.fake_steps import FakeSteps
+from ovd_bench.benchmarks.studies.cells import Cell, cells_of
+from ovd_bench.benchmarks.studies.definition import read_study
+from ovd_bench.benchmarks.studies.process import Commands
+from ovd_bench.benchmarks.studies.report import StudyReport, build_report
+from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, resolve
+from ovd_bench.benchmarks.studies.run import StudyRun
+from ovd_bench.benchmarks.studies.tables import markdown
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.studies.conftest import STUDY
+from ovd_bench.tests.benchmarks.studies.fake_steps import FakeSteps
 
 PROBES = [
     {"name": "synonyms", "about": "Other words for the same.", "prompts": "synonyms-1"},

@@ -14,20 +14,20 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from benchmarks.cli.study import register
-from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.io.annotations import read_ground_truth
-from benchmarks.store.predictions import read_run_predictions
-from benchmarks.studies.cells import Cell, cells_of
-from benchmarks.studies.definition import read_study
-from benchmarks.studies.report import StudyReport, build_report
-from benchmarks.studies.resolve import ResolvedStudy, resolve
-from benchmarks.studies.tables import markdown, terminal
-from metrics.comparison import compare
-from metrics.evaluate import evaluate
-from metrics.protocol import PROTOCOLS
-from metrics.types import DataError
-from tests.benchmarks.studies.fake_steps import score, train
+from ovd_bench.benchmarks.cli.study import register
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.store.predictions import read_run_predictions
+from ovd_bench.benchmarks.studies.cells import Cell, cells_of
+from ovd_bench.benchmarks.studies.definition import read_study
+from ovd_bench.benchmarks.studies.report import StudyReport, build_report
+from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, resolve
+from ovd_bench.benchmarks.studies.tables import markdown, terminal
+from ovd_bench.metrics.comparison import compare
+from ovd_bench.metrics.evaluate import evaluate
+from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.studies.fake_steps import score, train
 
 WRONG = {"full": 0.05, "no-fusion": 0.75, "static": 0.08}
 

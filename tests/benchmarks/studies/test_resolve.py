@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.studies.definition import find_study, read_study, shipped_studies
-from benchmarks.studies.resolve import ResolvedStudy, resolve
-from metrics.types import DataError
-from tests.benchmarks.studies.conftest import STUDY
+from ovd_bench.benchmarks.studies.definition import find_study, read_study, shipped_studies
+from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, resolve
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.studies.conftest import STUDY
 
 
 def _resolved(path: Path) -> ResolvedStudy:

@@ -17,15 +17,15 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from benchmarks.cli.study import register
-from benchmarks.studies.cells import Cell, cells_of, training_facts
-from benchmarks.studies.definition import read_study
-from benchmarks.studies.process import Commands
-from benchmarks.studies.resolve import resolve
-from benchmarks.studies.run import CellReport, StudyRun
-from metrics.types import DataError
-from tests.benchmarks.studies.conftest import STUDY
-from tests.benchmarks.studies.fake_steps import FakeSteps, Quality, train
+from ovd_bench.benchmarks.cli.study import register
+from ovd_bench.benchmarks.studies.cells import Cell, cells_of, training_facts
+from ovd_bench.benchmarks.studies.definition import read_study
+from ovd_bench.benchmarks.studies.process import Commands
+from ovd_bench.benchmarks.studies.resolve import resolve
+from ovd_bench.benchmarks.studies.run import CellReport, StudyRun
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.studies.conftest import STUDY
+from ovd_bench.tests.benchmarks.studies.fake_steps import FakeSteps, Quality, train
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -122,11 +122,11 @@ _STUDY_IN_A_PROCESS = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from benchmarks.studies.cells import cells_of
-from benchmarks.studies.definition import read_study
-from benchmarks.studies.resolve import resolve
-from benchmarks.studies.run import StudyRun
-from tests.benchmarks.studies.fake_steps import FakeSteps
+from ovd_bench.benchmarks.studies.cells import cells_of
+from ovd_bench.benchmarks.studies.definition import read_study
+from ovd_bench.benchmarks.studies.resolve import resolve
+from ovd_bench.benchmarks.studies.run import StudyRun
+from ovd_bench.tests.benchmarks.studies.fake_steps import FakeSteps
 
 study, out = Path(sys.argv[1]), Path(sys.argv[2])
 steps = FakeSteps(study.parent / "bench" / "gt.json", {"no-fusion": "hang"})
@@ -172,7 +172,7 @@ def _processes_of(folder: Path) -> list[int]:
 
 def test_the_command_lists_what_failed(study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = FakeSteps(study_file.parent / "bench" / "gt.json", {"full": "crash"})
-    monkeypatch.setattr("benchmarks.studies.process.Commands", lambda *_: steps)
+    monkeypatch.setattr("ovd_bench.benchmarks.studies.process.Commands", lambda *_: steps)
     app = typer.Typer()
     register(app)
     arguments = ["study", "run", str(study_file), "--out", str(tmp_path), "--arms", "full", "--seeds", "1"]

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 import scipy.stats
 
-from benchmarks.studies.statistics import Effect, Spread, corrected, effect, effects, pooled_sd
-from metrics.estimate import ClassValues, Estimate
+from ovd_bench.benchmarks.studies.statistics import Effect, Spread, corrected, effect, effects, pooled_sd
+from ovd_bench.metrics.estimate import ClassValues, Estimate
 
 #: Images of the simulated benchmarks.
 _IMAGES = 801

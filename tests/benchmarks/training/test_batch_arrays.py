@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from benchmarks.training.batch_arrays import chained_sha256
+from ovd_bench.benchmarks.training.batch_arrays import chained_sha256
 
 
 @dataclass(frozen=True)

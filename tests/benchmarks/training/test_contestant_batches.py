@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.controlled.captions import listed
-from benchmarks.training.contestant_batches import captioned, class_names, with_class_names
-from benchmarks.training.grounding.free_captions import Spans, read_caption
-from benchmarks.training.grounding.samples import Sample, collate
-from grounding_dino_jt.tokenizer import packaged_tokenizer
-from grounding_dino_jt.training.batch import Targets
-from tests.benchmarks.training.grounding.toy import toy_data, write_toy
+from ovd_bench.baselines.controlled.captions import listed
+from ovd_bench.benchmarks.training.contestant_batches import captioned, class_names, with_class_names
+from ovd_bench.benchmarks.training.grounding.free_captions import Spans, read_caption
+from ovd_bench.benchmarks.training.grounding.samples import Sample, collate
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
+from ovd_bench.grounding_dino_jt.training.batch import Targets
+from ovd_bench.tests.benchmarks.training.grounding.toy import toy_data, write_toy
 
 TOKENIZER = packaged_tokenizer()
 

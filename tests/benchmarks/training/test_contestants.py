@@ -13,21 +13,21 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from benchmarks.studies.cells import training_facts
-from benchmarks.studies.controlled import PROOF
-from benchmarks.training.config import find_config
-from benchmarks.training.contestants import ContestantTraining, prepare
-from benchmarks.training.grounding.config import GroundingDinoTraining
-from benchmarks.training.grounding.prepare import prepare as prepare_grounding_dino
-from benchmarks.training.loop import train
-from benchmarks.training.trainers import Machine, Prepared, read_config
-from benchmarks.training.watch import Watch
-from detectors.fusion_gates import read_mean_gates
-from detectors.interface import DetectorSettings
-from detectors.registry import load_detector
-from grounding_dino_jt.tokens import TokenBatch
-from metrics.types import DataError
-from tests.benchmarks.training.toy_grounding import OPTIONS, toy_document, write_toy
+from ovd_bench.benchmarks.studies.cells import training_facts
+from ovd_bench.benchmarks.studies.controlled import PROOF
+from ovd_bench.benchmarks.training.config import find_config
+from ovd_bench.benchmarks.training.controlled import ContestantTraining, prepare
+from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.grounding.config import GroundingDinoTraining
+from ovd_bench.benchmarks.training.grounding.prepare import prepare as prepare_grounding_dino
+from ovd_bench.benchmarks.training.loop import train
+from ovd_bench.benchmarks.training.registry import Machine, Prepared, read_config
+from ovd_bench.detectors.fusion_gates import read_mean_gates
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.registry import load_detector
+from ovd_bench.grounding_dino_jt.tokens import TokenBatch
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.training.toy_grounding import OPTIONS, toy_document, write_toy
 
 MACHINE = Machine(Path("/"))
 SWIN = {**OPTIONS["backbone"], "depths": [1, 1, 1], "num_heads": [1, 2, 4], "out_stages": [1, 2], "drop_path_rate": 0.0}
@@ -226,6 +226,6 @@ def test_too_little_memory_is_one_line(toy: Path, monkeypatch: pytest.MonkeyPatc
     def full(*_: object) -> dict[str, float]:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
 
-    monkeypatch.setattr("baselines.controlled.train.Trainer.train_step", full)
+    monkeypatch.setattr("ovd_bench.baselines.controlled.train.Trainer.train_step", full)
     with pytest.raises(DataError, match=r"cpu: out of memory: parts is 2, batch 4: take more parts"):
         made.trainer.train_step(next(made.batches(0)))

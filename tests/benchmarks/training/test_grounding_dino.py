@@ -15,27 +15,29 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from benchmarks.cli.training import register
-from benchmarks.training.config import find_config
-from benchmarks.training.grounding.config import GroundingDinoTraining
-from benchmarks.training.grounding.prepare import prepare
-from benchmarks.training.loop import train
-from benchmarks.training.processes import Group
-from benchmarks.training.trainers import Machine, Prepared, read_config
-from benchmarks.training.watch import Watch
-from detectors.card import DetectorCard
-from detectors.grounding_dino import load
-from detectors.interface import DetectorSettings
-from grounding_dino_jt.training.losses import Loss
-from grounding_dino_jt.training.trainer import Trainer as Optimisation
-from grounding_dino_jt.weights import draw_backbone, read_weights, tensors_sha256
-from metrics.types import DataError
-from tests.benchmarks.training.toy_grounding import OPTIONS, toy_document, write_bert, write_config, write_toy
+from ovd_bench.benchmarks.cli.training import register
+from ovd_bench.benchmarks.training.config import find_config
+from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.grounding.config import GroundingDinoTraining
+from ovd_bench.benchmarks.training.grounding.prepare import prepare
+from ovd_bench.benchmarks.training.loop import train
+from ovd_bench.benchmarks.training.processes import Group
+from ovd_bench.benchmarks.training.registry import Machine, Prepared, read_config
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.grounding_dino import load
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.grounding_dino_jt.training.losses import Loss
+from ovd_bench.grounding_dino_jt.training.trainer import Trainer as Optimisation
+from ovd_bench.grounding_dino_jt.weights import draw_backbone, read_weights, tensors_sha256
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.training.toy_grounding import OPTIONS, toy_document, write_bert, write_config, write_toy
 
 Floats = npt.NDArray[np.float32]
 
 MACHINE = Machine(Path("/"))
-CARD = DetectorCard("toy", family="grounding-dino", framework="jittor", loader="detectors.grounding_dino:load")
+CARD = DetectorCard(
+    "toy", family="grounding-dino", framework="jittor", loader="ovd_bench.detectors.grounding_dino:load"
+)
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +247,7 @@ def test_what_cannot_be_trained_with_is_said_in_one_line(toy: Path, changes: dic
 
 
 def test_a_batch_that_the_processes_cannot_share(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.training.grounding.prepare.group", lambda: Group(count=2, rank=1))
+    monkeypatch.setattr("ovd_bench.benchmarks.training.grounding.prepare.group", lambda: Group(count=2, rank=1))
     with pytest.raises(DataError, match="batch is 6, which 2 processes with 2 parts each do not divide"):
         _prepare(toy_document(toy, batch=6, parts=2))
 

@@ -17,8 +17,8 @@ import pytest
 import safetensors.numpy
 import yaml
 
-from detectors.fusion_gates import read_mean_gates
-from tests.benchmarks.training.toy_grounding import toy_document, write_bert, write_config, write_toy
+from ovd_bench.detectors.fusion_gates import read_mean_gates
+from ovd_bench.tests.benchmarks.training.toy_grounding import toy_document, write_bert, write_config, write_toy
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SECONDS = 300  # at most, where Jittor's kernels are compiled

@@ -17,27 +17,27 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from baselines.owl_nano.train import Trainer
-from benchmarks.cli.training import register
-from benchmarks.datasets.benchmark import Benchmark
-from benchmarks.studies.cells import training_facts
-from benchmarks.training import owl_nano
-from benchmarks.training.config import CONFIGS, find_config
-from benchmarks.training.data import TrainingData
-from benchmarks.training.loop import train
-from benchmarks.training.owl_nano import OwlNanoTrainer, OwlNanoTraining, make_training
-from benchmarks.training.trainers import read_config
-from benchmarks.training.watch import Watch
-from detectors.card import DetectorCard
-from detectors.interface import DetectorSettings
-from detectors.owl_nano import load
-from metrics.types import DataError
+from ovd_bench.baselines.owl_nano.train import Trainer
+from ovd_bench.benchmarks.cli.training import register
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.studies.cells import training_facts
+from ovd_bench.benchmarks.training import owl_nano
+from ovd_bench.benchmarks.training.config import CONFIGS, find_config
+from ovd_bench.benchmarks.training.data import TrainingData
+from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.loop import train
+from ovd_bench.benchmarks.training.owl_nano import OwlNanoTrainer, OwlNanoTraining, make_training
+from ovd_bench.benchmarks.training.registry import read_config
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.owl_nano import load
+from ovd_bench.metrics.types import DataError
 
 SIDE = 32
 MODEL = {"widths": [8, 8, 16], "depths": [1, 1, 1], "window": 2, "neck": 8, "embedding": 8}
 CONFIG = {"trainer": "owl-nano", "steps": 7, "batch": 2, "log_every": 3, "checkpoint_every": 4, "model": MODEL}
 FACTS = {"data": "toy"}
-CARD = DetectorCard("toy", family="owl-nano", framework="torch", loader="detectors.owl_nano:load")
+CARD = DetectorCard("toy", family="owl-nano", framework="torch", loader="ovd_bench.detectors.owl_nano:load")
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ import safetensors.numpy
 import yaml
 from PIL import Image
 
-from grounding_dino_jt.config import TextConfig
-from grounding_dino_jt.tokenizer import packaged_folder
-from grounding_dino_jt.weights.shapes import text_shapes
+from ovd_bench.grounding_dino_jt.config import TextConfig
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_folder
+from ovd_bench.grounding_dino_jt.weights.shapes import text_shapes
 
 SIDE = 64
 NAMES = ("red", "blue square", "green")

@@ -18,10 +18,10 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
 
-from baselines.swin import Swin
-from baselines.swin import SwinConfig as TorchSwinConfig
-from grounding_dino_jt.config import SwinConfig
-from grounding_dino_jt.dino.config import DinoConfig
+from ovd_bench.baselines.swin import Swin
+from ovd_bench.baselines.swin import SwinConfig as TorchSwinConfig
+from ovd_bench.grounding_dino_jt.config import SwinConfig
+from ovd_bench.grounding_dino_jt.dino.config import DinoConfig
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from grounding_dino_jt.config import SwinConfig
-from grounding_dino_jt.dino.config import DinoConfig, ResNetConfig
-from grounding_dino_jt.dino.weights import expected_shapes
+from ovd_bench.grounding_dino_jt.config import SwinConfig
+from ovd_bench.grounding_dino_jt.dino.config import DinoConfig, ResNetConfig
+from ovd_bench.grounding_dino_jt.dino.weights import expected_shapes
 
 Tensors = dict[str, npt.NDArray[np.float32]]
 

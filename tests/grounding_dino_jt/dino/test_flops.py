@@ -7,10 +7,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet50
 
-from grounding_dino_jt.dino.config import ResNetConfig
-from grounding_dino_jt.dino.flops import dino_flops, resnet_flops
-from tests.grounding_dino_jt.dino.reference import ReferenceDino, pixels_of
-from tests.grounding_dino_jt.dino.small import CONFIGS, drawn, official_state
+from ovd_bench.grounding_dino_jt.dino.config import ResNetConfig
+from ovd_bench.grounding_dino_jt.dino.flops import dino_flops, resnet_flops
+from ovd_bench.tests.grounding_dino_jt.dino.reference import ReferenceDino, pixels_of
+from ovd_bench.tests.grounding_dino_jt.dino.small import CONFIGS, drawn, official_state
 
 
 @pytest.mark.parametrize("size", [(64, 96), (97, 33)])

@@ -12,15 +12,15 @@ import torch
 from torchvision.models import resnet50
 from torchvision.ops import FrozenBatchNorm2d
 
-from grounding_dino_jt.dino.config import ResNetConfig
-from grounding_dino_jt.dino.load import load
-from grounding_dino_jt.dino.model import Dino
-from grounding_dino_jt.dino.resnet import ResNet
-from grounding_dino_jt.load import fill
-from grounding_dino_jt.selection import Selection
-from kernels.runtime import jittor
-from tests.grounding_dino_jt.dino.reference import Reference, ReferenceDino, pixels_of
-from tests.grounding_dino_jt.dino.small import CONFIGS, SMALL, drawn, official_state
+from ovd_bench.grounding_dino_jt.dino.config import ResNetConfig
+from ovd_bench.grounding_dino_jt.dino.load import load
+from ovd_bench.grounding_dino_jt.dino.model import Dino
+from ovd_bench.grounding_dino_jt.dino.resnet import ResNet
+from ovd_bench.grounding_dino_jt.load import fill
+from ovd_bench.grounding_dino_jt.selection import Selection
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.tests.grounding_dino_jt.dino.reference import Reference, ReferenceDino, pixels_of
+from ovd_bench.tests.grounding_dino_jt.dino.small import CONFIGS, SMALL, drawn, official_state
 
 jt = jittor()
 

@@ -16,7 +16,7 @@ import torch
 from torchvision.models import resnet50
 from torchvision.ops import FrozenBatchNorm2d
 
-from grounding_dino_jt.dino.config import (
+from ovd_bench.grounding_dino_jt.dino.config import (
     RESNET50_4SCALE,
     RESNET50_5SCALE,
     SWIN_L_4SCALE,
@@ -24,7 +24,7 @@ from grounding_dino_jt.dino.config import (
     DinoConfig,
     ResNetConfig,
 )
-from grounding_dino_jt.dino.weights import (
+from ovd_bench.grounding_dino_jt.dino.weights import (
     expected_shapes,
     infer_config,
     is_frozen,
@@ -32,8 +32,8 @@ from grounding_dino_jt.dino.weights import (
     read_checkpoint,
     write_canonical,
 )
-from grounding_dino_jt.weights import WeightsError
-from tests.grounding_dino_jt.dino.small import CONFIGS, SMALL, Tensors, drawn, official_state
+from ovd_bench.grounding_dino_jt.weights import WeightsError
+from ovd_bench.tests.grounding_dino_jt.dino.small import CONFIGS, SMALL, Tensors, drawn, official_state
 
 SIZES = {"r50-4": RESNET50_4SCALE, "r50-5": RESNET50_5SCALE, "swin-l-4": SWIN_L_4SCALE, "swin-l-5": SWIN_L_5SCALE}
 
@@ -139,8 +139,8 @@ def test_almost_a_model(tmp_path: Path, change: dict[str, torch.Tensor | None], 
 
 
 def test_other_files(tmp_path: Path) -> None:
-    from grounding_dino_jt.weights import write_canonical as write_grounding_dino
-    from tests.grounding_dino_jt import weight_files
+    from ovd_bench.grounding_dino_jt.weights import write_canonical as write_grounding_dino
+    from ovd_bench.tests.grounding_dino_jt import weight_files
 
     _refused(tmp_path / "none.pth", "no such file")
     (tmp_path / "empty.pth").touch()
@@ -196,5 +196,5 @@ def test_impossible_sizes() -> None:
 
 
 def test_reading_imports_no_framework() -> None:
-    code = "import sys, grounding_dino_jt.dino.weights; print({'torch', 'jittor'} & set(sys.modules))"
+    code = "import sys, ovd_bench.grounding_dino_jt.dino.weights; print({'torch', 'jittor'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

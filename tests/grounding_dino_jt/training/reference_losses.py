@@ -18,7 +18,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from grounding_dino_jt.training.batch import Targets
+from ovd_bench.grounding_dino_jt.training.batch import Targets
 
 Style = Literal["mmdet", "open"]
 

@@ -13,13 +13,13 @@ import numpy.typing as npt
 import torch
 from transformers import GroundingDinoForObjectDetection
 
-from benchmarks.perf.torch_training import Layer, Predictions, TorchTraining
-from grounding_dino_jt.load import build
-from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.training.forward import LabelEmbedding
-from grounding_dino_jt.weights import read_weights
-from kernels.runtime import jittor
-from tests.detectors.tiny_models import write_grounding_dino
+from ovd_bench.grounding_dino_jt.load import build
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.training.forward import LabelEmbedding
+from ovd_bench.grounding_dino_jt.weights import read_weights
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.perf.torch_training import Layer, Predictions, TorchTraining
+from ovd_bench.tests.detectors.tiny_models import write_grounding_dino
 
 jt = jittor()
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from grounding_dino_jt.config import Config, SwinConfig, TextConfig
-from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.training.batch import Targets, TrainingBatch
-from grounding_dino_jt.training.start import new_network
-from tests.grounding_dino_jt.pair import tokens_of
+from ovd_bench.grounding_dino_jt.config import Config, SwinConfig, TextConfig
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.training.batch import Targets, TrainingBatch
+from ovd_bench.grounding_dino_jt.training.start import new_network
+from ovd_bench.tests.grounding_dino_jt.pair import tokens_of
 
 #: Everything that a full one has: drop path, class biases, a scale of the logits.
 SMALL = Config(

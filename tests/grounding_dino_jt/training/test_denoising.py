@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grounding_dino_jt.training.batch import Targets
-from grounding_dino_jt.training.denoising import DenoisingConfig, Slots, denoising_queries, draw_noise
+from ovd_bench.grounding_dino_jt.training.batch import Targets
+from ovd_bench.grounding_dino_jt.training.denoising import DenoisingConfig, Slots, denoising_queries, draw_noise
 
 
 @pytest.mark.parametrize(("most", "queries", "groups"), [(1, 100, 100), (7, 100, 14), (100, 100, 1), (101, 100, 1)])

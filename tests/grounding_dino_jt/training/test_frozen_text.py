@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grounding_dino_jt.training.centring import centre_text
-from grounding_dino_jt.training.frozen_text import FrozenText
-from tests.grounding_dino_jt.pair import tokens_of
-from tests.grounding_dino_jt.training.small import SMALL, small_network
+from ovd_bench.grounding_dino_jt.training.centring import centre_text
+from ovd_bench.grounding_dino_jt.training.frozen_text import FrozenText
+from ovd_bench.tests.grounding_dino_jt.pair import tokens_of
+from ovd_bench.tests.grounding_dino_jt.training.small import SMALL, small_network
 
 ODD = (
     "a cat. two old dogs. a very long bench.",

@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.perf.torch_training import Extra, Layer
-from grounding_dino_jt.training.batch import Targets
-from grounding_dino_jt.training.denoising import DenoisingQueries
-from grounding_dino_jt.training.forward import all_predictions
-from grounding_dino_jt.training.losses import (
+from ovd_bench.grounding_dino_jt.training.batch import Targets
+from ovd_bench.grounding_dino_jt.training.denoising import DenoisingQueries
+from ovd_bench.grounding_dino_jt.training.forward import all_predictions
+from ovd_bench.grounding_dino_jt.training.losses import (
     MMDETECTION,
     OPEN_GROUNDINGDINO,
     Counts,
@@ -26,11 +25,12 @@ from grounding_dino_jt.training.losses import (
     divisors,
     total_loss,
 )
-from kernels.runtime import jittor
-from tests.grounding_dino_jt.draws import Draw
-from tests.grounding_dino_jt.pair import tokens_of
-from tests.grounding_dino_jt.training import reference_losses as reference
-from tests.grounding_dino_jt.training.reference_model import Floats, Twins, apart, by_name, make_twins
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.perf.torch_training import Extra, Layer
+from ovd_bench.tests.grounding_dino_jt.draws import Draw
+from ovd_bench.tests.grounding_dino_jt.pair import tokens_of
+from ovd_bench.tests.grounding_dino_jt.training import reference_losses as reference
+from ovd_bench.tests.grounding_dino_jt.training.reference_model import Floats, Twins, apart, by_name, make_twins
 
 jt = jittor()
 
@@ -106,7 +106,7 @@ def _predict(twins: Twins, denoising: reference.Denoising | None, patch: pytest.
         assert (np.sort(found, 1) == np.sort(places, 1)).all()
         return jt.array(places)
 
-    patch.setattr("grounding_dino_jt.model.best_places", best)
+    patch.setattr("ovd_bench.grounding_dino_jt.model.best_places", best)
     network = twins.ours
     image, text = network.encode_image(pixels, padding), network.encode_tokens(TOKENS)
     ours = all_predictions(

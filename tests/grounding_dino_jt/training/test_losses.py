@@ -7,15 +7,15 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from grounding_dino_jt.training.batch import Targets
-from grounding_dino_jt.training.denoising import (
+from ovd_bench.grounding_dino_jt.training.batch import Targets
+from ovd_bench.grounding_dino_jt.training.denoising import (
     DenoisingConfig,
     DenoisingQueries,
     Noise,
     Slots,
     denoising_queries,
 )
-from grounding_dino_jt.training.losses import (
+from ovd_bench.grounding_dino_jt.training.losses import (
     MMDETECTION,
     OPEN_GROUNDINGDINO,
     Counts,
@@ -23,9 +23,9 @@ from grounding_dino_jt.training.losses import (
     divisors,
     total_loss,
 )
-from grounding_dino_jt.training.matching import match
-from kernels.runtime import jittor
-from tests.grounding_dino_jt.training import reference_losses as reference
+from ovd_bench.grounding_dino_jt.training.matching import match
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.tests.grounding_dino_jt.training import reference_losses as reference
 
 jt = jittor()
 

@@ -10,16 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import kernels.feed_forward
-import kernels.linear
-from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.precision import mixed_precision
-from grounding_dino_jt.training.recipe import Recipe
-from grounding_dino_jt.training.recompute import recompute_layers
-from grounding_dino_jt.training.trainer import Settings, Trainer, normalised
-from kernels.bases import gradients_once
-from kernels.runtime import jittor
-from tests.grounding_dino_jt.training.small import SMALL, small_batch, small_network
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.precision import mixed_precision
+from ovd_bench.grounding_dino_jt.training.recipe import Recipe
+from ovd_bench.grounding_dino_jt.training.recompute import recompute_layers
+from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer, normalised
+from ovd_bench.kernels import feed_forward, linear
+from ovd_bench.kernels.bases import gradients_once
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.tests.grounding_dino_jt.training.small import SMALL, small_batch, small_network
 
 jt = jittor()
 
@@ -64,7 +63,7 @@ def _product(x: Any, weight: Any) -> Any:
 
 def test_gradients_point_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those of matrices that are rounded."""
-    for user in (kernels.linear, kernels.feed_forward):
+    for user in (linear, feed_forward):
         monkeypatch.setattr(user, "product", _product)
     exact, near = (_gradients(small_network(**STILL), half) for half in (False, True))
     cosines = {}

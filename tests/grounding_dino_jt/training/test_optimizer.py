@@ -7,9 +7,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from grounding_dino_jt.training.optimizer import AdamW, gradient_norm
-from grounding_dino_jt.training.recipe import Recipe, Schedule
-from kernels.runtime import jittor
+from ovd_bench.grounding_dino_jt.training.optimizer import AdamW, gradient_norm
+from ovd_bench.grounding_dino_jt.training.recipe import Recipe, Schedule
+from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 

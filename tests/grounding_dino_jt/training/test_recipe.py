@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from grounding_dino_jt.training.recipe import ENCODER_RATES, Recipe, Schedule
+from ovd_bench.grounding_dino_jt.training.recipe import ENCODER_RATES, Recipe, Schedule
 
 
 def _shares(schedule: Schedule, steps: int) -> list[float]:

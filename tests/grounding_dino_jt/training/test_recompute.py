@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.training.recipe import Recipe
-from grounding_dino_jt.training.recompute import recompute_layers
-from grounding_dino_jt.training.trainer import Settings, Trainer
-from kernels.bases import gradients_once
-from tests.grounding_dino_jt.training.small import SMALL, small_batch, small_network
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.training.recipe import Recipe
+from ovd_bench.grounding_dino_jt.training.recompute import recompute_layers
+from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer
+from ovd_bench.kernels.bases import gradients_once
+from ovd_bench.tests.grounding_dino_jt.training.small import SMALL, small_batch, small_network
 
 Floats = npt.NDArray[np.float32]
 
@@ -92,11 +92,11 @@ _STEP = """
 import resource, sys
 import numpy as np
 from dataclasses import replace
-from grounding_dino_jt.config import SwinConfig
-from grounding_dino_jt.training.recipe import Recipe
-from grounding_dino_jt.training.recompute import recompute_layers
-from grounding_dino_jt.training.trainer import Settings, Trainer
-from tests.grounding_dino_jt.training.small import small_batch, small_network
+from ovd_bench.grounding_dino_jt.config import SwinConfig
+from ovd_bench.grounding_dino_jt.training.recipe import Recipe
+from ovd_bench.grounding_dino_jt.training.recompute import recompute_layers
+from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer
+from ovd_bench.tests.grounding_dino_jt.training.small import small_batch, small_network
 
 backbone = SwinConfig(32, (2, 4), (2, 4), window_size=8, out_stages=(0, 1))
 network = small_network(backbone=backbone, hidden_dim=64, enc_layers=4)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grounding_dino_jt.training.recipe import Recipe
-from grounding_dino_jt.training.trainer import Settings, Trainer
-from grounding_dino_jt.weights import expected_shapes
-from tests.grounding_dino_jt.training.small import small_batch, small_network
+from ovd_bench.grounding_dino_jt.training.recipe import Recipe
+from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer
+from ovd_bench.grounding_dino_jt.weights import expected_shapes
+from ovd_bench.tests.grounding_dino_jt.training.small import small_batch, small_network
 
 ENCODER = ("transformer.enc_output.weight", "transformer.enc_out_bbox_embed.layers.2.bias")
 

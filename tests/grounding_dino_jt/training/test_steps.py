@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.perf.torch_losses import total_loss
-from benchmarks.perf.torch_training import Extra
-from grounding_dino_jt.selection import best_places
-from grounding_dino_jt.training.batch import Targets, TrainingBatch
-from grounding_dino_jt.training.denoising import DenoisingQueries, denoising_queries
-from grounding_dino_jt.training.recipe import Recipe
-from grounding_dino_jt.training.trainer import Settings, Trainer, normalised
-from tests.grounding_dino_jt.pair import tokens_of
-from tests.grounding_dino_jt.training.reference_model import Twins, make_twins
+from ovd_bench.grounding_dino_jt.selection import best_places
+from ovd_bench.grounding_dino_jt.training.batch import Targets, TrainingBatch
+from ovd_bench.grounding_dino_jt.training.denoising import DenoisingQueries, denoising_queries
+from ovd_bench.grounding_dino_jt.training.recipe import Recipe
+from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer, normalised
+from ovd_bench.perf.torch_losses import total_loss
+from ovd_bench.perf.torch_training import Extra
+from ovd_bench.tests.grounding_dino_jt.pair import tokens_of
+from ovd_bench.tests.grounding_dino_jt.training.reference_model import Twins, make_twins
 
 
 def _batch(height: int, width: int, images: int) -> TrainingBatch:
@@ -54,8 +54,8 @@ class Heard:
             self.places = found.numpy().astype(np.int64)
             return found
 
-        patch.setattr("grounding_dino_jt.training.trainer.denoising_queries", queries)
-        patch.setattr("grounding_dino_jt.model.best_places", places)
+        patch.setattr("ovd_bench.grounding_dino_jt.training.trainer.denoising_queries", queries)
+        patch.setattr("ovd_bench.grounding_dino_jt.model.best_places", places)
 
 
 def _compare(twins: Twins, batch: TrainingBatch, steps: int, patch: pytest.MonkeyPatch, within: float) -> None:

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from grounding_dino_jt.model import GroundingDino
-from grounding_dino_jt.tokens import TokenBatch
-from grounding_dino_jt.training.denoising import DenoisingConfig
-from grounding_dino_jt.training.losses import MMDETECTION, OPEN_GROUNDINGDINO, Counts, divisors
-from grounding_dino_jt.training.recipe import Recipe
-from grounding_dino_jt.training.trainer import Settings, Trainer
-from kernels.runtime import jittor
-from tests.grounding_dino_jt.training.small import small_batch, small_network
+from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.tokens import TokenBatch
+from ovd_bench.grounding_dino_jt.training.denoising import DenoisingConfig
+from ovd_bench.grounding_dino_jt.training.losses import MMDETECTION, OPEN_GROUNDINGDINO, Counts, divisors
+from ovd_bench.grounding_dino_jt.training.recipe import Recipe
+from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer
+from ovd_bench.kernels.runtime import jittor
+from ovd_bench.tests.grounding_dino_jt.training.small import small_batch, small_network
 
 jt = jittor()
 
@@ -137,7 +137,9 @@ def test_numbers_that_are_not_finite_leave_all_as_it_was(monkeypatch: pytest.Mon
     trainer = _trainer(average=0.9)
     trainer.train_step([small_batch()])
     with monkeypatch.context() as patch:
-        patch.setattr("grounding_dino_jt.training.trainer.gradient_norm", lambda gradients: jt.array([np.nan]))
+        patch.setattr(
+            "ovd_bench.grounding_dino_jt.training.trainer.gradient_norm", lambda gradients: jt.array([np.nan])
+        )
         _is_untouched(trainer, "the gradient is not a finite number at step 2")
     bias = trainer.trained["feat_map.bias"]
     bias.update(bias * np.nan)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.training.grounding.captioned import Captioned
-from benchmarks.training.grounding.class_captions import ClassCaptions
-from benchmarks.training.grounding.settings import CaptionSettings
-from detectors.captions import SEPARATORS
-from grounding_dino_jt.tokenizer import packaged_tokenizer
-from metrics.types import DataError
+from ovd_bench.benchmarks.training.grounding.captioned import Captioned
+from ovd_bench.benchmarks.training.grounding.class_captions import ClassCaptions
+from ovd_bench.benchmarks.training.grounding.settings import CaptionSettings
+from ovd_bench.detectors.captions import SEPARATORS
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
+from ovd_bench.metrics.types import DataError
 
 TOKENIZER = packaged_tokenizer()
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.training.grounding.captioned import Captioned
-from benchmarks.training.grounding.free_captions import read_caption, swap_sides
-from detectors.captions import SEPARATORS
-from grounding_dino_jt.tokenizer import packaged_tokenizer
+from ovd_bench.benchmarks.training.grounding.captioned import Captioned
+from ovd_bench.benchmarks.training.grounding.free_captions import read_caption, swap_sides
+from ovd_bench.detectors.captions import SEPARATORS
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
 
 TOKENIZER = packaged_tokenizer()
 Spans = list[tuple[int, int]]

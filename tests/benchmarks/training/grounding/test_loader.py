@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.odvg.index import OdvgFile
-from benchmarks.training.grounding.loader import GroundingData
-from benchmarks.training.grounding.sources import open_source
-from detectors.captions import SEPARATORS
-from grounding_dino_jt.training.batch import TrainingBatch
-from metrics.types import DataError
-from tests.benchmarks.training.grounding.toy import (
+from ovd_bench.benchmarks.data.odvg.index import OdvgFile
+from ovd_bench.benchmarks.training.grounding.loader import GroundingData
+from ovd_bench.benchmarks.training.grounding.sources import open_source
+from ovd_bench.detectors.captions import SEPARATORS
+from ovd_bench.grounding_dino_jt.training.batch import TrainingBatch
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.training.grounding.toy import (
     NAMES,
     TOKENIZER,
     corners,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.perf.samples import main
+from ovd_bench.perf.samples import main
 
 
 @pytest.mark.full

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.training.grounding.config import ModelSettings
-from benchmarks.training.grounding.reading import (
+from ovd_bench.benchmarks.training.grounding.config import ModelSettings
+from ovd_bench.benchmarks.training.grounding.reading import (
     check_given,
     reading,
     reading_facts,
     text_is_frozen,
     vocabulary_phrases,
 )
-from benchmarks.training.grounding.settings import SourceSettings
-from benchmarks.training.grounding.sources import Source, open_source
-from grounding_dino_jt.config import MINILM, TextConfig
-from grounding_dino_jt.tokenizer import packaged_tokenizer
-from grounding_dino_jt.training.recipe import Recipe
+from ovd_bench.benchmarks.training.grounding.settings import SourceSettings
+from ovd_bench.benchmarks.training.grounding.sources import Source, open_source
+from ovd_bench.grounding_dino_jt.config import MINILM, TextConfig
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
+from ovd_bench.grounding_dino_jt.training.recipe import Recipe
 
 FRAMED = TextConfig(phrase_frame="framed", centred=True)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.training.grounding.sampling import Sampler, repeat_factors
-from metrics.types import DataError, Ragged
+from ovd_bench.benchmarks.training.grounding.sampling import Sampler, repeat_factors
+from ovd_bench.metrics.types import DataError, Ragged
 
 
 def _sampler(repeats: list[float], batch: int = 2, wide: list[bool] | None = None, seed: int = 0) -> Sampler:

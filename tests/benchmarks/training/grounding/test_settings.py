@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from benchmarks.training.grounding.settings import GroundingSettings
+from ovd_bench.benchmarks.training.grounding.settings import GroundingSettings
 
 SOURCES = [{"annotations": "a.jsonl", "images": "i", "label_map": "m.json"}]
 

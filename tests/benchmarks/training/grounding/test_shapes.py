@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.odvg.index import OdvgFile
-from benchmarks.shapes import write_split
-from benchmarks.training.grounding.loader import GroundingData
-from benchmarks.training.grounding.settings import GroundingSettings, SourceSettings
-from benchmarks.training.grounding.sources import open_source
-from tests.benchmarks.shapes.worlds import SMALL
-from tests.benchmarks.training.grounding.toy import TOKENIZER, named
+from ovd_bench.benchmarks.data.odvg.index import OdvgFile
+from ovd_bench.benchmarks.data.shapes import write_split
+from ovd_bench.benchmarks.training.grounding.loader import GroundingData
+from ovd_bench.benchmarks.training.grounding.settings import GroundingSettings, SourceSettings
+from ovd_bench.benchmarks.training.grounding.sources import open_source
+from ovd_bench.tests.benchmarks.data.shapes.worlds import SMALL
+from ovd_bench.tests.benchmarks.training.grounding.toy import TOKENIZER, named
 
 
 @pytest.fixture(scope="module")

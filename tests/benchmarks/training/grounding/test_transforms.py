@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from benchmarks.training.grounding.settings import CropSettings, TransformSettings
-from benchmarks.training.grounding.transforms import Transformed, resized_size, transform
-from tests.benchmarks.training.grounding.toy import extent
+from ovd_bench.benchmarks.training.grounding.settings import CropSettings, TransformSettings
+from ovd_bench.benchmarks.training.grounding.transforms import Transformed, resized_size, transform
+from ovd_bench.tests.benchmarks.training.grounding.toy import extent
 
 BOXES = np.array([[10, 20, 70, 90], [90, 10, 150, 60], [100, 70, 140, 110]], np.float64)
 COLOURS = ("red", "green", "blue")

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from metrics.types import DataError
-from tests.benchmarks.training.grounding.test_loader import CROPPED, assert_same, take
-from tests.benchmarks.training.grounding.toy import toy_data, write_toy
+from ovd_bench.metrics.types import DataError
+from ovd_bench.tests.benchmarks.training.grounding.test_loader import CROPPED, assert_same, take
+from ovd_bench.tests.benchmarks.training.grounding.toy import toy_data, write_toy
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -70,7 +70,7 @@ def test_a_worker_that_is_killed_is_told_with_its_records(toy: Path) -> None:
 SCRIPT = """
 import itertools, sys, time
 from pathlib import Path
-from tests.benchmarks.training.grounding.toy import toy_data
+from ovd_bench.tests.benchmarks.training.grounding.toy import toy_data
 
 if __name__ == "__main__":
     batches = toy_data(Path(sys.argv[1]), workers=2).batches()
@@ -83,7 +83,7 @@ if __name__ == "__main__":
 def test_workers_end_with_a_training_that_is_killed(toy: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ.copy()
     with subprocess.Popen(
         [sys.executable, str(script), str(toy)], stdout=subprocess.PIPE, env=environment, text=True
     ) as parent:

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from benchmarks.training.grounding.loader import GroundingData
-from benchmarks.training.grounding.settings import GroundingSettings
-from benchmarks.training.grounding.sources import open_source
-from grounding_dino_jt.tokenizer import packaged_tokenizer
-from grounding_dino_jt.training.batch import Targets
+from ovd_bench.benchmarks.training.grounding.loader import GroundingData
+from ovd_bench.benchmarks.training.grounding.settings import GroundingSettings
+from ovd_bench.benchmarks.training.grounding.sources import open_source
+from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
+from ovd_bench.grounding_dino_jt.training.batch import Targets
 
 TOKENIZER = packaged_tokenizer()
 #: Channels that the class is visible in.

@@ -1,0 +1,1 @@
+"""Comparative benchmark suite for open-vocabulary object detectors."""

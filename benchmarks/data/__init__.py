@@ -1,0 +1,1 @@
+"""Data as files: images, annotations, vocabularies, prompts."""

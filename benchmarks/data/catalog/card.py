@@ -1,0 +1,84 @@
+"""Declarative cards of data sets: facts only; nothing here reads a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file of an official source, which the user fetches and unpacks.
+
+    Attributes:
+        url: address of the file, or of the page that leads to it.
+        size: in words.
+        into: folder below the data root in which it is unpacked, or, if it is no archive, put.
+        gives: what then lies there, relative to the data root.
+        md5: published checksum of the file as downloaded; empty = none known.
+        optional: the benchmark runs without it.
+    """
+
+    url: str
+    size: str
+    into: str
+    gives: tuple[str, ...]
+    md5: str = ""
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much an annotation file holds; None = not published, so not checked."""
+
+    images: int | None = None
+    classes: int | None = None
+    boxes: int | None = None
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """One split of one data set.
+
+    Attributes:
+        name: what the command line calls it.
+        dataset, split: see ``benchmarks.data.catalog.benchmark.Benchmark``.
+        title: for people.
+        protocol: the usual kind of AP, or the grounding protocol of ``bench.py score``.
+        annotations: usual places of the annotation file below the data root; the first that exists is taken, the first
+            of all is where it is written or asked for.
+        images: usual folders that file names in the annotations are relative to.
+        image_folders: folders that must be in it, for annotations whose file names begin with them.
+        image_name: file name by image id, such as ``{id}.jpg``, for annotation files that name no files.
+        downloads: what to fetch.
+        derived_from: name of the card whose annotation file this one is cut from.
+        world: name in ``benchmarks.data.shapes.WORLDS`` for data that is rendered.
+        licence: of annotations and images.
+        counts: of the official file.
+        sha256: of the official annotation file, where it is known for sure.
+        tables: file with tables of class names below the data root (``benchmarks.scoring.vocabulary_tables``).
+        image_sources, train_sources: see ``Benchmark``.
+        task: ``grounding`` files are read by ``benchmarks.data.files.grounding``.
+        notes: one-line remarks.
+    """
+
+    name: str
+    dataset: str
+    split: str
+    title: str
+    protocol: str
+    annotations: tuple[str, ...]
+    images: tuple[str, ...]
+    licence: str
+    image_sources: tuple[str, ...]
+    train_sources: tuple[str, ...]
+    image_folders: tuple[str, ...] = ()
+    image_name: str = ""
+    downloads: tuple[Download, ...] = ()
+    derived_from: str = ""
+    world: str = ""
+    counts: Counts = Counts()
+    sha256: str = ""
+    tables: str = ""
+    task: Literal["detection", "grounding"] = "detection"
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,104 @@
+"""Benchmarks of one's own: a COCO or LVIS annotation file, or a folder in one of the usual COCO layouts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Container
+from pathlib import Path
+
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.data.image_paths import image_paths
+from ovd_bench.benchmarks.data.images import image_file
+from ovd_bench.metrics.types import DataError, GroundTruth
+
+#: Roboflow's name for the annotations of a split, beside its images.
+_BESIDE = "_annotations.coco.json"
+_SPLITS = ("train", "valid", "val", "validation", "test")
+_ILLEGAL = re.compile(r"[^A-Za-z0-9._+-]+")
+_MAX_NAME = 128
+#: Images that are looked for when the folder of the images is guessed; the first ones may be missing.
+_TRIES = 20
+
+
+def open_own(path: Path, images: Path | None, protocol: str | None, *, taken: Container[str] = ()) -> Benchmark:
+    """A benchmark from a path.
+
+    Layouts of folders: ``_annotations.coco.json`` beside the images (Roboflow), ``annotations/instances_SPLIT.json``
+    with the images in ``SPLIT``, ``images/SPLIT`` or ``images`` (COCO, CVAT), or one JSON file beside ``images`` or
+    ``data``. The images are looked for, not only their folder. Where they come from is not known, nor is it guessed.
+
+    Args:
+        path: annotation file or folder.
+        images: folder of the images; None = found by the layout.
+        protocol: kind of AP; None = ``lvis`` for files with LVIS's two lists per image, else ``coco``.
+        taken: names that the benchmark must not get.
+
+    Raises:
+        DataError: no annotation file or several; images not found; what the reader refuses.
+    """
+    annotations = _annotation_file(path) if path.is_dir() else path
+    gt = read_ground_truth(annotations)
+    if images is not None and not images.is_dir():
+        raise DataError(f"{images}: no such folder of images")
+    dataset, split = _names(annotations.resolve())
+    name = legal_name(f"{dataset}-{split}" if split else dataset)
+    return Benchmark(
+        name=f"{name[: _MAX_NAME - 4]}-own" if name in taken else name,
+        dataset=dataset,
+        split=split or "all",
+        annotations=annotations,
+        images=images or _image_folder(annotations, gt),
+        protocol=protocol or ("lvis" if gt.federated else "coco"),
+    )
+
+
+def legal_name(text: str) -> str:
+    """A folder name of the letters, digits and signs that result folders may have.
+
+    A name that had to be changed ends in a hash of what it was, so that two names stay two.
+    """
+    name = _ILLEGAL.sub("-", text).lstrip("._+-")
+    if name and name == text and len(name) <= _MAX_NAME:
+        return name
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name[: _MAX_NAME - 9]}-{digest}" if name else f"benchmark-{digest}"
+
+
+def _annotation_file(folder: Path) -> Path:
+    levels = ([folder / _BESIDE], [*folder.glob(f"*/{_BESIDE}")], [*folder.glob("annotations/instances_*.json")])
+    for level in (*levels, [*folder.glob("annotations/*.json")], [*folder.glob("*.json")]):
+        files = sorted(file for file in level if file.is_file())
+        if len(files) == 1:
+            return files[0]
+        if files:
+            shown = ", ".join(str(file) for file in files[:8]) + (", …" if len(files) > 8 else "")
+            raise DataError(f"{folder}: has {len(files)} annotation files, name one of them: {shown}")
+    raise DataError(
+        f"{folder}: no annotations found: {_BESIDE}, annotations/instances_*.json or one .json file is looked for"
+    )
+
+
+def _names(annotations: Path) -> tuple[str, str]:
+    """Data set and split, by the usual layouts; the split is empty where the file does not tell."""
+    parent = annotations.parent
+    if annotations.name == _BESIDE:
+        return (parent.parent.name, parent.name) if parent.name in _SPLITS else (parent.name, "")
+    if parent.name == "annotations" and annotations.stem.startswith("instances_"):
+        return parent.parent.name, annotations.stem.removeprefix("instances_")
+    return annotations.stem, ""
+
+
+def _image_folder(annotations: Path, gt: GroundTruth) -> Path:
+    """The first of the usual folders that has one of the first images."""
+    parent = annotations.parent
+    base = parent.parent if parent.name == "annotations" else parent
+    split = annotations.stem.removeprefix("instances_")
+    folders = dict.fromkeys([base / split, base / "images" / split, base / "images", base / "data", base, parent])
+    names = image_paths(gt)[:_TRIES]
+    for folder in folders:
+        if folder.is_dir() and any(image_file(folder, name).is_file() for name in names):
+            return folder
+    looked = ", ".join(str(folder) for folder in folders)
+    raise DataError(f"{annotations}: images not found, {names[0]!r:.100} was looked for in {looked}: give --images")

@@ -1,0 +1,156 @@
+"""From what the user calls a benchmark to files on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard
+from ovd_bench.benchmarks.data.catalog.cards import CARDS
+from ovd_bench.benchmarks.data.catalog.custom import open_own
+from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.types import DataError
+
+
+@dataclass(frozen=True)
+class Located:
+    """What of a data set is on this machine; None = not there.
+
+    Attributes:
+        annotations: the annotation file.
+        images: folder that image names are relative to.
+        tables: tables of class names.
+    """
+
+    annotations: Path | None
+    images: Path | None
+    tables: Path | None
+
+
+def open_benchmark(
+    spec: str,
+    data_root: Path,
+    *,
+    images: Path | None = None,
+    protocol: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Benchmark:
+    """The benchmark, ready to run on.
+
+    Args:
+        spec: name of a card, path of a COCO or LVIS annotation file, or of a folder in COCO format.
+        data_root: folder of the data sets.
+        images: folder of the images where it is not the usual one.
+        protocol: kind of AP where it is not the usual one.
+        progress: called with numbers of images finished while a rendered data set is made, at its first use.
+
+    Raises:
+        DataError: neither name nor path, or files are missing; says where they were looked for and how to get them.
+    """
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise DataError(f"unknown protocol '{protocol}': choose from {', '.join(PROTOCOLS)}")
+    if spec not in CARDS:
+        if not Path(spec).exists():
+            raise DataError(
+                f"no benchmark '{spec}' and no such file or folder: 'bench.py data list' shows the names; "
+                "one's own is the path of a COCO or LVIS annotation file, or of its folder"
+            )
+        return open_own(Path(spec), images, protocol, taken=CARDS)
+    card = CARDS[spec]
+    if card.world:
+        render(card, data_root, progress)
+    found = locate(card, data_root)
+    if found.annotations is None:
+        raise _missing(card, "annotation file", data_root, card.annotations)
+    folder = images or found.images
+    if folder is None:
+        inside = f" with {' and '.join(card.image_folders)} in it" if card.image_folders else ""
+        raise _missing(card, f"folder of the images{inside}", data_root, card.images)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of images")
+    return Benchmark(
+        name=card.name,
+        dataset=card.dataset,
+        split=card.split,
+        annotations=found.annotations,
+        images=folder,
+        protocol=protocol or card.protocol,
+        image_sources=card.image_sources,
+        train_sources=card.train_sources,
+        tables=found.tables,
+    )
+
+
+def find_dataset(name: str) -> DatasetCard:
+    """Card by name.
+
+    Raises:
+        DataError: no such data set.
+    """
+    if name not in CARDS:
+        raise DataError(f"no data set '{name}': 'bench.py data list' shows the names")
+    return CARDS[name]
+
+
+def locate(card: DatasetCard, data_root: Path) -> Located:
+    """Look for the files of a data set in their usual places."""
+    tables = data_root / card.tables if card.tables else None
+    return Located(
+        next((data_root / place for place in card.annotations if (data_root / place).is_file()), None),
+        next(filter(None, (_image_root(data_root / place, card.image_folders) for place in card.images)), None),
+        tables if tables is not None and tables.is_file() else None,
+    )
+
+
+def render(card: DatasetCard, data_root: Path, progress: Callable[[int], None] | None = None) -> bool:
+    """Render the data set of a card that has a world, unless it is there whole; says whether it did.
+
+    Raises:
+        DataError: the data root cannot be written to.
+    """
+    from ovd_bench.benchmarks.data.shapes import WORLDS, write_split
+    from ovd_bench.benchmarks.data.shapes.writing import read_manifest
+
+    world, folder = WORLDS[card.world], data_root / card.world
+    if read_manifest(world, card.split, folder) is not None:
+        return False
+    try:
+        data_root.mkdir(parents=True, exist_ok=True)
+        with FileLock(data_root / f".{card.world}.lock"):  # two runs may need it at once
+            if read_manifest(world, card.split, folder) is not None:
+                return False
+            write_split(world, card.split, folder, workers=0, progress=progress)
+    except OSError as error:
+        raise DataError(
+            f"{data_root}: cannot be written: {error.strerror}; --data-root names another folder"
+        ) from error
+    return True
+
+
+def expected_counts(card: DatasetCard) -> Counts:
+    """What the annotation file of a card should hold."""
+    if not card.world:
+        return card.counts
+    from ovd_bench.benchmarks.data.shapes import WORLDS
+
+    world = WORLDS[card.world]
+    return Counts(world.splits[card.split], world.frequent + world.common + world.rare)
+
+
+def _image_root(place: Path, folders: tuple[str, ...]) -> Path | None:
+    """The folder of the images; where its parts are links, the folder that they lead to, for no path may leave it."""
+    if not place.is_dir() or not all((place / folder).is_dir() for folder in folders):
+        return None
+    parts = [(place / folder).resolve() for folder in folders]
+    if parts and [part.name for part in parts] == list(folders) and len({part.parent for part in parts}) == 1:
+        return place if parts[0].parent == place.resolve() else parts[0].parent
+    return place
+
+
+def _missing(card: DatasetCard, what: str, data_root: Path, places: tuple[str, ...]) -> DataError:
+    looked = ", ".join(str(data_root / place) for place in places)
+    return DataError(f"{card.name}: the {what} is missing, looked for {looked}: 'bench.py data get {card.name}' helps")

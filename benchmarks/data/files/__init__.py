@@ -1,0 +1,7 @@
+"""Files to columns and back: predictions and annotations in their usual forms."""
+
+from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.data.files.atomic import atomic_write, file_sha256
+from ovd_bench.benchmarks.data.files.predictions import read_predictions, write_predictions
+
+__all__ = ["atomic_write", "file_sha256", "read_ground_truth", "read_predictions", "write_predictions"]

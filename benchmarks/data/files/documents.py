@@ -1,0 +1,36 @@
+"""Small documents of users: reading one within a size limit, and saying in one line what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.metrics.types import DataError
+
+
+def read_document(path: Path, max_bytes: int, kind: str) -> bytes:
+    """Content of a file that is small if it is what it should be.
+
+    Args:
+        path: the file.
+        max_bytes: refuse a larger one before reading it.
+        kind: what it should be, such as ``result file``.
+
+    Raises:
+        DataError: it cannot be read, or is too large.
+    """
+    try:
+        if path.stat().st_size > max_bytes:
+            raise DataError(f"{path}: larger than {max_bytes} bytes, that is no {kind}")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """``field: what is wrong`` of the first problem; on one line, whatever the document's keys are."""
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part)[:60] for part in problem["loc"]) or "the document"
+    return printable(f"{where}: {problem['msg'].removeprefix('Value error, ')[:200]}")

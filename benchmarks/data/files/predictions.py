@@ -1,0 +1,105 @@
+"""Prediction files: COCO/LVIS results JSON, or columns as Arrow IPC or Parquet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ovd_bench.benchmarks.data.files.atomic import SUFFIXES, atomic_write, content_kind
+from ovd_bench.benchmarks.data.files.native import BLOCK_BYTES, read_columns
+from ovd_bench.metrics.types import DataError, Predictions
+
+
+def read_predictions(path: Path, *, threads: int = 0) -> Predictions:
+    """Read a prediction file, whatever its form.
+
+    Args:
+        path: results JSON (``[{"image_id", "category_id", "bbox": [x, y, w, h], "score", optional "phrase"}, …]``), or
+            a table with the columns ``image_id``, ``category_id``, ``score``, ``x``, ``y``, ``w``, ``h`` and optionally
+            ``phrase`` as an Arrow IPC file (uncompressed ones are mapped, not copied) or as Parquet.
+        threads: for JSON; 0 = all processors this process may use. The result does not depend on it.
+
+    Returns:
+        The records in file order. Floats are exactly the file's: float32 when every number is one, float64 otherwise.
+
+    Raises:
+        DataError: anything wrong with the file; one line with file, record number and field.
+    """
+    kind = content_kind(path)
+    if kind == "JSON":
+        return read_results(path, threads=threads)
+    from ovd_bench.benchmarks.data.files.tables import (
+        read_table,  # pyarrow costs memory that the JSON path does not need
+    )
+
+    return read_table(path, kind)
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write predictions in the form that the suffix names: ``.arrow``, ``.parquet`` or ``.json``.
+
+    The same predictions give the same bytes. The file appears whole or not at all.
+
+    Raises:
+        DataError: the suffix names no known form.
+    """
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise DataError(f"{path}: name the file .arrow, .parquet or .json")
+    if kind == "JSON":
+        _write_results(path, predictions)
+    else:
+        from ovd_bench.benchmarks.data.files.tables import write_table
+
+        write_table(path, predictions, kind)
+
+
+def read_results(path: Path, *, threads: int = 0, block_bytes: int = BLOCK_BYTES) -> Predictions:
+    """Read results JSON; see ``read_predictions``. The result depends on neither ``threads`` nor ``block_bytes``."""
+    columns = read_columns("read_results", 9, path, threads, block_bytes)
+    if columns.rows == 0:
+        raise DataError(f"{path}: the result list is empty")
+    image_id, category_id = columns.take(np.int64), columns.take(np.int32)
+    real = np.float32 if columns.single else np.float64
+    score, x, y, w, h = (columns.take(real) for _ in range(5))
+    ends, text = columns.take(np.int64), columns.take(np.uint8)
+    phrase = _texts(text, ends) if len(ends) else None
+    try:
+        return Predictions(image_id, category_id, score, x, y, w, h, phrase)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _texts(text: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+    """The texts that lie one behind the other in ``text``; equal ones are one object."""
+    phrases = np.empty(len(ends), object)
+    known: dict[bytes, str] = {}
+    data = text.data
+    start = 0
+    for row, end in enumerate(ends.tolist()):
+        key = bytes(data[start:end])
+        phrases[row] = known.get(key) or known.setdefault(key, key.decode())
+        start = end
+    return phrases
+
+
+def _write_results(path: Path, predictions: Predictions) -> None:
+    with atomic_write(path) as file:
+        for start in range(0, len(predictions), 1 << 16):
+            rows = slice(start, start + (1 << 16))
+            columns = [c[rows].tolist() for c in (predictions.image_id, predictions.category_id)]
+            columns += [
+                getattr(predictions, c)[rows].astype(np.float64).tolist() for c in ("x", "y", "w", "h", "score")
+            ]
+            records = [
+                f'{{"image_id": {i}, "category_id": {c}, "bbox": [{x!r}, {y!r}, {w!r}, {h!r}], "score": {s!r}'
+                for i, c, x, y, w, h, s in zip(*columns, strict=True)
+            ]
+            if predictions.phrase is not None:
+                texts = predictions.phrase[rows].tolist()
+                records = [f'{r}, "phrase": {json.dumps(t)}' for r, t in zip(records, texts, strict=True)]
+            file.write(("[" if start == 0 else ",\n").encode() + "},\n".join(records).encode() + b"}")
+        file.write(b"]\n" if len(predictions) else b"[]\n")

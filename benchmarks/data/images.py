@@ -1,0 +1,177 @@
+"""Images from files that are not to be trusted: one way to find them and one way to read them."""
+
+from __future__ import annotations
+
+import stat
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+from PIL import UnidentifiedImageError
+from PIL.Image import Transpose
+
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.detectors.types import Image
+from ovd_bench.metrics.types import DataError
+
+#: Images with more pixels are refused before a pixel is decoded; 200 MB as RGB.
+MAX_PIXELS = 2**26
+
+PIL.Image.init()  # only then is every format of this build in OPEN
+#: Raster formats in common use. The rest of Pillow's list is left out: EPS, for one, runs a program.
+_FORMATS = tuple(
+    name
+    for name in ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+    if name in PIL.Image.OPEN
+)
+
+_ORIENTATION = 0x0112
+#: What makes an image upright, by the value of its EXIF orientation tag.
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+# MAX_PIXELS is stricter; and a filter set for every image would race, since images are read in threads.
+warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
+
+
+class ImageError(DataError):
+    """An image that cannot be used. The runner counts it as failed; it is never skipped in silence.
+
+    Attributes:
+        reason: the message without the path, one line.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.reason = printable(reason)[:200]
+        super().__init__(f"{path}: {self.reason}")
+
+
+def image_file(root: Path, name: str) -> Path:
+    """Path of an image whose name comes from an annotation file; links are followed before it is judged.
+
+    Raises:
+        DataError: the name is no path, or leaves ``root``.
+    """
+    folder = root.resolve()
+    try:
+        path = (folder / name).resolve()
+    except (ValueError, OSError, RuntimeError) as error:
+        raise DataError(f"image path {name!r:.200} is no path: correct it in the annotation file") from error
+    if not path.is_relative_to(folder):
+        raise DataError(
+            f"image path {name!r:.200} leaves the folder {root}: correct it in the annotation file, "
+            "or, where a link leads out, name the folder that it leads to"
+        )
+    return path
+
+
+def read_image(image_id: int, path: Path, size: tuple[int, int] | None = None) -> Image:
+    """Read an image as upright 8-bit RGB.
+
+    **Colour** is what Pillow's ``convert("RGB")`` gives, which torchvision and the detectors' own code use:
+    transparency is dropped (hidden colours show, nothing is composited), palettes are looked up, CMYK, YCbCr, HSV and
+    LAB are converted, colour profiles are not applied. Where that conversion clips it is corrected: 16 bits per channel
+    keep their high byte, as Pillow does for 16-bit colour and OpenCV for all, and floats from 0 to 1 are scaled to
+    0 … 255. Wider integers and other floats have no agreed white and are refused. Of an animation the first frame is
+    taken.
+
+    **Orientation.** The EXIF tag is applied, as OpenCV and detectron2 do; a damaged tag counts as none. A box refers to
+    the image that ``size`` describes, so a size that fits only before the tag's quarter turn is refused: some tools
+    write the stored size beside boxes of the upright image (HumanSignal/label-studio issue 6608), others draw both on
+    the stored pixels, and nothing in the file says which. detectron2 refuses it as well, and trains on COCO and LVIS:
+    those have no such image.
+
+    Args:
+        image_id: id in the data set.
+        path: the file; its content decides on the format, not its suffix.
+        size: annotated width and height; None or 0 = not known.
+
+    Raises:
+        ImageError: no regular file, no such format, damaged, cut off, more than ``MAX_PIXELS`` pixels, pixels without a
+            defined white, or not of the annotated size.
+    """
+    if size is not None and not all(size):
+        size = None
+    stored = _decode(path, size)
+    orientation = _orientation(stored)
+    image = stored.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else stored
+    if size is not None and image.size != size:
+        reason = _mismatch(image.size, size)
+        if stored.size == size:
+            reason += f", its size before EXIF orientation {orientation} is applied: rotate the file and drop the tag"
+        raise ImageError(path, reason)
+    return Image(image_id, _rgb(path, image), str(path))
+
+
+def _decode(path: Path, size: tuple[int, int] | None) -> PIL.Image.Image:
+    """Pixels as stored; a quarter turn may be missing."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise ImageError(path, "is not a regular file")
+        with PIL.Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ImageError(
+                    path,
+                    f"decompression bomb: {width} x {height} pixels, at most {MAX_PIXELS} are read: scale it down",
+                )
+            if size is not None and size not in ((width, height), (height, width)):
+                raise ImageError(path, _mismatch((width, height), size))
+            image.load()
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(path, "no such file") from None
+    except UnidentifiedImageError as error:
+        raise ImageError(path, f"is no image in a format that is read ({', '.join(_FORMATS)})") from error
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(path, f"cannot be read: {reason}") from error
+    return image
+
+
+def _orientation(image: PIL.Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except (ValueError, TypeError, LookupError, OSError, EOFError, SyntaxError, struct.error):
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _mismatch(found: tuple[int, int], annotated: tuple[int, int]) -> str:
+    return f"image is {found[0]} x {found[1]}, the annotations say {annotated[0]} x {annotated[1]}"
+
+
+def _rgb(path: Path, image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
+    """uint8 (H, W, 3), writable."""
+    if image.mode == "RGB":
+        return np.array(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return np.repeat(_grey(path, np.asarray(image))[:, :, None], 3, axis=2)
+    image.info.pop("transparency", None)  # it does not change the colours; Pillow warns of it
+    try:
+        return np.array(image.convert("RGB"))
+    except ValueError as error:
+        raise ImageError(path, f"pixels of mode {image.mode} cannot be converted to RGB") from error
+
+
+def _grey(path: Path, values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """uint8 (H, W) from 16-bit integers, or floats from 0 to 1."""
+    wide = values.astype(np.float64)
+    low, high = float(wide.min()), float(wide.max())
+    white = 1 if values.dtype.kind == "f" else 65535
+    if not (low >= 0 and high <= white):
+        raise ImageError(
+            path, f"pixels from {low:g} to {high:g} have no defined white: save it with 8 bits per channel"
+        )
+    return np.round(wide * 255).astype(np.uint8) if white == 1 else (wide / 256).astype(np.uint8)

@@ -1,0 +1,112 @@
+"""What all converters share: which boxes are kept, what is counted, and the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ovd_bench.benchmarks.data.odvg.records import OdvgRecord
+from ovd_bench.benchmarks.data.odvg.spans import BoxXyxy
+from ovd_bench.metrics.types import DataError
+
+#: Thinner boxes are dropped, as mmdetection's converters do.
+MIN_SIDE = 1.0
+#: Digits behind the point: hundredths of a pixel, which is what COCO and LVIS have.
+DIGITS = 2
+
+CROWD = "crowd"
+IGNORED = "marked to be ignored"
+OUTSIDE = "outside the image"
+NO_AREA = "without area"
+THIN = "thinner than a pixel inside the image"
+DUPLICATE = "there twice"
+
+
+@dataclass
+class Conversion:
+    """What became of a data set.
+
+    Attributes:
+        path: the ODVG file.
+        sha256: of it.
+        label_map: its label map; None for captions.
+        records, boxes, phrases: written; a phrase may have several boxes.
+        empty: records written that have no box.
+        clipped: boxes kept that reached over the border of their image, and were cut there.
+        dropped: annotations left out, by reason.
+        left_out: images or captions left out, by reason.
+        notes: one line each.
+    """
+
+    path: Path
+    sha256: str = ""
+    label_map: Path | None = None
+    classes: int | None = None
+    records: int = 0
+    boxes: int = 0
+    phrases: int | None = None
+    empty: int = 0
+    clipped: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def count(self, record: OdvgRecord) -> OdvgRecord:
+        """Count a record that is written, and give it back."""
+        boxes = 0
+        if record.detection is not None:
+            boxes = len(record.detection.instances)
+        elif record.grounding is not None:
+            boxes = sum(len(region.bbox) for region in record.grounding.regions)
+            self.phrases = (self.phrases or 0) + len(record.grounding.regions)
+        self.records += 1
+        self.boxes += boxes
+        self.empty += boxes == 0
+        return record
+
+    def clip(self, box: BoxXyxy, width: int, height: int) -> BoxXyxy | None:
+        """The part of a box that lies in its image, or None, counted, where nothing usable does.
+
+        mmdetection's converters drop the same boxes, but leave the others as they are; there, training clips them.
+
+        Args:
+            box: x0, y0, x1, y1 in pixels.
+            width: of the image in pixels.
+            height: of the image in pixels.
+        """
+        x0, y0, x1, y1 = box
+        if x1 <= x0 or y1 <= y0:
+            self.dropped[NO_AREA] += 1
+            return None
+        if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+            self.dropped[OUTSIDE] += 1
+            return None
+        inside = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+        if inside[2] - inside[0] < MIN_SIDE or inside[3] - inside[1] < MIN_SIDE:
+            self.dropped[THIN] += 1
+            return None
+        kept = _rounded(inside)
+        if inside != box and kept != _rounded(box):  # otherwise it was the rounding of x + w that reached over
+            self.clipped += 1
+        return kept
+
+
+def _rounded(box: BoxXyxy) -> BoxXyxy:
+    x0, y0, x1, y1 = box
+    return round(x0, DIGITS), round(y0, DIGITS), round(x1, DIGITS), round(y1, DIGITS)
+
+
+def label_map_path(path: Path) -> Path:
+    """Where the label map of an ODVG file is written: beside it, ``x.label_map.json`` for ``x.jsonl``."""
+    return path.with_suffix(".label_map.json")
+
+
+def check_target(source: Path, target: Path) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        DataError: both are one file.
+    """
+    if target.exists() and source.exists() and target.samefile(source):
+        raise DataError(f"{target}: is the file that is read: choose another name for the output")

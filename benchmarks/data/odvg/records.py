@@ -1,0 +1,240 @@
+"""ODVG: JSON lines for training on boxes with classes or with captions, in the two dialects that are in use.
+
+One line is one image, with either ``detection`` (boxes with labels, 0-based positions in a label map file) or
+``grounding`` (a caption, and boxes for phrases of it). The dialect of mmdetection gives character spans
+(``tokens_positive``) and may give several boxes per phrase; the one of Open-GroundingDino gives one box and the phrase.
+Both are read; the first is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.data.files.documents import first_problem
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.metrics.types import DataError
+
+#: A longer line is no image record; the limit keeps a hostile file from filling the memory.
+MAX_LINE_BYTES = 64 * 2**20
+
+_Coordinate = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
+_Name = Annotated[str, Field(min_length=1)]
+
+
+class _Record(BaseModel):
+    # Files are validated strictly; a JSON list has to pass for a tuple all the same.
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+def _check_order(box: tuple[float, float, float, float]) -> None:
+    x0, y0, x1, y1 = box
+    if x1 < x0 or y1 < y0:
+        raise ValueError(f"bbox {list(box)} is not x0, y0, x1, y1")
+
+
+Box = Annotated[tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate], Field(strict=False)]
+Span = Annotated[tuple[Annotated[int, Field(ge=0)], int], Field(strict=False)]
+
+
+class Instance(_Record):
+    """A box with a class.
+
+    Attributes:
+        bbox: x0, y0, x1, y1 in absolute pixels.
+        label: 0-based position in the label map.
+        category: name of the class, for people.
+    """
+
+    bbox: Box
+    label: Annotated[int, Field(ge=0, lt=2**31)]
+    category: str | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Instance:
+        _check_order(self.bbox)
+        return self
+
+
+class Detection(_Record):
+    """All annotated boxes of an image."""
+
+    instances: Annotated[tuple[Instance, ...], Field(strict=False)]
+
+
+def _as_list_of_boxes(value: object) -> object:
+    flat = isinstance(value, list | tuple) and bool(value) and not isinstance(value[0], list | tuple)
+    return [value] if flat else value
+
+
+def _as_list_of_phrases(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class Region(_Record):
+    """Boxes of one phrase of a caption.
+
+    Attributes:
+        bbox: one or more boxes, x0, y0, x1, y1 in absolute pixels.
+        phrase: the phrase, or several that mean the same boxes.
+        tokens_positive: character spans, begin and end, in the caption; None in Open-GroundingDino's dialect.
+    """
+
+    bbox: Annotated[tuple[Box, ...], BeforeValidator(_as_list_of_boxes), Field(strict=False, min_length=1)]
+    phrase: Annotated[tuple[_Name, ...], BeforeValidator(_as_list_of_phrases), Field(strict=False, min_length=1)]
+    tokens_positive: Annotated[tuple[Span, ...], Field(strict=False, min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Region:
+        for box in self.bbox:
+            _check_order(box)
+        return self
+
+
+class Grounding(_Record):
+    """A caption and the boxes of its phrases."""
+
+    caption: _Name
+    regions: Annotated[tuple[Region, ...], Field(strict=False)]
+
+    @model_validator(mode="after")
+    def _spans_inside(self) -> Grounding:
+        for region in self.regions:
+            for begin, end in region.tokens_positive or ():
+                if not begin < end <= len(self.caption):
+                    raise ValueError(
+                        f"tokens_positive [{begin}, {end}] is no span of a caption of {len(self.caption)} characters"
+                    )
+        return self
+
+
+class OdvgRecord(_Record):
+    """One line: an image with either detection or grounding annotations.
+
+    Attributes:
+        filename: path of the image relative to the image folder, not to be trusted.
+        height, width: of the image in pixels.
+        detection, grounding: exactly one of them.
+    """
+
+    filename: _Name
+    height: Annotated[int, Field(gt=0, lt=2**31)]
+    width: Annotated[int, Field(gt=0, lt=2**31)]
+    detection: Detection | None = None
+    grounding: Grounding | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> OdvgRecord:
+        if (self.detection is None) == (self.grounding is None):
+            raise ValueError("a record needs either 'detection' or 'grounding'")
+        return self
+
+
+_LABEL_MAP = TypeAdapter(dict[str, str], config=ConfigDict(strict=True))
+
+
+def read_odvg(path: Path) -> Iterator[OdvgRecord]:
+    """Records of an ODVG file, one at a time; empty lines are passed over.
+
+    Raises:
+        DataError: no such file, or a line that is no record; one line with file, line number and field.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    with file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise DataError(f"{path}: line {number}: is longer than {MAX_LINE_BYTES} bytes, that is no ODVG record")
+            if line.strip():
+                try:
+                    yield parse_record(line)
+                except DataError as error:
+                    raise DataError(f"{path}: line {number}: {error}") from None
+
+
+def parse_record(line: bytes) -> OdvgRecord:
+    """The record of one line.
+
+    Raises:
+        DataError: it is none; field and problem, without file and line number.
+    """
+    try:
+        return OdvgRecord.model_validate_json(line)
+    except ValidationError as error:
+        raise DataError(first_problem(error)) from None
+
+
+def write_odvg(path: Path, records: Iterable[OdvgRecord]) -> int:
+    """Write records in mmdetection's dialect and return how many; the file appears whole or not at all.
+
+    Raises:
+        DataError: a grounding region without character spans, which this dialect needs, or no such folder.
+    """
+    count = 0
+    with atomic_write(path) as file:
+        for record in records:
+            count += 1
+            file.write(_line(record, f"{path}: record {count}"))
+    return count
+
+
+def _line(record: OdvgRecord, where: str) -> bytes:
+    row: dict[str, Any] = {"filename": record.filename, "height": record.height, "width": record.width}
+    if record.detection is not None:
+        row["detection"] = record.detection.model_dump(exclude_none=True)
+    if record.grounding is not None:
+        for region in record.grounding.regions:
+            if region.tokens_positive is None:
+                phrase = printable(region.phrase[0])
+                raise DataError(
+                    f"{where}: phrase '{phrase}' has no tokens_positive: find its span in the caption first"
+                )
+        row["grounding"] = {
+            "caption": record.grounding.caption,
+            "regions": [
+                {
+                    "bbox": region.bbox,
+                    "phrase": region.phrase if len(region.phrase) > 1 else region.phrase[0],
+                    "tokens_positive": region.tokens_positive,
+                }
+                for region in record.grounding.regions
+            ],
+        }
+    return (json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+
+
+def write_label_map(path: Path, names: Sequence[str]) -> None:
+    """Write the label map: one JSON object from label, as text, to class name.
+
+    Raises:
+        DataError: no such folder.
+    """
+    with atomic_write(path) as file:
+        file.write(json.dumps({str(i): name for i, name in enumerate(names)}, ensure_ascii=False).encode())
+
+
+def read_label_map(path: Path) -> tuple[str, ...]:
+    """Class names in the order of their labels.
+
+    Raises:
+        DataError: no such file, not a label map, or labels that are not 0 … K-1.
+    """
+    try:
+        names: Mapping[str, str] = _LABEL_MAP.validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise DataError(f"{path}: {first_problem(error)}") from None
+    missing = next((i for i in range(len(names)) if str(i) not in names), None)
+    if missing is not None or not names:
+        raise DataError(f"{path}: label {missing or 0} is missing: labels are 0 … K-1 without a gap")
+    return tuple(names[str(i)] for i in range(len(names)))

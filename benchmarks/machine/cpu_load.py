@@ -1,0 +1,126 @@
+"""What other processes do on this machine while something is measured."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import psutil
+from pydantic import Field
+
+from ovd_bench.benchmarks.data.strict_model import Number, Seconds, StrictModel
+
+#: A process that used less than this share of a processor is not named.
+_NAMED_FROM = 0.02
+_NAMED_AT_MOST = 3
+#: The system counts in steps of 10 ms, per processor and process.
+_STEP_SECONDS = 0.02
+
+#: Process id and time of its start, since ids come again: name and seconds of processor time.
+_Processes = dict[tuple[int, float], tuple[str, float]]
+
+
+class Busy(StrictModel):
+    """What others did on the processors that this process may use, during some seconds."""
+
+    seconds: Seconds
+    other_processors: Number | None = Field(description="busy with other processes, on average; null = not known")
+    stolen_processors: Number | None = Field(description="taken away by the host of a virtual machine, on average")
+    load_average: Number = Field(description="of the last minute, at the end")
+    busiest: list[str] = Field(description="other processes of this system that used most, for people")
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Counters of the system, seconds.
+
+    Attributes:
+        wall: a clock.
+        busy: time in which the processors of this process did anything, for whomever.
+        stolen: time in which the host of a virtual machine did not let them run.
+        own: of the busy time, by this process and its children.
+    """
+
+    wall: float
+    busy: float
+    stolen: float
+    own: float
+
+    @staticmethod
+    def now() -> _Reading:
+        ours = os.sched_getaffinity(0)
+        mine = [times for number, times in enumerate(psutil.cpu_times(percpu=True)) if number in ours]
+        # time of guests is part of the user's already
+        busy = sum(times.user + times.nice + times.system + times.irq + times.softirq for times in mine)
+        return _Reading(time.perf_counter(), busy, sum(times.steal for times in mine), _own_seconds())
+
+
+class Watch:
+    """A context; afterwards ``busy`` says what others did in it.
+
+    Counters of the whole system are compared and not only those of processes: in a container the processes of others do
+    not show, and a short-lived one has come and gone between two looks. Processes are listed outside of the time that
+    is watched, only to name them.
+    """
+
+    def __init__(self) -> None:
+        self._busy: Busy | None = None
+
+    @property
+    def busy(self) -> Busy:
+        """What others did. Only after the context."""
+        assert self._busy is not None
+        return self._busy
+
+    def __enter__(self) -> Self:
+        self._processes = _other_processes()
+        self._begin = _Reading.now()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        end = _Reading.now()
+        seconds = max(end.wall - self._begin.wall, 1e-9)
+        busy, own = end.busy - self._begin.busy, end.own - self._begin.own
+        # Some sandboxes show counters that stand still; these would call any machine free.
+        known = self._begin.busy > 0 and busy > own / 2 - _STEP_SECONDS
+        self._busy = Busy(
+            seconds=seconds,
+            other_processors=max(0.0, busy - own) / seconds if known else None,
+            stolen_processors=(end.stolen - self._begin.stolen) / seconds if known else None,
+            load_average=os.getloadavg()[0],
+            busiest=_busiest(self._processes, _other_processes(), seconds),
+        )
+
+
+def _busiest(before: _Processes, after: _Processes, seconds: float) -> list[str]:
+    """Other processes by what they used in between, most first."""
+    used = [(total - before.get(process, (name, 0.0))[1], name, process[0]) for process, (name, total) in after.items()]
+    named = sorted((row for row in used if row[0] / seconds >= _NAMED_FROM), reverse=True)[:_NAMED_AT_MOST]
+    return [f"{name} (process {number}): {share / seconds:.2f} processors" for share, name, number in named]
+
+
+def _own_seconds() -> float:
+    """Processor time of this process and its descendants, those that have ended and were waited for included."""
+    total = 0.0
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        try:
+            total += sum(process.cpu_times()[:4])  # user, system, and both of ended children
+        except psutil.Error:  # it ended between two lines
+            continue
+    return total
+
+
+def _other_processes() -> _Processes:
+    me = psutil.Process()
+    own = {me.pid, *(child.pid for child in me.children(recursive=True))}
+    return {
+        (process.pid, process.info["create_time"]): (process.info["name"], sum(process.info["cpu_times"][:2]))
+        for process in psutil.process_iter(["name", "create_time", "cpu_times"])
+        if process.pid not in own and process.info["cpu_times"] is not None
+    }

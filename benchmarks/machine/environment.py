@@ -1,0 +1,121 @@
+"""The machine and the software that a number was made with."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from ovd_bench.benchmarks.data.strict_model import Count, Sha256, StrictModel
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+#: Distributions that take part in making or scoring predictions.
+_PACKAGES = (
+    "jittor",
+    "numpy",
+    "open-clip-torch",
+    "ovd-bench",
+    "pillow",
+    "pyarrow",
+    "ray",
+    "safetensors",
+    "scipy",
+    "tokenizers",
+    "torch",
+    "torchvision",
+    "transformers",
+)
+
+
+class EnvironmentInfo(StrictModel):
+    """The machine and the software."""
+
+    git_commit: str | None
+    git_dirty: bool | None
+    python: str
+    platform: str
+    packages: dict[str, str]
+    lock_sha256: Sha256 | None
+    cpu: str
+    cores: Count
+    ram_bytes: Count
+    gpus: list[str]
+    driver: str | None
+    cuda: str | None
+
+
+@cache
+def describe_environment() -> EnvironmentInfo:
+    """Facts on this process, its machine and the suite's checkout; what cannot be found out is None or empty.
+
+    Graphics processors are those that torch sees where it is loaded, else all that ``nvidia-smi`` lists.
+    """
+    commit, dirty = _git()
+    gpus, driver = _nvidia()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    lock = _ROOT / "requirements.lock"
+    return EnvironmentInfo(
+        git_commit=commit,
+        git_dirty=dirty,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages=_versions(),
+        lock_sha256=hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)),
+        ram_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        gpus=gpus,
+        driver=driver,
+        cuda=torch.version.cuda if torch is not None and gpus else None,
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _git() -> tuple[str | None, bool | None]:
+    """Commit of the suite's checkout and whether it was changed; results and data do not count as changes."""
+    if not (_ROOT / ".git").exists():  # installed somewhere inside another checkout
+        return None, None
+    commit = _output("git", "-C", str(_ROOT), "rev-parse", "HEAD")
+    state = _output("git", "-C", str(_ROOT), "status", "--porcelain", "--", ".", ":!results", ":!data")
+    return commit, None if state is None else bool(state)
+
+
+def _nvidia() -> tuple[list[str], str | None]:
+    """Names of all graphics processors, and the driver."""
+    lines = (_output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader") or "").splitlines()
+    rows = [[cell.strip() for cell in line.rsplit(",", 1)] for line in lines if "," in line]
+    return [name for name, _ in rows], rows[0][1] if rows else None
+
+
+def _output(*command: str) -> str | None:
+    """What a command printed; None if it is not there, fails or hangs."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()

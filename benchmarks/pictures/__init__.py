@@ -1,0 +1,1 @@
+"""Pictures: boxes drawn on images, contact sheets, galleries."""

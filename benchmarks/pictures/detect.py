@@ -1,0 +1,188 @@
+"""One's own words on one's own image: vocabulary from a prompt, boxes above a threshold."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.data.files.documents import read_document
+from ovd_bench.benchmarks.data.images import read_image
+from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.pictures.drawing import color_of, draw_boxes, grid
+from ovd_bench.detectors.interface import Detector, GroundingDetector, RawDetector
+from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.types import Image, Vocabulary
+from ovd_bench.metrics.types import DataError, FloatArray
+
+#: What the user writes is what the model reads.
+PLAN = PromptPlan(name="prompt", cleaning="none")
+
+_MAX_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one image, best first (n boxes).
+
+    Attributes:
+        image: the image.
+        boxes_xyxy: (n, 4), absolute pixels.
+        labels: n texts.
+        scores: (n,).
+        best: highest score at all, also below the threshold; None without any box.
+    """
+
+    image: Image
+    boxes_xyxy: FloatArray
+    labels: tuple[str, ...]
+    scores: FloatArray
+    best: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        rows = zip(self.labels, self.scores.tolist(), self.boxes_xyxy.tolist(), strict=True)
+        found = [{"label": label, "score": score, "box_xyxy": box} for label, score, box in rows]
+        return {"image": self.image.path, "width": self.image.width, "height": self.image.height, "detections": found}
+
+
+def prompt_vocabulary(prompt: str) -> Vocabulary:
+    """Classes of a prompt such as ``a cat. a remote control.``; dots, commas and line breaks part them.
+
+    Empty parts are left out, as are repetitions (upper and lower case are the same).
+
+    Raises:
+        DataError: nothing is left.
+    """
+    return _vocabulary(re.split(r"[.,\n]", prompt), "the prompt names no class: write, for example, 'a cat. a dog.'")
+
+
+def class_vocabulary(path: Path) -> Vocabulary:
+    """Classes of a text file, one per line; empty lines and repetitions are left out.
+
+    Raises:
+        DataError: the file cannot be read, is no text, or names no class.
+    """
+    try:
+        text = read_document(path, _MAX_BYTES, "list of classes").decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text") from error
+    return _vocabulary(text.splitlines(), f"{path}: names no class: write one per line")
+
+
+def _vocabulary(parts: Sequence[str], complaint: str) -> Vocabulary:
+    words = [" ".join(part.split()) for part in parts]
+    names = tuple({word.casefold(): word for word in reversed(words) if word}.values())[::-1]
+    if not names:
+        raise DataError(complaint)
+    return Vocabulary(ids=tuple(range(1, len(names) + 1)), names=names)
+
+
+def read_images(paths: Sequence[Path]) -> list[Image]:
+    """The images, numbered from 1.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    return [read_image(number, path) for number, path in enumerate(paths, 1)]
+
+
+def detect_classes(
+    detector: Detector, images: Sequence[Image], vocabulary: Vocabulary, threshold: float, most: int
+) -> list[Found]:
+    """Boxes of the classes, image by image.
+
+    Raises:
+        DetectorError: the detector cannot.
+    """
+    detector.set_vocabulary(vocabulary, PLAN)
+    names = dict(zip(vocabulary.ids, vocabulary.names, strict=True))
+    results = []
+    for image in images:
+        found = detector.detect([image])[0]
+        found.check_vocabulary(vocabulary)
+        labels = [names[category] for category in found.category_ids.tolist()]
+        results.append(_kept(image, found.boxes_xyxy, labels, found.scores, threshold, most))
+    return results
+
+
+def detect_caption(
+    detector: Detector, images: Sequence[Image], caption: str, threshold: float, most: int
+) -> list[Found]:
+    """Boxes of the phrases of a caption, image by image.
+
+    Raises:
+        DataError: the detector knows no captions, or the caption is empty.
+    """
+    if not isinstance(detector, GroundingDetector):
+        raise DataError(f"detector '{detector.card.name}' finds classes, not phrases of a caption: use --prompt")
+    if not caption.strip():
+        raise DataError("--caption is empty")
+    results = []
+    for image in images:
+        found = detector.ground([image], [caption])[0]
+        results.append(_kept(image, found.boxes_xyxy, found.phrases, found.scores, threshold, most))
+    return results
+
+
+def save_raw(detector: Detector, image: Image, caption: str, file: Path) -> None:
+    """Write what the network itself says of an image and a caption, as npz.
+
+    Raises:
+        DataError: the detector shows nothing of the kind, or the caption is empty.
+    """
+    if not isinstance(detector, RawDetector):
+        raise DataError(f"detector '{detector.card.name}' does not show what its network says: leave --raw out")
+    if not caption.strip():
+        raise DataError("--caption is empty")
+    buffer = io.BytesIO()
+    np.savez(buffer, **detector.raw(image, caption))
+    with atomic_write(file) as target:
+        target.write(buffer.getvalue())
+
+
+def _kept(
+    image: Image, boxes_xyxy: FloatArray, labels: Sequence[str], scores: FloatArray, threshold: float, most: int
+) -> Found:
+    order = np.argsort(-scores, kind="stable")
+    best = float(scores[order[0]]) if len(order) else None
+    order = order[scores[order] >= threshold][:most]
+    return Found(image, boxes_xyxy[order], tuple(labels[row] for row in order), scores[order], best)
+
+
+def draw_found(results: Sequence[Found]) -> PIL.Image.Image:
+    """The images with their boxes, in a grid about as wide as high."""
+    titles = ["" if len(results) == 1 else Path(found.image.path).name for found in results]
+    pictures = [
+        draw_boxes(found.image.pixels, found.boxes_xyxy, found.labels, found.scores, title=title)
+        for found, title in zip(results, titles, strict=True)
+    ]
+    return pictures[0] if len(pictures) == 1 else grid(pictures, round(len(pictures) ** 0.5))
+
+
+def found_table(found: Found, threshold: float) -> RenderableType:
+    """Label, score and box of everything found in one image."""
+    image = found.image
+    title = Text(f"{printable(image.path)} · {image.width} × {image.height}")
+    if not found.labels:
+        best = "no box at all" if found.best is None else f"the best has {found.best:.3f}: lower --threshold"
+        return Group(title, Text(f"nothing with a score of {threshold:g} or more; {best}", style="yellow"), Text())
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table.add_column("label", overflow="fold")
+    for heading in ("score", "left", "top", "right", "bottom"):
+        table.add_column(heading, justify="right")
+    for label, score, corners in zip(found.labels, found.scores, found.boxes_xyxy, strict=True):
+        numbers = [f"{score:.3f}", *(f"{value:.1f}" for value in corners)]
+        table.add_row(Text(printable(label), style=color_of(label)), *numbers)
+    return table

@@ -1,0 +1,176 @@
+"""How well a run does on every image, at its own operating point; where runs differ most or are worst.
+
+The operating point is the score threshold at which F1 over the data set is highest: IoU 0.5, one threshold for all
+classes. What counts is what the protocol counts: under LVIS rules detections of classes that are
+unverified in the image are not shown at all, and those that the rules excuse are neither right nor wrong.
+
+*Quality* of a run on an image is its F1 there at that point, 1 where there is nothing to find and nothing was found.
+*Disagreement* is the largest difference of quality between two of the runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ovd_bench.metrics.participants import (
+    Bool,
+    Float64,
+    Int64,
+    Participants,
+    Truth,
+    match_by_class,
+    participants,
+    select_truth,
+)
+from ovd_bench.metrics.protocol import Protocol
+from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+
+IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run at its operating point (n detections, g ground truth boxes, I images).
+
+    Attributes:
+        name: of the run.
+        threshold: score from which detections are shown; inf where showing none is best.
+        f1: over the data set; None without ground truth.
+        detections: those that count under the protocol, at any score.
+        truth: ground truth that has to be found.
+        found: int64 (n,), row of ``truth`` that the detection finds, -1 where none.
+        class_filter: only this class counts; None = all.
+    """
+
+    name: str
+    threshold: float
+    f1: float | None
+    detections: Participants
+    truth: Truth
+    found: Int64
+    class_filter: int | None = None
+
+    @property
+    def finite_threshold(self) -> float | None:
+        """The threshold, None where showing nothing is best."""
+        return None if np.isinf(self.threshold) else self.threshold
+
+    @property
+    def shown(self) -> Bool:
+        """Detections at the operating point, bool (n,)."""
+        shown: Bool = self.detections.score >= self.threshold
+        if self.class_filter is not None:
+            shown &= self.detections.class_index == self.class_filter
+        return shown
+
+    @property
+    def wanted(self) -> Bool:
+        """Ground truth that counts, bool (g,)."""
+        wanted: Bool = np.ones(len(self.truth), np.bool_)
+        if self.class_filter is not None:
+            wanted &= self.truth.class_index == self.class_filter
+        return wanted
+
+    @property
+    def missed(self) -> Bool:
+        """Ground truth that no shown detection finds, bool (g,)."""
+        missed = self.wanted
+        missed[self.found[self.shown & (self.found >= 0)]] = False
+        return missed
+
+    def quality(self, images: int) -> Float64:
+        """F1 per image, float64 (I,)."""
+        shown = self.shown
+        right = shown & (self.found >= 0)
+        wrong = shown & (self.found < 0) & ~self.detections.excused
+        tp, fp = (np.bincount(self.detections.image_index[rows], minlength=images) for rows in (right, wrong))
+        fn = np.bincount(self.truth.image_index[self.missed], minlength=images)
+        quality = np.ones(images)
+        np.divide(2 * tp, 2 * tp + fp + fn, out=quality, where=tp + fp + fn > 0)
+        return quality
+
+
+def outcome(
+    name: str,
+    gt: GroundTruth,
+    predictions: Predictions,
+    protocol: Protocol,
+    *,
+    images: Bool | None = None,
+    class_filter: int | None = None,
+) -> Outcome:
+    """Match a run and find its operating point.
+
+    Args:
+        name: of the run.
+        gt: ground truth.
+        predictions: of the run.
+        protocol: decides on what counts.
+        images: bool (I,), images that the run covers; None = all.
+        class_filter: position of the only class to look at; the operating point is still that of all classes.
+
+    Raises:
+        DataError: the predictions do not fit the ground truth.
+    """
+    detections = participants(gt, predictions, protocol)
+    truth, _ = select_truth(gt, protocol)
+    if images is not None:
+        inside = images[truth.image_index]
+        truth = Truth(truth.row[inside], truth.image_index[inside], truth.class_index[inside], truth.boxes_xyxy[inside])
+    found = match_by_class(detections, truth, IOU)
+    threshold, f1 = best_f1(detections.score, found >= 0, detections.excused & (found < 0), len(truth))
+    return Outcome(name, threshold, f1, detections, truth, found, class_filter)
+
+
+def best_f1(score: Float64, right: Bool, excused: Bool, positives: int) -> tuple[float, float | None]:
+    """Score threshold with the highest F1, the higher one on a tie, and that F1; (inf, None) without positives."""
+    if positives == 0:
+        return np.inf, None
+    order = np.argsort(-score, kind="stable")
+    score, right, counted = score[order], right[order], ~excused[order]
+    tp, claimed = np.cumsum(right), np.cumsum(counted)
+    f1 = 2 * tp / (claimed + positives)  # TP + FP = claimed, TP + FN = positives
+    last_of_score = np.append(score[1:] != score[:-1], True)[: len(score)]
+    f1, score = f1[last_of_score], score[last_of_score]
+    if len(f1) == 0 or f1.max() == 0:
+        return np.inf, 0.0
+    best = int(np.argmax(f1))
+    return float(score[best]), float(f1[best])
+
+
+def disagreement(outcomes: Sequence[Outcome], images: int) -> Float64:
+    """Largest difference of quality between two runs on every image, float64 (I,)."""
+    quality = np.stack([outcome.quality(images) for outcome in outcomes])
+    difference: Float64 = quality.max(axis=0) - quality.min(axis=0)
+    return difference
+
+
+def badness(outcomes: Sequence[Outcome], images: int) -> Float64:
+    """One minus the mean quality of the runs on every image, float64 (I,)."""
+    mean: Float64 = np.mean([outcome.quality(images) for outcome in outcomes], axis=0)
+    return 1 - mean
+
+
+def choose(measure: Float64, count: int, candidates: Bool) -> list[int]:
+    """Positions of the images with the highest measure, the lower position first on a tie.
+
+    Raises:
+        DataError: there is no candidate.
+    """
+    positions = np.flatnonzero(candidates)
+    if len(positions) == 0:
+        raise DataError("no image to show: no run covers one with what was asked for")
+    order = np.argsort(-measure[positions], kind="stable")
+    return [int(position) for position in positions[order[:count]]]
+
+
+def candidates_of(outcomes: Sequence[Outcome], images: int) -> Bool:
+    """Images in which anything that counts is annotated or shown."""
+    candidates = np.zeros(images, np.bool_)
+    for outcome in outcomes:
+        candidates[outcome.truth.image_index[outcome.wanted]] = True
+        candidates[outcome.detections.image_index[outcome.shown]] = True
+    return candidates

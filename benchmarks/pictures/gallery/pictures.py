@@ -1,0 +1,91 @@
+"""Runs side by side on the same image: right, wrong and missed boxes in different colours and with different signs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.pictures.drawing import Pixels, draw_boxes, fitting_scale, grid
+from ovd_bench.benchmarks.pictures.gallery.outcome import Outcome
+from ovd_bench.metrics.types import DataError, GroundTruth
+
+_TRUTH, _RIGHT, _WRONG, _EXCUSED, _MISSED = "#009e73", "#56b4e9", "#d55e00", "#bbbbbb", "#f0e442"
+#: Explains colours and signs of a gallery.
+LEGEND = "Green: ground truth · ✓ blue: right · ✗ orange: wrong · ~ grey: not judged · ? yellow: missed"
+
+
+def picture_row(
+    gt: GroundTruth, outcomes: Sequence[Outcome], position: int, pixels: Pixels, cell: int
+) -> list[PIL.Image.Image]:
+    """Ground truth, then every run, of one image."""
+    names = gt.categories.names
+    scale = fitting_scale(pixels, cell)
+    first = outcomes[0]
+    rows = np.flatnonzero((first.truth.image_index == position) & first.wanted)
+    labels = [names[k] for k in first.truth.class_index[rows]]
+    title = f"image {gt.image_ids[position]} · {len(rows)} objects"
+    boxes = first.truth.boxes_xyxy[rows]
+    pictures = [draw_boxes(pixels, boxes, labels, title=title, scale=scale, colors=[_TRUTH] * len(rows))]
+    pictures += [_run_picture(names, outcome, position, pixels, scale) for outcome in outcomes]
+    return pictures
+
+
+def _run_picture(
+    names: Sequence[str], outcome: Outcome, position: int, pixels: Pixels, scale: float
+) -> PIL.Image.Image:
+    detections, truth = outcome.detections, outcome.truth
+    rows = np.flatnonzero((detections.image_index == position) & outcome.shown)
+    rows = rows[np.argsort(-detections.score[rows], kind="stable")]
+    missed = np.flatnonzero((truth.image_index == position) & outcome.missed)
+    right, excused = outcome.found[rows] >= 0, detections.excused[rows]
+    signs = np.where(right, "✓", np.where(excused, "~", "✗"))
+    inks = np.where(right, _RIGHT, np.where(excused, _EXCUSED, _WRONG))
+    labels = [
+        f"{sign} {names[k]} {score:.2f}"
+        for sign, k, score in zip(signs, detections.class_index[rows], detections.score[rows], strict=True)
+    ]
+    labels += [f"? {names[k]}" for k in truth.class_index[missed]]
+    threshold = "nothing shown" if np.isinf(outcome.threshold) else f"score ≥ {outcome.threshold:.2f}"
+    title = f"{outcome.name} · {threshold} · {right.sum()} ✓ {(~right & ~excused).sum()} ✗ {len(missed)} ?"
+    boxes = np.concatenate([detections.boxes_xyxy[rows], truth.boxes_xyxy[missed]])
+    colors = [str(ink) for ink in inks] + [_MISSED] * len(missed)
+    return draw_boxes(pixels, boxes, labels, title=title, scale=scale, colors=colors)
+
+
+def gallery(
+    gt: GroundTruth,
+    outcomes: Sequence[Outcome],
+    positions: Sequence[int],
+    read: Callable[[int], Pixels],
+    *,
+    cell: int = 420,
+) -> PIL.Image.Image:
+    """One row per image: ground truth, then a column per run.
+
+    Args:
+        gt: ground truth.
+        outcomes: the runs.
+        positions: of the images in ``gt.image_ids``.
+        read: pixels of the image at a position.
+        cell: longer side of a picture, pixels.
+    """
+    pictures = [
+        picture for position in positions for picture in picture_row(gt, outcomes, position, read(position), cell)
+    ]
+    return grid(pictures, len(outcomes) + 1)
+
+
+def save_png(path: Path, picture: PIL.Image.Image) -> None:
+    """Write a picture as PNG, whole or not at all.
+
+    Raises:
+        DataError: another suffix, or the folder does not exist.
+    """
+    if path.suffix.lower() != ".png":
+        raise DataError(f"{path}: name the picture .png")
+    with atomic_write(path) as file:
+        picture.save(file, format="PNG")

@@ -1,0 +1,258 @@
+"""From what the user calls a run to predictions, annotations and images that go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.files.predictions import read_predictions
+from ovd_bench.benchmarks.data.image_paths import image_paths
+from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
+from ovd_bench.benchmarks.pictures.drawing import Pixels
+from ovd_bench.benchmarks.pictures.gallery.outcome import Outcome, outcome
+from ovd_bench.benchmarks.scoring.score_notes import check_fit
+from ovd_bench.benchmarks.store.folders import RESULT
+from ovd_bench.benchmarks.store.manifest import Manifest, manifest_path, read_manifest
+from ovd_bench.benchmarks.store.predictions import read_run_predictions
+from ovd_bench.metrics.participants import Bool
+from ovd_bench.metrics.protocol import PROTOCOLS, Protocol
+from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+
+
+def split_specs(specs: Sequence[str]) -> list[str]:
+    """Runs from repeated, comma-separated arguments.
+
+    Raises:
+        DataError: none, or one twice.
+    """
+    names = [name.strip() for spec in specs for name in spec.split(",") if name.strip()]
+    if not names:
+        raise DataError("no run given: name a detector, the folder of a run or a prediction file")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"'{twice[0]}' is given twice")
+    return names
+
+
+def find_run(spec: str, root: Path, benchmark: str | None = None) -> Path:
+    """Folder of a run: given as a path, or by detector name or ``detector@weights8`` under the folder of the results.
+
+    Raises:
+        DataError: no run, or several; lists them.
+    """
+    path = Path(spec)
+    if path.exists():
+        folder = path.parent if path.name == RESULT else path
+        if _is_run(folder):
+            return folder
+        raise DataError(f"{spec}: is no run: it has neither {RESULT} nor predictions")
+    places = sorted(folder for folder in root.glob(f"{benchmark or '*'}/*/*") if _is_run(folder))
+    found = [folder for folder in places if spec in (folder.name, folder.name.split("@")[0])]
+    if not found:
+        where = f"{root}/{benchmark}" if benchmark else str(root)
+        raise DataError(f"no run '{spec}' under {where}: name a detector that has one, or the path of its folder")
+    if len(found) > 1:
+        raise DataError(f"'{spec}' is {len(found)} runs: name the folder of one: {', '.join(map(str, found[:6]))}")
+    return found[0]
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / RESULT).is_file() or manifest_path(folder).is_file()
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A run, or a prediction file.
+
+    Attributes:
+        name: for people; unique among those shown together.
+        path: folder of the run, or the file.
+        manifest: of the run; None for a file.
+    """
+
+    name: str
+    path: Path
+    manifest: Manifest | None
+
+    def predictions(self) -> Predictions:
+        """Read them.
+
+        Raises:
+            DataError: they are missing or damaged.
+        """
+        return read_predictions(self.path) if self.manifest is None else read_run_predictions(self.path)
+
+
+def contestants(specs: Sequence[str], root: Path, benchmark: str | None = None) -> list[Contestant]:
+    """Runs and prediction files by what the user calls them.
+
+    Raises:
+        DataError: see ``find_run``; or a run without predictions.
+    """
+    paths = [
+        Path(spec) if Path(spec).is_file() and Path(spec).name != RESULT else find_run(spec, root, benchmark)
+        for spec in specs
+    ]
+    if absent := [path for path in paths if path.is_dir() and not manifest_path(path).is_file()]:
+        raise DataError(f"{absent[0]}: the predictions of this run are not on this machine: run it again")
+    names = next(names for names in _names(paths) if len(set(names)) == len(names))
+    return [
+        Contestant(name, path, None if path.is_file() else read_manifest(path))
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def _names(paths: Sequence[Path]) -> list[list[str]]:
+    """Names of the paths, the shortest kind first."""
+    return [
+        [path.stem if path.is_file() else path.name.split("@")[0] for path in paths],
+        [path.name for path in paths],
+        [f"{path.parent.name}/{path.name}" for path in paths],
+        [str(path) for path in paths],
+    ]
+
+
+def find_benchmark(
+    runs: Sequence[Contestant],
+    data_root: Path,
+    *,
+    name: str | None = None,
+    annotations: Path | None = None,
+    images: Path | None = None,
+) -> Benchmark:
+    """Annotations and images for the contestants: those given, else those that a run was made on, else by name.
+
+    Raises:
+        DataError: nothing says what the benchmark is, or its files are not there.
+    """
+    from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
+
+    if annotations is not None:
+        return open_benchmark(str(annotations), data_root, images=images)
+    places = [run.manifest.benchmark for run in runs if run.manifest is not None]
+    if places:
+        try:
+            benchmark = places[0].benchmark()
+        except DataError:
+            if name is None:
+                raise
+        else:
+            return benchmark if images is None else replace(benchmark, images=images)
+    if name is None:
+        raise DataError("a prediction file needs its benchmark: -b NAME, or -a ANNOTATIONS --images FOLDER")
+    return open_benchmark(name, data_root, images=images)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the contestants are shown on (I images).
+
+    Attributes:
+        gt: ground truth.
+        protocol: decides on what counts.
+        folder: of the images.
+        files: names of the images below it.
+        covered: bool (I,), images that all contestants cover.
+        unreadable: grows by one line per image that could not be read.
+    """
+
+    gt: GroundTruth
+    protocol: Protocol
+    folder: Path
+    files: Sequence[str]
+    covered: Bool
+    unreadable: list[str] = field(default_factory=list)
+
+    def outcomes(self, runs: Sequence[Contestant], class_filter: int | None = None) -> list[Outcome]:
+        """Every contestant at its operating point.
+
+        Raises:
+            DataError: predictions that cannot be read or do not fit the annotations.
+        """
+        made = []
+        for run in runs:
+            try:
+                predictions = run.predictions()
+                made.append(
+                    outcome(
+                        run.name,
+                        self.gt,
+                        predictions,
+                        self.protocol,
+                        images=self.covered,
+                        class_filter=class_filter,
+                    )
+                )
+            except DataError as error:
+                raise DataError(f"{run.name}: {error}") from None
+        return made
+
+    def read(self, position: int) -> Pixels:
+        """Pixels of an image; one that cannot be read is grey, and noted in ``unreadable``."""
+        image, (width, height) = int(self.gt.image_ids[position]), (int(v) for v in self.gt.image_sizes[position])
+        size = (width, height) if width and height else None
+        try:
+            return read_image(image, image_file(self.folder, self.files[position]), size).pixels
+        except ImageError as error:
+            self.unreadable.append(f"image {image} is shown grey: {error}")
+            return np.full((height or 480, width or 640, 3), 128, np.uint8)
+
+    def class_position(self, name: str) -> int:
+        """Position of a class by its name, upper or lower case.
+
+        Raises:
+            DataError: no such class, or several of that name.
+        """
+        names = self.gt.categories.names
+        found = [k for k, other in enumerate(names) if other == name]
+        found = found or [k for k, other in enumerate(names) if other.casefold() == name.casefold()]
+        if len(found) != 1:
+            raise DataError(f"--class {name}: {len(found)} classes of the annotations have that name")
+        return found[0]
+
+    def image_positions(self, ids: Sequence[int]) -> list[int]:
+        """Positions of images by id, in the order given.
+
+        Raises:
+            DataError: an unknown id.
+        """
+        known = {image: position for position, image in enumerate(self.gt.image_ids.tolist())}
+        if missing := [image for image in ids if image not in known]:
+            raise DataError(f"image {missing[0]} is not among the annotations' images")
+        return [known[image] for image in ids]
+
+
+def stage(runs: Sequence[Contestant], benchmark: Benchmark, ap: str | None = None) -> Stage:
+    """Read the annotations and see that the contestants go with them.
+
+    Args:
+        runs: who is shown.
+        benchmark: on which.
+        ap: kind of AP whose rules decide on what counts; None = that of the runs, else the benchmark's usual one.
+
+    Raises:
+        DataError: runs on other annotations, or under different rules.
+    """
+    manifests = [run.manifest for run in runs if run.manifest is not None]
+    here = file_sha256(benchmark.annotations)
+    for run in runs:
+        if run.manifest is not None and run.manifest.benchmark.annotations_sha256 != here:
+            raise DataError(f"{run.name}: was made on other annotations than {benchmark.annotations}")
+    kinds = sorted({manifest.protocol.name for manifest in manifests})
+    if ap is None and len(kinds) > 1:
+        raise DataError(f"the runs were made under {' and '.join(kinds)}: say by which rules to judge with -p")
+    name = ap or (kinds[0] if kinds else benchmark.protocol)
+    if name not in PROTOCOLS:
+        raise DataError(f"unknown protocol '{name}': choose from {', '.join(PROTOCOLS)}")
+    gt = read_ground_truth(benchmark.annotations)
+    check_fit(gt, PROTOCOLS[name])
+    covered = np.ones(gt.num_images, np.bool_)
+    for manifest in manifests:
+        if manifest.image_ids is not None:
+            covered &= np.isin(gt.image_ids, np.array(manifest.image_ids, np.int64))
+    return Stage(gt, PROTOCOLS[name], benchmark.images, image_paths(gt), covered)

@@ -1,0 +1,93 @@
+"""Which images a run covers, and what is asked for in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ovd_bench.benchmarks.data.catalog.benchmark import vocabulary_of
+from ovd_bench.benchmarks.data.image_paths import image_paths
+from ovd_bench.benchmarks.store.protocols import VocabularyMode
+from ovd_bench.detectors.types import Vocabulary
+from ovd_bench.metrics.types import GroundTruth, positions
+
+#: Positions of the classes asked for together; None = all.
+Subset = tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images of one shard that are asked for the same classes.
+
+    Attributes:
+        subset: these classes.
+        members: positions of the images in the selection, increasing.
+    """
+
+    subset: Subset
+    members: list[int]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Images of a run in order of their ids (n images).
+
+    Attributes:
+        vocabulary: all classes of the benchmark.
+        image_ids: n ids.
+        files: n names as the annotations give them.
+        sizes: n annotated widths and heights; None where not known.
+        subsets: per image the classes asked for; None = all classes in every image.
+    """
+
+    vocabulary: Vocabulary
+    image_ids: list[int]
+    files: list[str]
+    sizes: list[tuple[int, int] | None]
+    subsets: list[tuple[int, ...]] | None
+
+    @staticmethod
+    def of(gt: GroundTruth, mode: VocabularyMode, image_ids: list[int]) -> Selection:
+        """The given images (sorted ids) of a ground truth.
+
+        ``present`` asks for the classes that have a box in the image, ``verified`` also for those known to be absent;
+        where every class is annotated exhaustively (COCO) that is all of them.
+
+        Raises:
+            DataError: an image without a file name.
+            DetectorError: the categories make no vocabulary.
+        """
+        names = image_paths(gt)
+        rows = positions(gt.image_ids, np.asarray(image_ids, np.int64))
+        subsets = None
+        if mode == "present" or (mode == "verified" and gt.federated):
+            all_subsets = _subsets(gt, with_absent=mode == "verified")
+            subsets = [all_subsets[row] for row in rows]
+        sizes = [(int(width), int(height)) if width and height else None for width, height in gt.image_sizes[rows]]
+        return Selection(vocabulary_of(gt.categories), image_ids, [names[row] for row in rows], sizes, subsets)
+
+    def groups(self, begin: int, end: int) -> list[Group]:
+        """The images ``begin … end - 1`` by what they are asked for, in order of first appearance.
+
+        Images that are asked for nothing are in no group.
+        """
+        if self.subsets is None:
+            return [Group(None, list(range(begin, end)))]
+        members: dict[tuple[int, ...], list[int]] = {}
+        for position in range(begin, end):
+            members.setdefault(self.subsets[position], []).append(position)
+        return [Group(subset, images) for subset, images in members.items() if subset]
+
+
+def _subsets(gt: GroundTruth, *, with_absent: bool) -> list[tuple[int, ...]]:
+    """Per image of the ground truth, positions of its classes, increasing."""
+    image, label = gt.image_index.astype(np.int64), gt.class_index.astype(np.int64)
+    if with_absent:
+        image = np.concatenate([image, gt.neg.row_index()])
+        label = np.concatenate([label, gt.neg.values])
+    pairs = np.unique(image * gt.num_classes + label)
+    bounds = np.searchsorted(pairs, np.arange(gt.num_images + 1) * gt.num_classes)
+    classes: npt.NDArray[np.int64] = pairs % gt.num_classes
+    return [tuple(classes[bounds[i] : bounds[i + 1]].tolist()) for i in range(gt.num_images)]

@@ -1,0 +1,102 @@
+"""Files written beside a score: AP per class, the official arrays."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.metrics.comparison import Comparison
+from ovd_bench.metrics.evaluate import Evaluation
+from ovd_bench.metrics.types import DataError, GroundTruth
+
+
+def write_per_class(path: Path, gt: GroundTruth, evaluation: Evaluation) -> None:
+    """CSV with one row per class; undefined numbers are empty.
+
+    Columns: ``category_id``, ``name``, ``frequency``, ``train_images`` (the file's image count), ``boxes`` and
+    ``images`` (ground truth in these annotations), ``verified_images`` (images in which the class counts),
+    ``detections`` (that took part), ``AP``, ``AP50``, ``AR`` (recall averaged over IoU).
+    """
+    categories, matches = gt.categories, evaluation.matches
+    pairs = np.unique(np.stack([gt.class_index, gt.image_index], axis=1), axis=0)
+    images = np.bincount(pairs[:, 0], minlength=gt.num_classes)
+    recall = matches.recall()[:, :, 0].mean(axis=0)
+    verified = _verified_images(gt, evaluation)
+    boxes = np.bincount(gt.class_index, minlength=gt.num_classes)
+    rows = [
+        (
+            int(categories.ids[k]),
+            categories.names[k],
+            categories.frequency[k],
+            int(categories.image_count[k]) if categories.image_count[k] >= 0 else None,
+            int(boxes[k]),
+            int(images[k]),
+            int(verified[k]),
+            int(matches.detections[k]),
+            _number(evaluation.per_class_ap[k]),
+            _number(evaluation.per_class_ap50[k]),
+            float(recall[k]) if recall[k] >= 0 else None,
+        )
+        for k in range(gt.num_classes)
+    ]
+    header = ("category_id", "name", "frequency", "train_images", "boxes", "images")
+    _write_csv(path, (*header, "verified_images", "detections", "AP", "AP50", "AR"), rows)
+
+
+def write_class_differences(path: Path, gt: GroundTruth, comparison: Comparison) -> None:
+    """CSV with one row per class: AP of both runs, difference, probability that B is ahead."""
+    categories, classes = gt.categories, comparison.classes
+    rows = [
+        (
+            int(categories.ids[k]),
+            categories.names[k],
+            categories.frequency[k],
+            *(
+                _number(value)
+                for value in (classes.a[k], classes.b[k], classes.b[k] - classes.a[k], classes.p_greater[k])
+            ),
+        )
+        for k in range(gt.num_classes)
+    ]
+    _write_csv(path, ("category_id", "name", "frequency", "AP_A", "AP_B", "delta", "p_greater"), rows)
+
+
+def write_arrays(path: Path, evaluation: Evaluation) -> None:
+    """``precision`` and ``recall`` in the official axis order with the labels of the axes, as an npz file.
+
+    ``precision`` is (IoU 10, recall 101, class, area 4) as lvis-api's ``eval["precision"]``, with COCO rules followed
+    by the axis of detection limits; -1 where undefined, as there. Read with ``numpy.load``; there is no pickle in it.
+    """
+    if path.suffix != ".npz":
+        raise DataError(f"{path}: name the file .npz")
+    with atomic_write(path) as file:
+        np.savez(file, precision=evaluation.precision, recall=evaluation.recall, **evaluation.axes())
+
+
+def _verified_images(gt: GroundTruth, evaluation: Evaluation) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Images in which a class counts: all with COCO rules; those where it is present or listed absent with LVIS's."""
+    if not evaluation.protocol.federated:
+        return np.full(gt.num_classes, gt.num_images, np.int64)
+    present = gt.area > 0
+    classes = np.concatenate([gt.class_index[present], gt.neg.values]).astype(np.int64)
+    images = np.concatenate([gt.image_index[present], gt.neg.row_index()])
+    pairs = np.unique(classes * gt.num_images + images)
+    return np.bincount(pairs // gt.num_images, minlength=gt.num_classes).astype(np.int64)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _write_csv(path: Path, header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())

@@ -1,0 +1,126 @@
+"""Detector, protocol and machine in the words of the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.files.documents import first_problem
+from ovd_bench.benchmarks.store.protocols import RunProtocol, lookups, versions
+from ovd_bench.benchmarks.store.schema import DetectorInfo, JudgeInfo, PlanInfo, ProtocolInfo, TrainingDataInfo
+from ovd_bench.detectors.card import DetectorCard, TrainingData
+from ovd_bench.detectors.types import DetectorError, Vocabulary
+from ovd_bench.metrics.types import DataError
+
+
+def source_sha256(detector: str) -> str | None:
+    """Hash of the Python file of a detector given as ``path.py:Name``; None for a name."""
+    file, colon, _ = detector.rpartition(":")
+    return file_sha256(Path(file)) if colon and file.endswith(".py") else None
+
+
+def detector_info(card: DetectorCard, detector: str) -> DetectorInfo:
+    """A loaded detector's card. One that has no weights, given as a file, is identified by its source.
+
+    Raises:
+        DetectorError: the card lacks what a result must state, or its name is no legal folder name.
+    """
+    sha256 = card.weights_sha256 or source_sha256(detector)
+    if not sha256:
+        raise DetectorError(
+            f"detector '{card.name}': its card has no weights_sha256 after loading; its loader must set it"
+        )
+    data = card.training_data
+    try:
+        return DetectorInfo(
+            name=card.name,
+            family=card.family,
+            framework=card.framework,
+            weights=card.weights,
+            weights_sha256=sha256,
+            parameters=card.parameters,
+            backbone=card.backbone,
+            text_encoder=card.text_encoder,
+            training_data=None if data is None else [_training_info(one) for one in data],
+            licence=card.licence,
+            url=card.url,
+            capabilities=list(card.capabilities),
+            notes=list(card.notes),
+        )
+    except ValidationError as error:
+        raise DetectorError(f"detector '{card.name}': card: {first_problem(error)}") from None
+
+
+def card_of(info: DetectorInfo) -> DetectorCard:
+    """The card that a result states; it loads nothing."""
+    fields = info.model_dump(exclude={"training_data"})
+    data = info.training_data
+    return DetectorCard(
+        **fields | {"capabilities": tuple(info.capabilities), "notes": tuple(info.notes), "loader": ""},
+        training_data=None if data is None else tuple(_training_data(one) for one in data),
+    )
+
+
+def protocol_info(protocol: RunProtocol, vocabulary: Vocabulary) -> ProtocolInfo:
+    """The protocol, with what its prompt plan makes of the vocabulary."""
+    plan = protocol.plan
+    collisions = plan.collisions(plan.spoken(vocabulary))
+    lists = {"templates": list(plan.templates), "distractors": list(plan.distractors)}
+    fields = asdict(plan) | lists | {"sha256": plan.sha256, "collisions": collisions}
+    return ProtocolInfo(
+        name=protocol.ap,
+        sha256=protocol.sha256,
+        plan=PlanInfo(**fields),
+        vocabulary=protocol.vocabulary,
+        image_size=protocol.image_size,
+        top_k=protocol.top_k,
+        chunk_top_k=protocol.chunk_top_k,
+        versions=versions(),
+        lookups=lookups(),
+        tables=protocol.tables,
+    )
+
+
+def scored_under(made_under: ProtocolInfo, tables: str | None, judge: JudgeInfo | None) -> ProtocolInfo:
+    """The protocol of a result: that of its predictions, and what they were scored with besides.
+
+    Tables other than the benchmark's own, and a judge, make it another protocol: their numbers stand beside the AP.
+
+    Args:
+        made_under: protocol that the predictions were made under.
+        tables: sha256 of the tables of class names that the score used.
+        judge: that the score used.
+
+    Raises:
+        DataError: scorer or lexicon are not those that the protocol of the predictions names.
+    """
+    now: dict[str, int | str] = {**versions(), **lookups()}
+    then: dict[str, int | str] = {**(made_under.versions or {}), **(made_under.lookups or {})}
+    if changed := [name for name in ("scorer", "lexicon") if then.get(name, now[name]) != now[name]]:
+        name = changed[0]
+        raise DataError(
+            f"{name} is {_short(now[name])} by now, the run was made for {name} {_short(then[name])}: "
+            "repeat 'bench.py run', which makes a run of its own"
+        )
+    if judge is None and (made_under.versions is None or tables == made_under.tables):
+        return made_under
+    content = [made_under.sha256, tables, judge and judge.model_dump()]
+    sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return made_under.model_copy(update={"sha256": sha256, "tables": tables, "judge": judge})
+
+
+def _short(value: int | str) -> str:
+    return value[:8] if isinstance(value, str) else str(value)
+
+
+def _training_info(data: TrainingData) -> TrainingDataInfo:
+    return TrainingDataInfo(**asdict(data) | {"images": list(data.images)})
+
+
+def _training_data(info: TrainingDataInfo) -> TrainingData:
+    return TrainingData(**info.model_dump() | {"images": tuple(info.images)})

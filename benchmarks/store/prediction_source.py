@@ -1,0 +1,122 @@
+"""What can be scored: a prediction file, or a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.files.predictions import read_predictions
+from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+
+if TYPE_CHECKING:
+    from ovd_bench.benchmarks.store.manifest import (
+        Manifest,  # pydantic takes time that a prediction file need not spend
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Predictions by their path.
+
+    Attributes:
+        path: a prediction file, or a run folder.
+        manifest: of the run; None for a file.
+    """
+
+    path: Path
+    manifest: Manifest | None
+
+    @staticmethod
+    def of(path: Path) -> Source:
+        """From the path of a prediction file, a run folder or its ``result.json``.
+
+        Raises:
+            DataError: a folder that is no run, or a result without predictions.
+        """
+        if not path.is_dir() and path.name != "result.json":
+            return Source(path, None)
+        from ovd_bench.benchmarks.store.manifest import read_manifest, run_of
+
+        run = run_of(path)
+        return Source(path, None) if run is None else Source(run, read_manifest(run))
+
+    def read(self, *, threads: int = 0) -> Predictions:
+        """The predictions.
+
+        Raises:
+            DataError: anything wrong with them; one line.
+        """
+        if self.manifest is None:
+            return read_predictions(self.path, threads=threads)
+        from ovd_bench.benchmarks.store.predictions import read_run_predictions
+
+        return read_run_predictions(self.path)
+
+    @property
+    def sha256(self) -> str:
+        """Of the file; of a run, see ``run_sha256``."""
+        if self.manifest is None:
+            return file_sha256(self.path)
+        from ovd_bench.benchmarks.store.predictions import run_sha256
+
+        return run_sha256(self.path)
+
+    def covered(self, gt: GroundTruth, annotations: Path) -> tuple[GroundTruth, list[str]]:
+        """The part of the ground truth that the predictions cover, and remarks on that."""
+        notes: list[str] = []
+        if self.manifest is None:
+            return gt, notes
+        made_on = self.manifest.benchmark
+        if file_sha256(annotations) != made_on.annotations_sha256:
+            notes.append(f"warning: the run was made on other annotations than these: {made_on.annotations}")
+        image_ids = self.manifest.image_ids
+        if image_ids is not None:
+            from ovd_bench.benchmarks.data.subset import restrict
+
+            notes.append(f"partial run: {len(image_ids):,} of {gt.num_images:,} images")
+            gt = restrict(gt, image_ids)
+        return gt, notes
+
+
+def find_annotations(
+    paths: Sequence[Path], annotations: Path | None, benchmark: str | None, data_root: Path
+) -> tuple[Path | None, str]:
+    """What predictions are to be scored against where the user does not say it.
+
+    Args:
+        paths: of the predictions.
+        annotations: file that the user names; it goes before all else.
+        benchmark: name that the user gives; its images need not be there.
+        data_root: folder of the data sets.
+
+    Returns:
+        The annotation file (named, of the benchmark, or that of the first run; None if nobody knows it), and the usual
+        kind of AP: that of the first run, else ``lvis``.
+
+    Raises:
+        DataError: unknown benchmark, or the annotations of the run are not there any more.
+    """
+    manifests = [one.manifest for one in map(Source.of, paths) if one.manifest is not None]
+    if annotations is None and benchmark is not None:
+        from ovd_bench.benchmarks.data.catalog.registry import find_dataset, locate, open_benchmark
+
+        found = locate(find_dataset(benchmark), data_root).annotations
+        annotations = found or open_benchmark(benchmark, data_root).annotations
+    elif annotations is None and manifests:
+        annotations = manifests[0].benchmark.benchmark().annotations
+    return annotations, manifests[0].protocol.name if manifests else "lvis"
+
+
+def same_images(a: Source, b: Source) -> None:
+    """Refuse to compare runs on different parts of the images.
+
+    Raises:
+        DataError: one covers a part that the other does not.
+    """
+    parts = [None if one.manifest is None else one.manifest.image_ids for one in (a, b)]
+    if parts[0] != parts[1]:
+        said = ["all images" if part is None else f"{len(part):,} images" for part in parts]
+        raise DataError(f"A covers {said[0]} and B {said[1]}, not the same ones: compare runs on the same images")

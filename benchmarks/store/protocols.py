@@ -1,0 +1,97 @@
+"""The protocol of a run: everything besides detector and data that the number depends on, and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ovd_bench.detectors.closed_set_synonyms import SYNONYMS
+from ovd_bench.detectors.coco_classes import COCO_CLASSES
+from ovd_bench.detectors.interface import SELECTION_VERSION
+from ovd_bench.detectors.prompts import CLEANING_VERSION, PromptPlan
+from ovd_bench.metrics.lexicon import lexicon_sha256
+from ovd_bench.metrics.protocol import PROTOCOLS, SCORER_VERSION
+from ovd_bench.metrics.types import DataError
+
+#: Which categories a detector is asked for in an image: all, those present, or those present or verified absent.
+VocabularyMode = Literal["full", "present", "verified"]
+
+#: (box, class) pairs a detector returns per image, and per chunk of classes, by kind of AP. ``lvis`` and ``coco`` cut
+#: at 300 per image, as the official Grounding DINO and OWL-ViT evaluations do; fixed AP must not be cut per image, and
+#: mmdetection keeps 300 per chunk of 40 classes for it.
+TOP_K: dict[str, tuple[int, int | None]] = {"lvis": (300, None), "lvis-fixed": (10_000, 300), "coco": (300, None)}
+
+
+def versions() -> dict[str, int]:
+    """Semantics versions that are protocol; the comments beside the constants say what raises them."""
+    return {"cleaning": CLEANING_VERSION, "selection": SELECTION_VERSION, "scorer": SCORER_VERSION}
+
+
+def lookups() -> dict[str, str]:
+    """Hashes of the suite's own tables of words: classes of closed-set detectors, and the lexicon for phrases."""
+    closed = json.dumps([SYNONYMS, COCO_CLASSES])
+    return {"closed-set": hashlib.sha256(closed.encode()).hexdigest(), "lexicon": lexicon_sha256()}
+
+
+@dataclass(frozen=True)
+class RunProtocol:
+    """What two rows of one table must have in common besides the benchmark.
+
+    Attributes:
+        ap: kind of AP, a name of ``metrics.protocol.PROTOCOLS``.
+        plan: how names become text.
+        vocabulary: which categories are asked for in an image.
+        image_size: shorter or square side the network sees, pixels; None = each model's own.
+        top_k: pairs per image.
+        chunk_top_k: pairs per chunk of classes; None = ``top_k``.
+        tables: sha256 of the benchmark's tables of class names; None = it has none.
+    """
+
+    ap: str
+    plan: PromptPlan
+    vocabulary: VocabularyMode
+    image_size: int | None
+    top_k: int
+    chunk_top_k: int | None
+    tables: str | None = None
+
+    @staticmethod
+    def of(
+        ap: str,
+        plan: PromptPlan,
+        vocabulary: VocabularyMode = "full",
+        image_size: int | None = None,
+        top_k: int | None = None,
+        tables: str | None = None,
+    ) -> RunProtocol:
+        """A protocol with the usual limits of its kind of AP; a ``top_k`` of one's own also lifts the limit per chunk.
+
+        Raises:
+            DataError: an unknown kind of AP, or a number below 1.
+        """
+        if ap not in PROTOCOLS:
+            raise DataError(f"unknown protocol '{ap}': choose from {', '.join(PROTOCOLS)}")
+        for name, value in (("image_size", image_size), ("top_k", top_k)):
+            if value is not None and value < 1:
+                raise DataError(f"protocol '{ap}': {name} is {value}, at least 1 is needed")
+        if top_k is not None:
+            return RunProtocol(ap, plan, vocabulary, image_size, top_k, None, tables)
+        return RunProtocol(ap, plan, vocabulary, image_size, *TOP_K[ap], tables)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything that moves the number; the plan's name does not."""
+        content: dict[str, Any] = asdict(self) | {
+            "plan": self.plan.sha256,
+            "rules": asdict(PROTOCOLS[self.ap]),
+            "versions": versions(),
+            "lookups": lookups(),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def slug(self) -> str:
+        """Folder name: kind of AP, prompt plan, and enough of the hash to tell variants apart."""
+        return f"{self.ap}-{self.plan.name}-{self.sha256[:8]}"

@@ -1,0 +1,84 @@
+"""Opens what a captioned training reads, whichever model learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
+from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.grounding.config import CaptionedTraining
+from ovd_bench.benchmarks.training.grounding.loader import GroundingData
+from ovd_bench.benchmarks.training.grounding.settings import GroundingSettings, SourceSettings
+from ovd_bench.benchmarks.training.grounding.sources import Source, open_source
+from ovd_bench.grounding_dino_jt.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """Data of a training.
+
+    Attributes:
+        sources: opened.
+        settings: with paths as they are found from here.
+        watch: scores on the data set that is watched; None = none is.
+    """
+
+    sources: Sequence[Source]
+    settings: GroundingSettings
+    watch: Watch | None
+
+    def batches(self, config: CaptionedTraining, tokenizer: Tokenizer) -> GroundingData:
+        """The batches.
+
+        Args:
+            config: for size and seed.
+            tokenizer: of the model's text encoder.
+
+        Raises:
+            DataError: see ``GroundingData``.
+        """
+        return GroundingData(self.sources, self.settings, tokenizer, batch=config.batch, seed=config.seed)
+
+    def facts(self) -> dict[str, Any]:
+        """Which files, for the weights file."""
+        paths = [Path(source.annotations) for source in self.settings.sources]
+        return {"sources": [{"name": path.name, "sha256": file_sha256(path)} for path in paths]}
+
+
+def open_data(config: CaptionedTraining, data_root: Path, console: Console | None) -> OpenedData:
+    """Open the data, which is rendered first where it is missing and can be.
+
+    Args:
+        config: of the training.
+        data_root: folder of the data sets.
+        console: where it is said; None = nowhere.
+
+    Raises:
+        DataError: data that is missing or bad.
+    """
+    benchmarks = {name: open_benchmark(name, data_root) for name in (*config.needs, *filter(None, [config.watch]))}
+    settings = config.data.model_copy(update={"sources": tuple(_rooted(s, data_root) for s in config.data.sources)})
+    if console:
+        console.print(f"reading {len(settings.sources)} sources from {data_root}", highlight=False, markup=False)
+    sources = [open_source(source) for source in settings.sources]
+    watch = None
+    if config.watch:
+        watched = benchmarks[config.watch]
+        watch = Watch(watched.annotations, watched.images, watched.protocol)
+    return OpenedData(sources, settings, watch)
+
+
+def _rooted(source: SourceSettings, data_root: Path) -> SourceSettings:
+    """Paths under the folder of the data sets; absolute ones stay."""
+    places = {
+        name: str(data_root / value)
+        for name in ("annotations", "images", "label_map")
+        if (value := getattr(source, name))
+    }
+    return source.model_copy(update=places)

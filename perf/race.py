@@ -1,0 +1,54 @@
+"""Runs contestants in turns, each run a fresh process, so that a busy moment of the machine hits all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from ovd_bench.perf.child import Metrics, Run, run_child
+from ovd_bench.perf.datasets import warm_caches
+from ovd_bench.perf.peers import Contestant
+
+
+@dataclass(frozen=True)
+class Timing:
+    """All runs of one contestant on one set."""
+
+    contestant: Contestant
+    images: int
+    runs: tuple[Run, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Median wall time."""
+        return median(run.seconds for run in self.runs)
+
+    @property
+    def peak_rss(self) -> float:
+        """Median peak memory, bytes."""
+        return median(run.peak_rss for run in self.runs)
+
+    @property
+    def metrics(self) -> Metrics:
+        """Statistics, the same in every run.
+
+        Raises:
+            RuntimeError: two runs differ.
+        """
+        if any(run.metrics != self.runs[0].metrics for run in self.runs):
+            raise RuntimeError(f"{self.contestant.name} came to different statistics in different runs")
+        return self.runs[0].metrics
+
+
+def race(contestants: list[Contestant], directory: Path, tiny: Path, images: int, repeats: int) -> list[Timing]:
+    """Run all contestants on one set, in turns; oracles take part in the first round only."""
+    warm_caches(directory)
+    timings = {c.name: Timing(c, images, ()) for c in contestants if c.largest is None or images <= c.largest}
+    for repeat in range(repeats):
+        for name, timing in timings.items():
+            if repeat == 0 or not timing.contestant.oracle:
+                arguments = (name, timing.contestant.protocol, str(directory), str(tiny))
+                run = run_child("ovd_bench.perf.peers", *arguments)
+                timings[name] = replace(timing, runs=(*timing.runs, run))
+    return list(timings.values())
