@@ -1,61 +1,34 @@
-"""Command line of the suite: parse, call, print. The verbs are in ``benchmarks/cli``."""
+"""Command line of the suite. The verbs are in ``benchmarks/cli``."""
 
 from __future__ import annotations
 
-import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-
-if __name__ == "__main__" and sys.path[:1] == [str(Path(__file__).resolve().parent)]:
-    del sys.path[0]  # the folder of a script comes first, and other packages are called kernels or metrics too
-
-import typer
-
-from ovd_bench.benchmarks.cli import (
-    board,
-    data,
-    detectors,
-    doctor,
-    pictures,
-    running,
-    scoring,
-    speed,
-    study,
-    training,
-    weights,
-)
-from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.detectors.types import DetectorError
-from ovd_bench.metrics.native import CompilerError
-from ovd_bench.metrics.types import DataError
-
-app = typer.Typer(
-    help="Comparative benchmark suite for open-vocabulary object detectors.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-for verbs in (detectors, data, running, scoring, board, pictures, doctor, speed, training, study, weights):
-    verbs.register(app)
 
 
 def main() -> None:
-    """Entry point: errors are one line on stderr with exit code 1; a traceback only with -v."""
-    verbose = "-v" in sys.argv or "--verbose" in sys.argv
-    if verbose:
-        os.environ["OVD_BENCH_VERBOSE"] = "1"  # for Jittor, also in worker processes
-    try:
-        app()
-    except (DataError, DetectorError, CompilerError, OSError, MemoryError) as error:
-        if verbose:
-            raise
-        reason = str(error) or type(error).__name__
-        print("error:", printable(reason), file=sys.stderr)
+    """Entry point of the installed scripts."""
+    from ovd_bench.benchmarks.cli.app import main as run
+
+    run()
+
+
+def _leave_the_folder() -> None:
+    """Take this folder off the path: it comes first for a script, and other packages are called kernels or metrics too.
+
+    Ends the process where another checkout than this is installed: it would run in place of this one.
+    """
+    root = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != root]
+    spec = find_spec("ovd_bench")
+    installed = Path(spec.origin).resolve().parent if spec and spec.origin else None
+    if installed != root:
+        reason = f"ovd_bench is installed from {installed}" if installed else "ovd_bench is not installed"
+        print(f"error: {root}: {reason}: run 'make setup' here", file=sys.stderr)
         sys.exit(1)
 
 
 if __name__ == "__main__":
+    _leave_the_folder()
     main()

@@ -81,7 +81,7 @@ def find_card(name: str) -> DetectorCard:
         return BUILT_IN[name]
     cards = detector_cards()
     if name not in cards:
-        raise DetectorError(f"no detector '{name}': 'bench.py list' shows them; one's own is path/to/file.py:Name")
+        raise DetectorError(f"no detector '{name}': 'bench list' shows them; one's own is path/to/file.py:Name")
     return cards[name]
 
 

@@ -3,8 +3,8 @@
 It reads the colour words of class names and nothing else: "solid red star" and "dotted red ring" are both "red" to it.
 So it says what colour alone is worth on a benchmark whose classes have colours. Try it:
 
-    bench.py check examples/my_detector.py:ColourBlobs
-    bench.py run -d examples/my_detector.py:ColourBlobs -b shapes --limit 20
+    bench check examples/my_detector.py:ColourBlobs
+    bench run -d examples/my_detector.py:ColourBlobs -b shapes --limit 20
 """
 
 from __future__ import annotations

@@ -198,7 +198,17 @@ def _start(folder: Path) -> Table:
     PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)).save(picture)
     seconds: list[float] = []
     for name in ("grounding-dino-tiny", "grounding-dino-tiny-hf"):
-        command = [sys.executable, "bench.py", "detect", str(picture), "-d", name, "--weights", str(folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "ovd_bench.bench",
+            "detect",
+            str(picture),
+            "-d",
+            name,
+            "--weights",
+            str(folder),
+        ]
         command += ["--prompt", "a cat. a dog.", "--json"]
         runs = []
         for _ in range(2):  # the first one warms the file cache, and compiles what is not compiled yet

@@ -1,4 +1,4 @@
-"""From starting ``bench.py score`` on a small file to its first number: in a fresh environment, and later."""
+"""From starting ``bench score`` on a small file to its first number: in a fresh environment, and later."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def _command_seconds(directory: Path, cache: str) -> float:
     )
     seconds = time.perf_counter() - start
     if result.returncode != 0:
-        raise RuntimeError(f"bench.py score failed: {result.stderr.strip()[-500:]}")
+        raise RuntimeError(f"bench score failed: {result.stderr.strip()[-500:]}")
     return seconds

@@ -286,7 +286,7 @@ def test_usage_error_is_exit_code_2(files: tuple[Path, Path]) -> None:
 
 def test_scoring_imports_no_framework(files: tuple[Path, Path]) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom ovd_bench import bench\n"
+        "import sys\nfrom pathlib import Path\nimport ovd_bench.benchmarks.cli.app\n"
         "from ovd_bench.benchmarks.scoring.score import ScoreRequest, score\n"
         f"score(ScoreRequest(Path({str(files[1])!r}), Path({str(files[0])!r}), 'lvis'))\n"
         "print(sorted({'torch', 'jittor', 'transformers', 'matplotlib', 'pyarrow', 'scipy'} & set(sys.modules)))"

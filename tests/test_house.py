@@ -108,7 +108,7 @@ def test_metrics_know_no_framework_and_no_file_formats() -> None:
 
 def test_importing_the_command_line_imports_no_framework() -> None:
     heavy = FRAMEWORKS | {"pyarrow", "matplotlib", "scipy"}
-    code = f"import sys, ovd_bench.bench; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, ovd_bench.benchmarks.cli.app; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == "[]"
 

@@ -49,7 +49,7 @@ def collect(root: Path, benchmarks: Sequence[str] = (), *, resamples: int = RESA
         DataError: the folder does not exist, or no result is of a benchmark that was asked for.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder: make a run with 'bench.py run' or name another folder with --out")
+        raise DataError(f"{root}: no such folder: make a run with 'bench run' or name another folder with --out")
     found, problems = find_results(root)
     wanted = [(path.parent, result) for path, result in found if not benchmarks or result.benchmark.name in benchmarks]
     if unknown := sorted(set(benchmarks) - {result.benchmark.name for _, result in wanted}):

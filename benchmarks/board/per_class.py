@@ -44,9 +44,9 @@ def read_per_class(folder: Path, result: Result) -> list[ClassRow]:
     """
     path = folder / PER_CLASS
     if not path.is_file() or path.stat().st_size > _MAX_BYTES:
-        raise DataError(f"{path}: is missing or too large: make it again with 'bench.py score'")
+        raise DataError(f"{path}: is missing or too large: make it again with 'bench score'")
     if result.files.get(PER_CLASS) != file_sha256(path):
-        raise DataError(f"{path}: is not the file that the result was written with: run 'bench.py score' again")
+        raise DataError(f"{path}: is not the file that the result was written with: run 'bench score' again")
     try:
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
         return [_row(row) for row in reader]

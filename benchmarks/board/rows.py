@@ -130,7 +130,7 @@ def _about_intervals(rows: Sequence[Row]) -> tuple[str, ...]:
         return ()
     return (
         f"± made the old way (1.96 bootstrap standard deviations, too narrow where few images show a class): "
-        f"{', '.join(old)}; 'bench.py score RUN --save' renews it where the predictions are",
+        f"{', '.join(old)}; 'bench score RUN --save' renews it where the predictions are",
     )
 
 

@@ -33,7 +33,7 @@ def board_tables(board: Board, *, published: bool = False, width: int = 120) -> 
     """
     parts: list[RenderableType] = [_table(table, width) for table in board.tables]
     if not board.tables:
-        parts.append(Text("no complete runs yet: 'bench.py run -d DETECTOR -b BENCHMARK' makes one"))
+        parts.append(Text("no complete runs yet: 'bench run -d DETECTOR -b BENCHMARK' makes one"))
     if board.partial:
         parts.append(Text(f"{board.partial} partial runs are not shown", style="dim"))
     parts += [Text(f"left out: {printable(problem)}", style="yellow") for problem in board.problems]

@@ -109,16 +109,16 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command(
         epilog="Examples:\n\n"
-        "  bench.py board\n\n"
-        "  bench.py board -b shapes --format md\n\n"
-        "  bench.py board --write\n\n"
+        "  bench board\n\n"
+        "  bench board -b shapes --format md\n\n"
+        "  bench board --write\n\n"
         "★ marks the best row and those that the paired bootstrap over the images cannot tell from it; where the "
         "predictions are not on this machine, those whose interval overlaps with the best one's. Partial runs "
         "(--limit) are never shown."
     )(board)
     app.command(
         epilog="Examples:\n\n"
-        "  bench.py report owl-nano,gdino-nano -b shapes -o report.html\n\n"
-        "  bench.py report results/shapes/*/* -n 16\n\n"
+        "  bench report owl-nano,gdino-nano -b shapes -o report.html\n\n"
+        "  bench report results/shapes/*/* -n 16\n\n"
         "The page is one file and needs no server. Pictures need the predictions and the images on this machine."
     )(report)

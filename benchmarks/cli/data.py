@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.catalog.card import DatasetCard
     from ovd_bench.benchmarks.data.catalog.convert import Facts
 
-Name = Annotated[str, typer.Argument(help="Name of a data set ('bench.py data list').", show_default=False)]
+Name = Annotated[str, typer.Argument(help="Name of a data set ('bench data list').", show_default=False)]
 Spec = Annotated[
     str,
     typer.Argument(
@@ -78,7 +78,7 @@ def list_datasets(data_root: DataRoot = Path("data"), as_json: Json = False, ver
         table.add_row(str(row["name"]), str(row["title"]), here, *numbers)
     out = console(as_json)
     out.print(table)
-    say(out, f"'bench.py data get NAME' says how a data set comes here ({data_root}).")
+    say(out, f"'bench data get NAME' says how a data set comes here ({data_root}).")
 
 
 def get(name: Name, data_root: DataRoot = Path("data"), as_json: Json = False, verbose: Verbose = False) -> None:
@@ -140,11 +140,11 @@ def get(name: Name, data_root: DataRoot = Path("data"), as_json: Json = False, v
     for note in card.notes:
         say(out, f"note: {note}")
     if ready:
-        say(out, f"ready: 'bench.py data verify {card.name}' checks it, 'bench.py run -b {card.name}' uses it")
+        say(out, f"ready: 'bench data verify {card.name}' checks it, 'bench run -b {card.name}' uses it")
     elif card.derived_from and found.annotations is None:
-        say(out, f"then run 'bench.py data get {card.name}' again: it cuts {card.annotations[0]} out of the file")
+        say(out, f"then run 'bench data get {card.name}' again: it cuts {card.annotations[0]} out of the file")
     else:
-        say(out, f"not complete: run 'bench.py data get {card.name}' again when it is")
+        say(out, f"not complete: run 'bench data get {card.name}' again when it is")
 
 
 def verify(
@@ -286,16 +286,16 @@ def mdetr(
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
     data = typer.Typer(help="Data sets: list, get, verify, convert, show.", no_args_is_help=True)
-    data.command("list", epilog="Example:\n\n  bench.py data list --data-root /data")(list_datasets)
-    data.command(epilog="Examples:\n\n  bench.py data get lvis-minival\n\n  bench.py data get shapes")(get)
+    data.command("list", epilog="Example:\n\n  bench data list --data-root /data")(list_datasets)
+    data.command(epilog="Examples:\n\n  bench data get lvis-minival\n\n  bench data get shapes")(get)
     data.command(
-        epilog="Examples:\n\n  bench.py data verify lvis-minival --decode\n\n"
-        "  bench.py data verify my_data/annotations/instances_val.json --images my_data/val\n\n"
-        "  bench.py data verify coco_train.jsonl --images data/coco/train2017"
+        epilog="Examples:\n\n  bench data verify lvis-minival --decode\n\n"
+        "  bench data verify my_data/annotations/instances_val.json --images my_data/val\n\n"
+        "  bench data verify coco_train.jsonl --images data/coco/train2017"
     )(verify)
     data.command(
-        epilog="Examples:\n\n  bench.py data show shapes -n 12 -o sheet.png\n\n"
-        "  bench.py data show lvis-minival --class zebra"
+        epilog="Examples:\n\n  bench data show shapes -n 12 -o sheet.png\n\n"
+        "  bench data show lvis-minival --class zebra"
     )(show)
     convert = typer.Typer(help="Make annotation files from annotation files.", no_args_is_help=True)
     convert.command("lvis-minival")(minival)

@@ -155,7 +155,7 @@ def _detectors() -> _Listing:
 
     cards = list(detector_cards().values())
     rows = [(card.name, _about(card)) for card in cards]
-    hint = "One's own is path/to/file.py:Name. 'bench.py check NAME' tells whether a detector keeps the contract."
+    hint = "One's own is path/to/file.py:Name. 'bench check NAME' tells whether a detector keeps the contract."
     return _Listing("Detectors", ("detector", "what is known"), rows, [asdict(card) for card in cards], hint)
 
 
@@ -175,7 +175,7 @@ def _datasets() -> _Listing:
         {"name": card.name, "title": card.title, "protocol": card.protocol, "licence": card.licence}
         for card in CARDS.values()
     ]
-    hint = "'bench.py data list' says what of them is on this machine."
+    hint = "'bench data list' says what of them is on this machine."
     return _Listing("Data sets", ("data set", "what it is", "protocol"), rows, facts, hint)
 
 
@@ -207,7 +207,7 @@ def _protocols() -> _Listing:
         rows.append((name, rules, _words(caps), asked))
         facts.append({**asdict(protocol), "top_k": top_k, "chunk_top_k": per_chunk})
     headers = ("protocol", "rules", "boxes that count", "boxes asked of a detector")
-    hint = "'bench.py score' also knows grounding-recall and refcoco, for phrases and expressions."
+    hint = "'bench score' also knows grounding-recall and refcoco, for phrases and expressions."
     return _Listing("Protocols", headers, rows, facts, hint)
 
 
@@ -281,15 +281,15 @@ def register(app: typer.Typer) -> None:
     app.command(
         name="list",
         epilog="Examples:\n\n"
-        "  bench.py list\n\n"
-        "  bench.py list detectors --json\n\n"
-        "  bench.py list gates\n\n"
-        "  bench.py list gates --weights groundingdino_swint_ogc.pth --weights runs/mine/weights.safetensors",
+        "  bench list\n\n"
+        "  bench list detectors --json\n\n"
+        "  bench list gates\n\n"
+        "  bench list gates --weights groundingdino_swint_ogc.pth --weights runs/mine/weights.safetensors",
     )(list_)
     app.command(
         epilog="Examples:\n\n"
-        "  bench.py check owl-nano\n\n"
-        "  bench.py check examples/my_detector.py:ColourBlobs\n\n"
-        "  bench.py check owlv2-base-patch16 --weights ./owlv2 --device cuda\n\n"
+        "  bench check owl-nano\n\n"
+        "  bench check examples/my_detector.py:ColourBlobs\n\n"
+        "  bench check owlv2-base-patch16 --weights ./owlv2 --device cuda\n\n"
         "Exit code 1 if a check failed. What each check can find, and what it cannot: docs/adding-a-detector.md."
     )(check)

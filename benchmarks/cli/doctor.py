@@ -42,6 +42,6 @@ def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
-        epilog="Examples:\n\n  bench.py doctor\n\n  bench.py doctor --json\n\n"
+        epilog="Examples:\n\n  bench doctor\n\n  bench doctor --json\n\n"
         "✓ there, ✗ missing, – missing but not needed on the CPU. Exit code 1 if detectors cannot run on the CPU."
     )(doctor)

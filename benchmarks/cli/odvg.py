@@ -77,7 +77,7 @@ def ogd(source: Source, output: Output, as_json: Json = False, verbose: Verbose 
 
 def register(convert: typer.Typer) -> None:
     """Add the verbs to ``data convert``."""
-    example = "Example:\n\n  bench.py data convert"
+    example = "Example:\n\n  bench data convert"
     convert.command("coco-odvg", epilog=f"{example} coco-odvg instances_train2017.json -o coco_train.jsonl")(coco)
     convert.command(
         "lvis-odvg", epilog=f"{example} lvis-odvg lvis_v1_train.json -o lvis_norare.jsonl --frequencies cf"

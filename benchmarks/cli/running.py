@@ -123,7 +123,7 @@ def run(
         ),
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Bootstrap resamples of the images.")] = 1000,
-    judge: Annotated[Path | None, typer.Option(help="Similarity matrix for srp, made by 'bench.py judge'.")] = None,
+    judge: Annotated[Path | None, typer.Option(help="Similarity matrix for srp, made by 'bench judge'.")] = None,
     tables: Annotated[
         Path | None, typer.Option(help="JSON tables of class names.", show_default="the benchmark's")
     ] = None,
@@ -136,7 +136,7 @@ def run(
 ) -> None:
     """Predict and score: detectors on benchmarks, one run after the other. A run that was cut short is resumed.
 
-    All statistics are in the run's result.json; 'bench.py report RUN' shows them, 'bench.py board' ranks the runs.
+    All statistics are in the run's result.json; 'bench report RUN' shows them, 'bench board' ranks the runs.
     """
     from ovd_bench.benchmarks.runner.score_run import ScoreOptions
     from ovd_bench.benchmarks.runner.sweep import Sweep
@@ -169,7 +169,7 @@ def run(
     options = ScoreOptions(metric or [], bootstrap, judge=judge, tables=tables, threshold=threshold, threads=threads)
     sweep = Sweep(
         Console(stderr=True),
-        shlex.join(["bench.py", *sys.argv[1:]]),
+        shlex.join(["bench", *sys.argv[1:]]),
         options,
         engine=_engine(engine, device, cpus_per_task),
         quiet=quiet,
@@ -209,7 +209,7 @@ def predict(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Predict only, all or one shard. Doing it twice changes nothing; 'bench.py score RUN --save' merges and scores."""
+    """Predict only, all or one shard. Doing it twice changes nothing; 'bench score RUN --save' merges and scores."""
     from ovd_bench.benchmarks.runner.sweep import Sweep
 
     only, count = _shard(shard, shards)
@@ -240,7 +240,7 @@ def predict(
     )
     sweep = Sweep(
         Console(stderr=True),
-        shlex.join(["bench.py", *sys.argv[1:]]),
+        shlex.join(["bench", *sys.argv[1:]]),
         None,
         only,
         engine=_engine(engine, device, cpus_per_task),
@@ -377,12 +377,12 @@ def register(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command(
         epilog="Examples:\n\n"
-        "  bench.py run -d owl-nano -b shapes\n\n"
-        "  bench.py run -d owlv2-base-patch16,grounding-dino-tiny-hf -b lvis-minival -p lvis-fixed --batch 8\n\n"
-        "  bench.py run -d my_detector.py:Mine -b instances_val.json --limit 100\n\n" + _EXIT
+        "  bench run -d owl-nano -b shapes\n\n"
+        "  bench run -d owlv2-base-patch16,grounding-dino-tiny-hf -b lvis-minival -p lvis-fixed --batch 8\n\n"
+        "  bench run -d my_detector.py:Mine -b instances_val.json --limit 100\n\n" + _EXIT
     )(run)
     app.command(
         epilog="Examples:\n\n"
-        "  bench.py predict -d owl-nano -b shapes --shards 16\n\n"
-        "  bench.py predict -d owlv2-base-patch16 -b lvis-minival --shard $SLURM_ARRAY_TASK_ID/16\n\n" + _EXIT
+        "  bench predict -d owl-nano -b shapes --shards 16\n\n"
+        "  bench predict -d owlv2-base-patch16 -b lvis-minival --shard $SLURM_ARRAY_TASK_ID/16\n\n" + _EXIT
     )(predict)

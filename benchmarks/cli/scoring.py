@@ -76,7 +76,7 @@ def score(
         ),
     ] = None,
     seed: Seed = 0,
-    judge: Annotated[Path | None, typer.Option(help="Similarity matrix for srp, made by 'bench.py judge'.")] = None,
+    judge: Annotated[Path | None, typer.Option(help="Similarity matrix for srp, made by 'bench judge'.")] = None,
     tables: Annotated[
         Path | None,
         typer.Option(
@@ -225,7 +225,7 @@ def _save(request: ScoreRequest, bootstrap: int | None) -> Score:
         request.threads,
     )
     benchmark = source.manifest.benchmark.benchmark(request.annotations)
-    command = shlex.join(["bench.py", *sys.argv[1:]])
+    command = shlex.join(["bench", *sys.argv[1:]])
     return score_run(source.path, benchmark, options, command=command, engine="local")[0]
 
 
@@ -266,14 +266,14 @@ def register(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command(
         epilog="Examples:\n\n"
-        "  bench.py score dets.json -a lvis_v1_val.json\n\n"
-        "  bench.py score dets.arrow -a lvis_v1_val.json -p lvis-fixed --bootstrap 1000 --per-class ap.csv\n\n"
-        "  bench.py score dets.json -a instances_val2017.json -p coco -m ladder,errors --tables coco_to_synset.json\n\n"
-        "  bench.py score results/shapes/lvis-names-0123abcd/owl-nano@89abcdef --save\n\n" + _UNCERTAINTY
+        "  bench score dets.json -a lvis_v1_val.json\n\n"
+        "  bench score dets.arrow -a lvis_v1_val.json -p lvis-fixed --bootstrap 1000 --per-class ap.csv\n\n"
+        "  bench score dets.json -a instances_val2017.json -p coco -m ladder,errors --tables coco_to_synset.json\n\n"
+        "  bench score results/shapes/lvis-names-0123abcd/owl-nano@89abcdef --save\n\n" + _UNCERTAINTY
     )(score)
     app.command(
         epilog="Examples:\n\n"
-        "  bench.py compare a.json b.json -a lvis_v1_val.json\n\n"
-        "  bench.py compare RUN_FOLDER_A RUN_FOLDER_B --per-class differences.csv\n\n" + _UNCERTAINTY
+        "  bench compare a.json b.json -a lvis_v1_val.json\n\n"
+        "  bench compare RUN_FOLDER_A RUN_FOLDER_B --per-class differences.csv\n\n" + _UNCERTAINTY
     )(compare)
-    app.command(epilog="Example:\n\n  bench.py judge -a lvis_v1_val.json -o judge.npz")(judge)
+    app.command(epilog="Example:\n\n  bench judge -a lvis_v1_val.json -o judge.npz")(judge)

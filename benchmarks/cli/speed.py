@@ -77,7 +77,7 @@ def speed(
         if not quiet:
             errors.print(printable(line), style="dim", markup=False, highlight=False)
 
-    report, interrupted = measure_all(requests, inputs, shlex.join(["bench.py", *sys.argv[1:]]), tell, verbose=verbose)
+    report, interrupted = measure_all(requests, inputs, shlex.join(["bench", *sys.argv[1:]]), tell, verbose=verbose)
     if out is not None:
         write_report(out, report)
     if as_json:
@@ -111,7 +111,7 @@ def _requests(detectors: list[str], weights: str | None, prompts: str, **parts: 
 
     names = list(dict.fromkeys(word.strip() for entry in detectors for word in entry.split(",") if word.strip()))
     if not names:
-        raise DataError("--detector names none: 'bench.py list' shows them")
+        raise DataError("--detector names none: 'bench list' shows them")
     if weights is not None and len(names) > 1:
         raise DataError("--weights goes with one --detector")
     if weights is not None and Path(weights).exists():
@@ -130,9 +130,9 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
         epilog="Examples:\n\n"
-        "  bench.py speed -d owl-nano\n\n"
-        "  bench.py speed -d grounding-dino-tiny-hf,owlv2-base-patch16 --vocabulary 1203 --batch 1 --iters 10\n\n"
-        "  bench.py speed -d my_detector.py:Mine -b lvis-minival --json --out speed.json\n\n"
+        "  bench speed -d owl-nano\n\n"
+        "  bench speed -d grounding-dino-tiny-hf,owlv2-base-patch16 --vocabulary 1203 --batch 1 --iters 10\n\n"
+        "  bench speed -d my_detector.py:Mine -b lvis-minival --json --out speed.json\n\n"
         "Exit codes: 0 done, 1 error, 2 usage, 3 some detectors or batch sizes failed, 130 interrupted. "
         "A detector that did not have the machine for itself is measured all the same; the result says so and by whom."
     )(speed)

@@ -113,7 +113,7 @@ def run(
         for report in failed:
             say(screen, f"{report.cell.label}: {report.problem} (see {report.cell.log})", indent=2)
         raise typer.Exit(3)
-    say(screen, f"all {len(cells)} cells are finished: bench.py study report {name}")
+    say(screen, f"all {len(cells)} cells are finished: bench study report {name}")
 
 
 @study.command()
@@ -139,7 +139,7 @@ def report(
     resolved = _resolved(name)
     folder = study_folder(resolved.study, out)
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder: 'bench.py study run {name}' makes it")
+        raise DataError(f"{folder}: no such folder: 'bench study run {name}' makes it")
     with counter("cells measured") as advance:
         made = build_report(resolved, cells_of(resolved, folder), resamples=resamples, advance=advance)
     document = made.as_json()

@@ -49,7 +49,7 @@ def train(
     terminal.print(f"{result['steps']} steps, {result['core_seconds'] / 60:.1f} core-minutes", highlight=False)
     terminal.print(f"weights: {result['weights']}", highlight=False, markup=False, soft_wrap=True)
     name = find_trainer(settings.trainer).detector
-    command = f"bench.py run -d {name} -b shapes --weights {shlex.quote(result['weights'])}"
+    command = f"bench run -d {name} -b shapes --weights {shlex.quote(result['weights'])}"
     terminal.print(f"try them: {command}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -57,14 +57,14 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command(
         epilog="Examples:\n\n"
-        "  bench.py train owl-nano\n\n"
-        "  bench.py train my.yaml --out runs/mine --threads 2\n\n"
-        "  bench.py train my.yaml --out runs/mine --resume\n\n"
-        "  bench.py train grounding-dino-nano\n\n"
+        "  bench train owl-nano\n\n"
+        "  bench train my.yaml --out runs/mine --threads 2\n\n"
+        "  bench train my.yaml --out runs/mine --resume\n\n"
+        "  bench train grounding-dino-nano\n\n"
         "  mpiexec -n 2 bench train my.yaml --out runs/mine\n\n"
         "Data that is missing is rendered first. Seed and threads of one make a run repeatable bit for bit on one "
         "machine; the weights file says what the training was. After a kill, --resume goes on from the checkpoint.\n\n"
-        "Grounding DINO needs the extra 'jittor' and learns from ODVG files, which 'bench.py data convert' makes of "
+        "Grounding DINO needs the extra 'jittor' and learns from ODVG files, which 'bench data convert' makes of "
         "COCO, LVIS, Objects365, Flickr30k Entities and GoldG. Processes under mpiexec share each batch; they need the "
         "extra 'mpi'."
     )(train)

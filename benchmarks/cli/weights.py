@@ -72,9 +72,9 @@ def register(app: typer.Typer) -> None:
     app.command(
         "convert-weights",
         epilog="Examples:\n\n"
-        "  bench.py convert-weights groundingdino_swint_ogc.pth tiny.safetensors\n\n"
-        "  bench.py convert-weights folder-from-the-hub tiny.safetensors\n\n"
-        "  bench.py convert-weights tiny.safetensors tiny-hf --to hf\n\n"
+        "  bench convert-weights groundingdino_swint_ogc.pth tiny.safetensors\n\n"
+        "  bench convert-weights folder-from-the-hub tiny.safetensors\n\n"
+        "  bench convert-weights tiny.safetensors tiny-hf --to hf\n\n"
         "Reads this suite's .safetensors, official and mmdetection .pth (only tensors, nothing is executed) and "
         "Hugging Face folders. docs/weights.md has the names and what is refused.",
     )(convert_weights)

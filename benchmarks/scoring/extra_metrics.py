@@ -76,7 +76,7 @@ def _srp(subject: Subject) -> Extra:
     from ovd_bench.metrics.semantic import semantic_r_precision
 
     if subject.judge is None:
-        raise DataError("--metric srp needs --judge FILE: build one with 'bench.py judge --annotations GT -o FILE'")
+        raise DataError("--metric srp needs --judge FILE: build one with 'bench judge --annotations GT -o FILE'")
     similarity = load_similarity(subject.judge)
     result = semantic_r_precision(subject.gt, subject.predictions, similarity)
     context = {

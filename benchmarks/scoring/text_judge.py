@@ -180,9 +180,9 @@ def load_similarity(path: Path) -> SimilarityMatrix:
         )
     except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path}: not a similarity matrix ({reason}): build one with `bench.py judge`") from error
+        raise DataError(f"{path}: not a similarity matrix ({reason}): build one with `bench judge`") from error
     if similarity.content_sha256 != content:
-        raise DataError(f"{path}: content does not have the hash the file states; build it again with `bench.py judge`")
+        raise DataError(f"{path}: content does not have the hash the file states; build it again with `bench judge`")
     return similarity
 
 

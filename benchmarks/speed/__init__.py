@@ -1,1 +1,1 @@
-"""Speed, memory and size of detectors, each in a process of its own: ``bench.py speed``."""
+"""Speed, memory and size of detectors, each in a process of its own: ``bench speed``."""

@@ -196,4 +196,4 @@ class _Session:
     def _detect(self, images: list[Image]) -> None:
         found = self.detector.detect(images)
         if not isinstance(found, list) or len(found) != len(images) or not isinstance(found[0], Detections):
-            raise DetectorError("detect() must give a list of Detections, one for each image: see 'bench.py check'")
+            raise DetectorError("detect() must give a list of Detections, one for each image: see 'bench check'")

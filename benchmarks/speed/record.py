@@ -1,4 +1,4 @@
-"""What ``bench.py speed`` found out, schema version 1: typed, unknown keys refused, not rounded, unknown = null."""
+"""What ``bench speed`` found out, schema version 1: typed, unknown keys refused, not rounded, unknown = null."""
 
 from __future__ import annotations
 

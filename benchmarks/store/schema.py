@@ -165,7 +165,7 @@ class RunInfo(StrictModel):
 
 
 class SpeedInfo(StrictModel):
-    """Speed as seen during the run, other load on the machine included; 'bench.py speed' measures it by itself."""
+    """Speed as seen during the run, other load on the machine included; 'bench speed' measures it by itself."""
 
     images_per_second: Number | None
     load_seconds: Seconds = Field(description="imports, weights and text, before the first image")
@@ -247,5 +247,5 @@ def read_result(path: Path) -> Result:
     except ValidationError as error:
         raise DataError(f"{path}: {first_problem(error)}") from None
     if content_id(json.loads(text)) != result.id:
-        raise DataError(f"{path}: id does not fit the content: the file was changed by hand; run 'bench.py run' again")
+        raise DataError(f"{path}: id does not fit the content: the file was changed by hand; run 'bench run' again")
     return result

@@ -48,7 +48,7 @@ class Probe(StrictModel):
         name: of the probe, and of its folder.
         about: what it asks, in one sentence.
         prompts: prompt plan: a name, or a YAML file (relative to the study's).
-        vocabulary: classes asked for in an image, as ``bench.py run --vocabulary`` takes it.
+        vocabulary: classes asked for in an image, as ``bench run --vocabulary`` takes it.
     """
 
     name: _Name
@@ -86,7 +86,7 @@ class Study(StrictModel):
         shared: changes that all arms have, among them the budget.
         controlled: whether all arms must share backbone, text encoder, data, order and budget, to the byte, so that the
             difference is one of design; see ``benchmarks.studies.controlled``.
-        benchmark: whose images are scored: what ``bench.py run -b`` takes; a path may be relative to the study's file.
+        benchmark: whose images are scored: what ``bench run -b`` takes; a path may be relative to the study's file.
         limit: only so many of its images, for studies that have no time; the report says so.
         reference: name of the arm that the others are compared with.
         seeds: each arm is trained once with each.

@@ -8,9 +8,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ovd_bench import bench
 from ovd_bench.baselines.glip.config import VARIANTS
 from ovd_bench.baselines.glip.weights import read_weights, write_weights
+from ovd_bench.benchmarks.cli.app import app
 from ovd_bench.detectors.types import DetectorError
 from ovd_bench.detectors.weight_conversion import convert_weights
 from ovd_bench.tests.baselines.glip.tiny import TINY, drawn, mmdet_state, official_state, write_official
@@ -40,7 +40,7 @@ def test_from_every_layout_to_both_that_are_written(tmp_path: Path) -> None:
 
 def test_the_command_line_says_what_it_is(tmp_path: Path) -> None:
     source, target = write_official(drawn(TINY), tmp_path / "w.pth"), tmp_path / "new.safetensors"
-    result = CliRunner().invoke(bench.app, ["convert-weights", str(source), str(target)])
+    result = CliRunner().invoke(app, ["convert-weights", str(source), str(target)])
     assert result.exit_code == 0
     assert "GLIP, Swin 16 wide with 2-2-2-1 blocks, head of 2 blocks fused with the text" in result.stdout
     assert "left out: module.backbone.body.layers.0.blocks.0.attn.relative_position_index" in result.stdout

@@ -44,7 +44,7 @@ class DatasetCard:
         name: what the command line calls it.
         dataset, split: see ``benchmarks.data.catalog.benchmark.Benchmark``.
         title: for people.
-        protocol: the usual kind of AP, or the grounding protocol of ``bench.py score``.
+        protocol: the usual kind of AP, or the grounding protocol of ``bench score``.
         annotations: usual places of the annotation file below the data root; the first that exists is taken, the first
             of all is where it is written or asked for.
         images: usual folders that file names in the annotations are relative to.

@@ -56,7 +56,7 @@ def open_benchmark(
     if spec not in CARDS:
         if not Path(spec).exists():
             raise DataError(
-                f"no benchmark '{spec}' and no such file or folder: 'bench.py data list' shows the names; "
+                f"no benchmark '{spec}' and no such file or folder: 'bench data list' shows the names; "
                 "one's own is the path of a COCO or LVIS annotation file, or of its folder"
             )
         return open_own(Path(spec), images, protocol, taken=CARDS)
@@ -92,7 +92,7 @@ def find_dataset(name: str) -> DatasetCard:
         DataError: no such data set.
     """
     if name not in CARDS:
-        raise DataError(f"no data set '{name}': 'bench.py data list' shows the names")
+        raise DataError(f"no data set '{name}': 'bench data list' shows the names")
     return CARDS[name]
 
 
@@ -153,4 +153,4 @@ def _image_root(place: Path, folders: tuple[str, ...]) -> Path | None:
 
 def _missing(card: DatasetCard, what: str, data_root: Path, places: tuple[str, ...]) -> DataError:
     looked = ", ".join(str(data_root / place) for place in places)
-    return DataError(f"{card.name}: the {what} is missing, looked for {looked}: 'bench.py data get {card.name}' helps")
+    return DataError(f"{card.name}: the {what} is missing, looked for {looked}: 'bench data get {card.name}' helps")

@@ -115,7 +115,7 @@ def make_run(
     judge: Path | None = None,
     **detector: Any,
 ) -> Path:
-    """A folder as ``bench.py run`` leaves it; returns it."""
+    """A folder as ``bench run`` leaves it; returns it."""
     weights_sha256 = (weights * 64)[:64]
     folder = root / benchmark.name / protocol.slug / f"{name}@{weights_sha256[:8]}"
     (folder / "predictions").mkdir(parents=True)
@@ -253,7 +253,7 @@ def make_run(
             "bootstrap": bootstrap,
             "bootstrap_seed": 0,
             "interval": "student" if bootstrap else None,
-            "command": f"bench.py run -d {name} -b {benchmark.name}",
+            "command": f"bench run -d {name} -b {benchmark.name}",
         },
         env=env,
         speed={

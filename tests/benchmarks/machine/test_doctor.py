@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from ovd_bench import bench
+from ovd_bench.benchmarks.cli.app import app
 from ovd_bench.benchmarks.machine import doctor
 
 #: What kernels.probe finds on a machine without a graphics processor where all is well.
@@ -40,7 +40,7 @@ def _examine(monkeypatch: pytest.MonkeyPatch, torch: Any = TORCH, **changed: Any
 
 
 def test_this_machine_can_run_detectors() -> None:
-    done = CliRunner().invoke(bench.app, ["doctor", "--json"])
+    done = CliRunner().invoke(app, ["doctor", "--json"])
     found = json.loads(done.stdout)
     assert done.exit_code == 0
     assert found["usable"] is True
@@ -98,7 +98,7 @@ def test_a_framework_that_crashes_is_one_line() -> None:
 
 def test_exit_code_and_table_of_a_broken_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_ask", lambda arguments: ({}, "ImportError: broken [wheel]"))
-    done = CliRunner().invoke(bench.app, ["doctor"])
+    done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "✗" in done.stdout
     assert "ImportError: broken [wheel]" in " ".join(done.stdout.split())

@@ -53,7 +53,7 @@ def test_result(gt: Path, done: Path) -> None:
     run = result.run
     assert (run.batch, run.smallest_batch, run.shards, run.images, run.engine) == (2, 2, 4, IMAGES, "local")
     assert run.detections == len(read_run_predictions(done))
-    assert run.command.startswith("bench.py run -d ")
+    assert run.command.startswith("bench run -d ")
     assert result.speed.images_per_second == pytest.approx(IMAGES / run.seconds)
     assert result.env.packages["numpy"]
     assert set(result.files) == {"per_class.csv", "predictions/manifest.json"} | {

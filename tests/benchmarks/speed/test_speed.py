@@ -75,7 +75,7 @@ def report(*detectors: Measured | Failed) -> SpeedReport:
     return SpeedReport(
         schema=1,
         started="2026-01-01T00:00:00+00:00",
-        command="bench.py speed",
+        command="bench speed",
         warm_up=1,
         iterations=3,
         seed=0,
@@ -284,7 +284,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert broken.problem == "the weights are not where they should be"
     assert (document.iterations, document.warm_up) == (2, 0)
     assert document.workload.classes == 80
-    assert document.command.startswith("bench.py speed -d ")
+    assert document.command.startswith("bench speed -d ")
     for words in ("toy-idle", "p50", "alone", "Unloadable: the weights are not where they should be"):
         assert words in result.stderr
 

@@ -188,6 +188,6 @@ def test_command_lines_are_the_suites_own(study_file: Path, tmp_path: Path) -> N
     commands = Commands(tmp_path, threads=2)
     train_command, score_command = (" ".join(command) for command in (commands.train(cell), commands.score(cell)))
     folder = tmp_path / "no-fusion" / "seed-0"
-    assert f"bench.py train {folder}/config.yaml --out {folder} --resume --threads 2" in train_command
-    assert f"bench.py run -d grounding-dino-nano -b {study_file.parent}/bench/gt.json" in score_command
+    assert f"bench train {folder}/config.yaml --out {folder} --resume --threads 2" in train_command
+    assert f"bench run -d grounding-dino-nano -b {study_file.parent}/bench/gt.json" in score_command
     assert f"--weights {folder}/weights.safetensors --out {folder}/results" in score_command

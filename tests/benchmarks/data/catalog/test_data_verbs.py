@@ -1,4 +1,4 @@
-"""The verbs under ``bench.py data``, and what ``verify`` finds."""
+"""The verbs under ``bench data``, and what ``verify`` finds."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_usual_places(tmp_path: Path, place: str) -> None:
 
 def test_minival_after_derivation(tmp_path: Path) -> None:
     annotations = lvis_root(tmp_path, FOLDERS)
-    with pytest.raises(DataError, match=r"lvis-minival: the annotation file is missing, .*'bench.py data get lvis-min"):
+    with pytest.raises(DataError, match=r"lvis-minival: the annotation file is missing, .*'bench data get lvis-min"):
         open_benchmark("lvis-minival", tmp_path)
     derive_minival(annotations, tmp_path / "lvis/lvis_v1_minival.json")
     shutil.rmtree(tmp_path / "coco/train2017")
