@@ -12,7 +12,9 @@ _PREFIX = "package:"
 
 
 def shipped_file(source: str) -> Path | None:
-    """Path of ``package:FOLDER/FILE``, which lies in the package ``FOLDER``; None for any other source.
+    """Path of ``package:FOLDER/FILE``; None for any other source.
+
+    ``FOLDER`` is a room of the suite, else a package of somebody else's.
 
     Raises:
         DetectorError: no such package.
@@ -20,7 +22,7 @@ def shipped_file(source: str) -> Path | None:
     if not source.startswith(_PREFIX):
         return None
     package, _, rest = source.removeprefix(_PREFIX).partition("/")
-    spec = importlib.util.find_spec(package)
+    spec = importlib.util.find_spec(f"ovd_bench.{package}") or importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise DetectorError(f"weights '{source}': there is no package '{package}'")
     return Path(spec.origin).parent / rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.registry import BUILT_IN, load_detector
 from ovd_bench.detectors.shipped import check_sum, shipped_file
 from ovd_bench.detectors.types import DetectorError, Image, Vocabulary
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,20 @@ def test_what_is_not_shipped() -> None:
     check_sum(card, Path("w"), "ab")
     with pytest.raises(DetectorError, match="sha256 is cd"):
         check_sum(card, Path("w"), "cd")
+
+
+def test_a_package_of_others_may_bring_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert shipped_file("package:theirs/w.safetensors") == tmp_path / "theirs" / "w.safetensors"
+
+
+def test_shipped_weights_do_not_depend_on_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry not in ("", str(ROOT))])
+    files = [path for card in BUILT_IN.values() if (path := shipped_file(card.weights))]
+    assert all(path.resolve().is_relative_to(ROOT) and path.is_file() for path in files)
 
 
 def test_all_that_ships_is_small() -> None:
