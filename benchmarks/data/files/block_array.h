@@ -23,7 +23,8 @@ class ArrayReader {
   ArrayReader(const Source& source, std::string noun, int threads, std::int64_t block_bytes, Sink& sink)
       : source_(source), noun_(std::move(noun)), threads_(threads), block_bytes_(block_bytes), sink_(sink) {}
 
-  // Reads the array whose opening bracket ends at `begin`. Returns the offset after its closing bracket; -1: see problem.
+  // Reads the array whose opening bracket ends at `begin`. Returns the offset after its closing bracket; -1: see
+  // problem.
   std::int64_t read(std::int64_t begin) {
     if (!find_first(begin)) return end_;
     begin_ = chain_;
