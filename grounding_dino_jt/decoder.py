@@ -26,7 +26,7 @@ class Decoded:
 
     Attributes:
         hidden: (B, Q, d), normalised.
-        references: (B, Q, 4), the boxes that the layer started from, as shares; they carry the gradient of the layer
+        references: (B, Q, 4), the input boxes of the layer, relative; they carry the gradient of the layer
             before ("look forward twice", DINO section 3.5).
     """
 
@@ -34,20 +34,20 @@ class Decoded:
     references: list[Any]
 
     def boxes(self, layer: int, head: Any, epsilon: float) -> Any:
-        """Boxes (B, Q, 4) cxcywh that a box head makes of a layer, relative to the image."""
+        """Boxes (B, Q, 4) cxcywh that a box head computes from a layer, relative to the image."""
         return jt.sigmoid(head(self.hidden[layer]) + inverse_sigmoid(self.references[layer], epsilon))
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What the decoder looks at.
+    """Inputs of the decoder besides its queries.
 
     Attributes:
         image: (B, N, d).
-        text: (B, n, d); None where no layer reads text.
+        text: (B, n, d); None if no layer reads text.
         text_bias: (B, 1, 1, n), -inf at padding; None = no padding.
         features: of the images: padding, shapes, positions.
-        query_bias: added to the logits among queries, (1 or B, 1, Q, Q); None = every query sees every other.
+        query_bias: added to the logits among queries, (1 or B, 1, Q, Q); None = all queries attend to each other.
     """
 
     image: Any
@@ -59,12 +59,12 @@ class Memory:
 
 @dataclass(frozen=True)
 class ExtraQueries:
-    """Queries beside the model's own, for training.
+    """Additional queries for training.
 
     Attributes:
         content: (B, R, d).
-        boxes: (B, R, 4) cxcywh shares to start from.
-        bias: (1, 1, R + Q, R + Q), added to the logits among queries, these before the Q of the model.
+        boxes: (B, R, 4) initial boxes, relative cxcywh.
+        bias: (1, 1, R + Q, R + Q), added to the logits among queries; these come before the Q of the model.
     """
 
     content: Any
@@ -73,7 +73,7 @@ class ExtraQueries:
 
 
 class Decoder(Module):
-    """Queries ask each other, the text and the image, and move their boxes after every layer."""
+    """Queries attend to each other, to text and to the image; every layer refines their boxes."""
 
     def __init__(self, config: Config) -> None:
         d = config.hidden_dim
@@ -87,7 +87,7 @@ class Decoder(Module):
 
         Args:
             queries: (B, Q, d), content.
-            boxes: (B, Q, 4) cxcywh shares to start from, without gradient.
+            boxes: (B, Q, 4) initial boxes, relative cxcywh, without gradient.
             memory: of encoder and text.
             heads: per layer, (B, Q, d) to box changes (B, Q, 4).
         """
@@ -101,7 +101,7 @@ class Decoder(Module):
             position = self.ref_point_head(box_positions(references[:, :, 0], self._config.hidden_dim // 2))
             queries = layer(queries, position, references, memory)
             decoded.hidden.append(self.norm(queries))
-            # the change is read from the queries as they are; the outputs read theirs from the normalised ones
+            # the refinement uses the raw queries; the outputs use the normalised ones
             carried = jt.sigmoid(head(queries) + inverse_sigmoid(boxes, self._config.box_epsilon))
             boxes = carried.detach()
         return decoded

@@ -1,4 +1,4 @@
-"""Attention of queries to a pyramid of feature maps: sampled at a few points, or, as an ablation, everywhere."""
+"""Attention of queries to a pyramid of feature maps: sampled at a few points, or, as an ablation, dense."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class DeformableAttention(Module):
             value = value * jt.logical_not(padding).float32().unsqueeze(-1)
         batch, queries = query.shape[:2]
         grid = (self._heads, self._levels, self._points)
-        # one product for both, the query is read once
+        # one product for both, so the query is read once
         weight = jt.concat([self.sampling_offsets.weight, self.attention_weights.weight], dim=0)
         bias = jt.concat([self.sampling_offsets.bias, self.attention_weights.bias], dim=0)
         asked = linear(query, weight, bias)
@@ -76,7 +76,7 @@ class DeformableAttention(Module):
         return self.output_proj(deformable_attention(value, shapes, places, shares))
 
     def _look_around(self) -> None:
-        """Start values: offsets point in ``heads`` directions, the further the later the point; even weights."""
+        """Initial values: offsets point in ``heads`` directions, further for later points; equal weights."""
         angles = np.arange(self._heads) * (2 * math.pi / self._heads)
         directions = np.stack([np.cos(angles), np.sin(angles)], -1)
         directions /= np.abs(directions).max(-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Where the model computes. To be called before anything else of this package that needs Jittor is imported."""
+"""Device of the model. Call this before importing anything else of this package that needs Jittor."""
 
 from __future__ import annotations
 

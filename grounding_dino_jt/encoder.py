@@ -1,4 +1,4 @@
-"""Feature enhancer: fusion, text layer, image layer, in turns (official ``transformer.py``, TransformerEncoder)."""
+"""Feature enhancer: alternating fusion, text and image layers (official ``transformer.py``, TransformerEncoder)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ nn = jt.nn
 
 
 class Encoder(Module):
-    """Image and text features that know of each other."""
+    """Image and text features with cross-modality fusion."""
 
     def __init__(self, config: Config) -> None:
         self.layers = nn.ModuleList([ImageLayer(config) for _ in range(config.enc_layers)])
@@ -28,13 +28,13 @@ class Encoder(Module):
         self._config = config
 
     def normalised(self, features: Any) -> Any:
-        """Image features as the first fusion layer normalises them, which depends on no text; (B, N, d)."""
+        """Image features normalised by the first fusion layer, which does not depend on text; (B, N, d)."""
         return self.fusion_layers[0].layer_norm_v(features) if self._config.use_fusion else features
 
     def execute(self, image: ImageFeatures, text: TextFeatures) -> tuple[Any, Any]:
         """Image memory (B, N, d) and text memory (B, n, d); B is the number of captions.
 
-        One image with several captions is only copied where the captions begin to matter.
+        One image with several captions is copied only from the first layer that depends on captions on.
         """
         seen, words = image.features, text.features
         for number, layer in enumerate(self.layers):
@@ -45,7 +45,7 @@ class Encoder(Module):
             if self._config.use_text_enhancer:
                 words = self.text_layers[number](words, text.positions, text.bias)
             seen = layer(seen, image)
-        if seen.shape[0] != words.shape[0]:  # without fusion the image stays one
+        if seen.shape[0] != words.shape[0]:  # without fusion the image is not copied
             seen = seen.expand(words.shape[0], *seen.shape[1:])
         return seen, words
 

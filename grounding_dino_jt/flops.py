@@ -1,7 +1,7 @@
-"""Operations of the network, counted from its sizes: what is multiplied and added in matrix products and convolutions.
+"""Operations of the network, computed from its sizes: those of matrix products and convolutions.
 
 A multiply-add counts as two. Norms, softmax, activations and bilinear sampling do not count, as in torch's
-``FlopCounterMode``. Counted is what this implementation does: its fusion has no projections of the image.
+``FlopCounterMode``. The numbers are those of this implementation, whose fusion has no projections of the image.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ovd_bench.grounding_dino_jt.config import Config, SwinConfig, TextConfig
 
 
 def image_flops(config: Config, height: int, width: int) -> int:
-    """What is done once per image of ``height`` x ``width`` pixels."""
+    """Operations once per image of ``height`` x ``width`` pixels."""
     swin = config.backbone
     widths = [swin.channels(stage) for stage in swin.out_stages]
     projected = projection_flops(widths, config.hidden_dim, level_shapes(config, height, width))
@@ -21,7 +21,7 @@ def image_flops(config: Config, height: int, width: int) -> int:
 
 
 def swin_flops(swin: SwinConfig, height: int, width: int) -> int:
-    """What a Swin transformer does with an image."""
+    """Operations of a Swin transformer for an image."""
     maps, total = swin_maps(swin, height, width), 0
     for stage, (rows, columns) in enumerate(maps):
         channels, tokens = swin.channels(stage), rows * columns
@@ -35,7 +35,7 @@ def swin_flops(swin: SwinConfig, height: int, width: int) -> int:
 
 
 def projection_flops(widths: Sequence[int], d: int, shapes: Sequence[tuple[int, int]]) -> int:
-    """What brings maps of so many channels, and levels below them, to width ``d``.
+    """Operations of the projections of maps with these channels, and of extra levels, to width ``d``.
 
     Args:
         widths: channels of the backbone's maps.
@@ -49,23 +49,23 @@ def projection_flops(widths: Sequence[int], d: int, shapes: Sequence[tuple[int, 
 
 
 def text_flops(config: Config, tokens: int) -> int:
-    """What is done once per caption of so many tokens."""
+    """Operations once per caption of ``tokens`` tokens."""
     text = config.text
     return 2 * (text.num_layers * _transformer_layer(text, tokens) + tokens * text.hidden_size * config.hidden_dim)
 
 
 def pair_flops(config: Config, height: int, width: int, tokens: int) -> int:
-    """What is done per image and caption."""
+    """Operations per image and caption."""
     return transformer_flops(config, level_shapes(config, height, width), tokens)
 
 
 def transformer_flops(config: Config, shapes: Sequence[tuple[int, int]], tokens: int) -> int:
-    """What encoder, query selection and decoder do.
+    """Operations of encoder, query selection and decoder.
 
     Args:
         config: sizes and switches; its backbone does not matter.
         shapes: height and width of each level.
-        tokens: of the caption; of a model without text, columns of its class head.
+        tokens: of the caption; for a model without text, columns of its class head.
     """
     d, wide = config.hidden_dim, config.dim_feedforward
     cells = sum(math.prod(shape) for shape in shapes)
@@ -77,7 +77,7 @@ def transformer_flops(config: Config, shapes: Sequence[tuple[int, int]], tokens:
     if config.use_text_enhancer:
         total += config.enc_layers * (tokens * d * (4 * d + wide) + 2 * tokens * tokens * d)
     total += config.enc_layers * (_image_attention(config, cells, cells, config.enc_points) + 2 * cells * d * wide)
-    if config.query_selection == "language":  # with static queries the encoder predicts in training only
+    if config.query_selection == "language":  # with static queries the encoder has predictions only in training
         total += cells * d * d + cells * d * tokens + queries * (2 * d * d + 4 * d)
     layer = queries * d * 4 * d + 2 * queries * queries * d + 2 * queries * d * wide
     layer += _image_attention(config, queries, cells, config.dec_points)

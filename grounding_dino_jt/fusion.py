@@ -49,14 +49,14 @@ class BiAttentionBlock(Module):
 class BiMultiHeadAttention(Module):
     """Attention of image to text and of text to image on the same logits.
 
-    The image has hundreds of times more positions than the text, and every projection of it is linear. So each is moved
-    to the text side, where it costs next to nothing: with x a position, t a token, h a head and e^-0.5 the scale,
+    The image has hundreds of times more positions than the text, and all its projections are linear. So each is moved
+    to the text side, where it costs almost nothing: with x a position, t a token, h a head and e^-0.5 the scale,
 
         logit = (Wq_h x + bq_h) . k_ht e^-0.5       = x . (Wq_h^T k_ht e^-0.5) + bq_h . k_ht e^-0.5
         to the image: Wo sum_h sum_t p_ht v_ht       = sum_h sum_t p_ht (Wo_h v_ht)
         to the text:  sum_x p_hx (Wv_h x + bv_h)     = Wv_h (sum_x p_hx x) + bv_h
 
-    The sums are the same in another order; no projected copy of the image exists.
+    The sums are the same in another order, without a projected copy of the image.
     """
 
     def __init__(self, width: int, embed: int, heads: int) -> None:
@@ -69,7 +69,7 @@ class BiMultiHeadAttention(Module):
         self._heads, self._width, self._embed = heads, width, embed
 
     def execute(self, image: Any, text: Any, image_padding: Any, text_padding: Any) -> tuple[Any, Any]:
-        """Normalised image (B or 1, N, d) and text (B, n, d) to what is added to each, (B, N, d) and (B, n, d)."""
+        """Normalised image (B or 1, N, d) and text (B, n, d) to the residuals of both, (B, N, d) and (B, n, d)."""
         batch, tokens = text.shape[:2]
         each = self._embed // self._heads
         keys = self._by_head(self.l_proj(text) * each**-0.5)

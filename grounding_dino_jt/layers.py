@@ -58,7 +58,7 @@ class LayerNorm(Module):
 
 
 class FeedForward:
-    """Two linear layers of an owner, as one operator; holds no parameters."""
+    """Two linear layers of another module as one operator; it has no parameters itself."""
 
     def __init__(self, activation: Literal["relu", "gelu"]) -> None:
         self._activation = activation
@@ -138,9 +138,9 @@ _images: list[np.random.Generator] = []
 
 @contextmanager
 def drawn_by(images: Sequence[np.random.Generator]) -> Iterator[None]:
-    """Within the block, what is dropped of each image of a batch is decided by a generator of its own.
+    """Use a separate random generator for the drop path of each image within the block.
 
-    So it does not matter with which others an image is in a batch.
+    The result for an image therefore does not depend on the other images of its batch.
     """
     _images[:] = images
     try:
@@ -150,7 +150,7 @@ def drawn_by(images: Sequence[np.random.Generator]) -> Iterator[None]:
 
 
 def drawing() -> list[np.random.Generator]:
-    """The generators of the block that is under way."""
+    """The generators of the current block."""
     return list(_images)
 
 

@@ -31,7 +31,7 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 class Predictor:
     """A model for inference: images and captions in, logits and boxes out.
 
-    ``encode_image`` and ``encode_text`` are independent of each other; their results may be kept and combined at will.
+    ``encode_image`` and ``encode_text`` are independent of each other; their results can be cached and combined freely.
 
     Attributes:
         network: the model, in evaluation mode.
@@ -45,11 +45,11 @@ class Predictor:
 
     @property
     def config(self) -> Config:
-        """What the model is made of."""
+        """Configuration of the model."""
         return self.network.config
 
     def encode_image(self, pixels: npt.NDArray[np.float32]) -> ImageFeatures:
-        """Everything about images that depends on no text.
+        """Features of images, independent of text.
 
         Args:
             pixels: float32 (B, 3, H, W), RGB, 0 … 255, already resized.
@@ -58,15 +58,15 @@ class Predictor:
             return self.network.encode_image(normalised(pixels))
 
     def encode_text(self, captions: Sequence[str]) -> TextFeatures:
-        """Everything about captions that depends on no image.
+        """Features of captions, independent of images.
 
         Raises:
-            ValueError: a caption has more tokens than the model reads; the official code would cut it in silence.
+            ValueError: a caption has more tokens than the model reads; the official code cuts it silently.
         """
         return self.encode_tokens([self.tokenizer.caption(caption) for caption in captions])
 
     def encode_tokens(self, rows: Sequence[Sequence[int]], *, cut: bool = False) -> TextFeatures:
-        """As ``encode_text``, of token ids with [CLS] and [SEP].
+        """As ``encode_text``, from token ids with [CLS] and [SEP].
 
         Args:
             rows: token ids of each caption.
@@ -80,7 +80,7 @@ class Predictor:
             return self.network.encode_tokens(TokenBatch.of(rows))
 
     def __call__(self, image: ImageFeatures, text: TextFeatures) -> Output:
-        """Logits and boxes of B captions: each with an image of its own, or all with one image.
+        """Logits and boxes of B captions: each with its own image, or all with one image.
 
         Returns:
             ``pred_logits`` (B, Q, 256) and ``pred_boxes`` (B, Q, 4) cxcywh, relative to the image; lazy variables of
@@ -92,7 +92,7 @@ class Predictor:
 
 
 def normalised(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Pixels (..., 3, H, W), RGB, 0 … 255, as the backbone wants them."""
+    """Pixels (..., 3, H, W), RGB, 0 … 255, normalised for the backbone."""
     scaled: npt.NDArray[np.float32] = (pixels / np.float32(255) - MEAN[:, None, None]) / STD[:, None, None]
     return scaled
 
@@ -100,14 +100,14 @@ def normalised(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def load(source: str | Path) -> Predictor:
     """Read a model: a file or folder of any layout that ``grounding_dino_jt.weights`` knows.
 
-    The tokeniser is the one in the folder, else the packaged one.
+    The tokeniser is the one in the folder, otherwise the packaged one.
 
     Raises:
         ValueError: the weights or the tokeniser do not load, or the text encoder is CLIP's; one line.
     """
     path = Path(source)
     tensors, config, sha256 = read_weights(path)
-    if config.text.kind == "clip":  # BERT's tokens would give numbers, and they would mean nothing
+    if config.text.kind == "clip":  # BERT's tokens would give meaningless results without an error
         raise ValueError(f"{path}: reads text with CLIP, whose tokeniser is not here: use build() and encode_tokens()")
     network = build(config, tensors)
     return Predictor(network, tokenizer_of(path, config.text), sha256)
@@ -117,8 +117,8 @@ def build(config: Config, tensors: dict[str, npt.NDArray[Any]]) -> GroundingDino
     """A model in evaluation mode with the given parameters.
 
     Args:
-        config: what it is made of.
-        tensors: every parameter by its official name; they are taken out one by one to save memory.
+        config: of the model.
+        tensors: every parameter by its official name; entries are removed one by one to save memory.
 
     Raises:
         ValueError: a parameter is missing, left over or of another shape.
@@ -129,7 +129,7 @@ def build(config: Config, tensors: dict[str, npt.NDArray[Any]]) -> GroundingDino
 
 
 def fill(network: Module, tensors: dict[str, npt.NDArray[Any]]) -> None:
-    """Give a network all its parameters, and put it in evaluation mode.
+    """Set all parameters of a network, and switch it to evaluation mode.
 
     Args:
         network: any.

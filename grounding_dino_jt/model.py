@@ -36,13 +36,13 @@ from ovd_bench.kernels.runtime import jittor
 jt = jittor()
 nn = jt.nn
 
-#: Length below which a phrase vector is not divided by: it says nothing.
+#: A phrase vector is not divided by a length below this.
 _SHORTEST = 1e-6
 
 
 @dataclass(frozen=True)
 class Output:
-    """What the network says of B pairs of image and caption (Q queries).
+    """Output of the network for B pairs of image and caption (Q queries).
 
     Attributes:
         pred_logits: (B, Q, max_text_len), -inf beyond the tokens of the caption.
@@ -56,8 +56,8 @@ class Output:
 class GroundingDino(Module):
     """The network; parameters are named as in the official checkpoint.
 
-    ``encode_image`` and ``encode_text`` each know nothing of the other and may be kept; calling the model with both
-    gives boxes. One image may be asked several captions at once.
+    ``encode_image`` and ``encode_text`` are independent and their results can be cached; calling the model with both
+    gives boxes. One image can be combined with several captions in one call.
     """
 
     def __init__(self, config: Config) -> None:
@@ -82,7 +82,7 @@ class GroundingDino(Module):
     def encode_image(
         self, pixels: npt.NDArray[np.float32], padding: npt.NDArray[np.bool_] | None = None
     ) -> ImageFeatures:
-        """Everything about images that no text changes.
+        """Features of images, independent of text.
 
         Args:
             pixels: float32 (B, 3, H, W), RGB, normalised.
@@ -100,15 +100,15 @@ class GroundingDino(Module):
         )
 
     def encode_tokens(self, tokens: TokenBatch) -> TextFeatures:
-        """Everything about captions that no image changes; tokens past ``max_text_len`` are cut, as officially."""
+        """Features of captions, independent of images; tokens past ``max_text_len`` are cut, as officially."""
         return self.text_features(tokens, self.read_tokens(tokens))
 
     def read_tokens(self, tokens: TokenBatch) -> Any:
         """Output of the text encoder, (B, n, hidden_size); tokens past ``max_text_len`` are cut.
 
-        See ``TextConfig.phrase_frame`` for how phrases are read. ``centred`` output is
-        ``token / |mean of its phrase's words| - text_mean``; a separator counts as its own phrase. So the mean over the
-        words of a phrase is its unit vector without what all names have in common.
+        See ``TextConfig.phrase_frame`` for the encoding of phrases. ``centred`` output is
+        ``token / |mean of its phrase's words| - text_mean``; a separator counts as its own phrase. The mean over the
+        words of a phrase is thus its unit vector minus the mean of all names.
         """
         text = self.config.text
         framed = text.phrase_frame == "framed" and self.config.prompt != "word"
@@ -123,7 +123,7 @@ class GroundingDino(Module):
 
     def _read_frames(self, tokens: TokenBatch) -> Any:
         frames, places = phrase_frames(tokens)
-        mask, positions = prompt_masks(frames, "word")  # a frame is read as a whole
+        mask, positions = prompt_masks(frames, "word")  # attention within a frame is not masked
         read = self.bert(jt.array(frames.ids), _bias(mask), jt.array(positions))
         places = places[:, : self.config.max_text_len]
         rows = read.reshape(-1, read.shape[-1])[jt.array(np.ascontiguousarray(places.reshape(-1)))]
@@ -137,7 +137,7 @@ class GroundingDino(Module):
         return encoded / lengths.maximum(_SHORTEST) - self.text_mean
 
     def text_features(self, tokens: TokenBatch, encoded: Any) -> TextFeatures:
-        """What ``read_tokens`` gave, made ready for ``execute``.
+        """Output of ``read_tokens``, prepared for ``execute``.
 
         Args:
             tokens: of B captions.
@@ -196,7 +196,7 @@ class GroundingDino(Module):
         """
         queries = self.transformer.tgt_embed.weight[: selection.boxes.shape[1]]
         queries = queries.unsqueeze(0).expand(len(text), *queries.shape)
-        # learned boxes learn from the decoder, selected ones only from the encoder's own loss
+        # learned boxes get gradients from the decoder, selected ones only from the encoder's own loss
         boxes = selection.boxes if selection.hidden is None else selection.boxes.detach()
         if extra is not None:
             queries, boxes = jt.concat([extra.content, queries], dim=1), jt.concat([extra.boxes, boxes], dim=1)
@@ -209,7 +209,7 @@ class GroundingDino(Module):
         return decoded
 
     def output(self, decoded: Decoded, layer: int, words: Any, text: TextFeatures, *, pad: bool = True) -> Output:
-        """Logits and boxes that a decoder layer gives; see ``token_logits`` for ``pad``."""
+        """Logits and boxes of a decoder layer; see ``token_logits`` for ``pad``."""
         hidden = decoded.hidden[layer]
         logits = token_logits(hidden, words, text, self.config, pad=pad)
         if self.config.class_bias:
@@ -241,7 +241,7 @@ class Transformer(Module):
         self._config = config
 
     def select(self, seen: Any, words: Any, image: ImageFeatures, text: TextFeatures) -> Selection:
-        """Boxes to start from: around the places that match any token best, or the learned ones."""
+        """Initial boxes: around the positions that match any token best, or the learned ones."""
         if self._config.query_selection == "language":
             return self._select_by_words(seen, words, image, text)
         boxes = jt.sigmoid(self.refpoint_embed.weight).unsqueeze(0)
@@ -250,10 +250,10 @@ class Transformer(Module):
     def encoder_predictions(
         self, selection: Selection, seen: Any, words: Any, image: ImageFeatures, text: TextFeatures
     ) -> Selection | None:
-        """What the encoder's own loss is of: places that match the text best, with their boxes; None without that loss.
+        """Input of the encoder's own loss: positions that match the text best, with their boxes; None without it.
 
         Args:
-            selection: what ``select`` gave for the other arguments.
+            selection: result of ``select`` for the other arguments.
             seen: (B, N, d), memory of the encoder.
             words: (B, n, d), fused text.
             image: of B images or of one.
@@ -267,7 +267,7 @@ class Transformer(Module):
         return self.select_by(lambda hidden: token_logits(hidden, words, text, self._config, pad=False), seen, image)
 
     def select_by(self, head: Callable[[Any], Any], seen: Any, image: ImageFeatures) -> Selection:
-        """Boxes to start from: around the places whose best logit is greatest.
+        """Initial boxes: around the positions with the highest best logits.
 
         Args:
             head: logits (B, N, n) of encoder output (B, N, d).
@@ -281,7 +281,7 @@ class Transformer(Module):
         return Selection(jt.sigmoid(logits), chosen)
 
     def selected_logits(self, selection: Selection, words: Any, text: TextFeatures) -> Any:
-        """Logits (B, Q, n) of the selected places, for the encoder's own loss in training."""
+        """Logits (B, Q, n) of the selected positions, for the encoder's own loss in training."""
         logits = token_logits(selection.hidden, words, text, self._config, pad=False)
         return logits + self.enc_out_class_embed.bias if self._config.class_bias else logits
 
@@ -311,19 +311,19 @@ def token_logits(hidden: Any, words: Any, text: TextFeatures, config: Config, *,
 
 
 def _bias(mask: npt.NDArray[np.bool_]) -> Any:
-    """A mask (B, n, n), true where a token sees another, as what is added to logits (B, 1, n, n)."""
+    """A mask (B, n, n), true where a token attends to another, as a bias of logits (B, 1, n, n)."""
     return jt.array(np.where(mask, np.float32(0), np.float32(-np.inf))[:, None])
 
 
 class _ClassBias(Module):
-    """MM-Grounding-DINO's bias of a class head, the logit of a probability of 0.01 at first."""
+    """MM-Grounding-DINO's bias of a class head, initially the logit of a probability of 0.01."""
 
     def __init__(self) -> None:
         self.bias = jt.array(np.array([-np.log(99.0)], np.float32))
 
 
 def box_head(width: int) -> Any:
-    """Three layers to four box changes; they start at no change."""
+    """Three layers that predict four box changes, initially zero."""
     head = MLP(width, width, 4, 3)
     last = head.layers[2]
     last.weight, last.bias = jt.zeros(last.weight.shape), jt.zeros(last.bias.shape)

@@ -17,8 +17,8 @@ def image_positions(padding: npt.NDArray[np.bool_], channels: int, temperature: 
     """Embedding of the cells of a map (``PositionEmbeddingSineHW``; normalised, scale 2 pi, no half-cell offset).
 
     Args:
-        padding: (B, H, W), true where the map shows no image.
-        channels: d; the first half speaks of y, the second of x, sine and cosine alternating.
+        padding: (B, H, W), true outside the image.
+        channels: d; the first half encodes y, the second x, sine and cosine alternating.
         temperature: 20 in Grounding DINO.
 
     Returns:
@@ -35,7 +35,7 @@ def image_positions(padding: npt.NDArray[np.bool_], channels: int, temperature: 
 
 
 def word_positions(ids: npt.NDArray[np.int32], channels: int) -> npt.NDArray[np.float32]:
-    """Embedding of the place of a token within its phrase, (B, n) to (B, n, d); temperature 10000, scale 2 pi."""
+    """Embedding of the position of a token within its phrase, (B, n) to (B, n, d); temperature 10000, scale 2 pi."""
     return _waves(ids.astype(np.float32) * np.float32(2 * math.pi), channels, 10000.0)
 
 
@@ -64,7 +64,7 @@ def box_positions(boxes_cxcywh: Any, channels: int) -> Any:
     """
     coordinates = boxes_cxcywh[..., jt.array([1, 0, 2, 3])] * (2 * math.pi)
     angles = coordinates.unsqueeze(-1) / jt.array(_wavelengths(channels, 10000.0))
-    # cos(a) = sin(a + pi / 2) would round; both are computed and each channel takes its own.
+    # cos(a) = sin(a + pi / 2) would add a rounding error, so both are computed and each channel selects one.
     even = jt.array((np.arange(channels) % 2 == 0).astype(np.float32))
     waves = jt.sin(angles) * even + jt.cos(angles) * (1 - even)
     return waves.reshape(*boxes_cxcywh.shape[:-1], 4 * channels)

@@ -1,4 +1,4 @@
-"""Half precision on a graphics processor: for inference, and for the products of a training."""
+"""Half precision on a GPU: for inference, and for the matrix products in training."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 
-#: Matrices whose products are made in half precision: those of backbone and text encoder, and of attention and
-#: feed-forward layers. The fusion layers stay in float32, since their logits pass what float16 holds (the official code
-#: clamps them at 50,000), and so does everything that says where a box or a sampling point is.
+#: Matrices whose products are computed in half precision: those of backbone and text encoder, and of attention and
+#: feed-forward layers. The fusion layers stay in float32, since their logits exceed the range of float16 (the official
+#: code clamps them at 50,000), and so do all coordinates of boxes and sampling points.
 _HALVED = re.compile(
     r"backbone\.0\.layers\..*\.(qkv|proj|fc1|fc2|reduction)\.weight"
     r"|bert\.encoder\..*\.(query|key|value|dense)\.weight"
@@ -26,7 +26,7 @@ _HALVED = re.compile(
 
 
 def set_precision(network: Module, dtype: Literal["float16", "bfloat16"]) -> None:
-    """Keep the large matrices in half precision; all other parameters and all activations stay in float32."""
+    """Store the large matrices in half precision; all other parameters and all activations stay in float32."""
     for name, variable in network.state_dict().items():
         if _HALVED.fullmatch(name):
             variable.assign(variable.cast(dtype))
@@ -34,11 +34,11 @@ def set_precision(network: Module, dtype: Literal["float16", "bfloat16"]) -> Non
 
 @contextmanager
 def mixed_precision(network: GroundingDino, dtype: Literal["bfloat16"]) -> Iterator[None]:
-    """For a while make the products with the large matrices in half precision, forwards and backwards.
+    """Context in which the products with the large matrices use half precision, in the forward and backward pass.
 
-    The network's own matrices stay in float32 and get their gradients in it; only copies are rounded, anew each time,
-    so small steps are not lost (Micikevicius et al. 2018, arXiv 1710.03740). bfloat16 has the range of float32, so the
-    loss needs no scaling, as it would in float16.
+    The network's own matrices and their gradients stay in float32; only copies are rounded, again in each step, so that
+    small updates are not lost (Micikevicius et al. 2018, arXiv 1710.03740). bfloat16 has the range of float32, so the
+    loss needs no scaling, unlike with float16.
 
     Args:
         network: in training; loss and gradients are to be built inside the context.

@@ -35,7 +35,7 @@ def projections(channels: Sequence[int], width: int, levels: int) -> Any:
 
 
 def project(modules: Any, maps: Sequence[Any]) -> list[Any]:
-    """Maps (B, H, W, C) to levels (B, H', W', d); the first extra level is made from the last map as it is."""
+    """Maps (B, H, W, C) to levels (B, H', W', d); the first extra level is computed from the backbone's last map."""
     levels = [_project(modules[level], feature) for level, feature in enumerate(maps)]
     for level in range(len(levels), len(modules)):
         levels.append(_project(modules[level], maps[-1] if level == len(maps) else levels[-1]))
@@ -50,7 +50,7 @@ def image_features(
     temperature: float,
     normalised: Callable[[Any], Any] = lambda features: features,
 ) -> ImageFeatures:
-    """Everything about images that the encoder begins with.
+    """Image features for the encoder.
 
     Args:
         levels: (B, H, W, d) each.
@@ -58,7 +58,7 @@ def image_features(
         padding: bool (B, height, width), true where a smaller image was padded; None = all images fill the batch.
         level_embed: (L, d).
         temperature: of the sine positions.
-        normalised: what is done with the features of all levels together, (B, N, d).
+        normalised: applied to the features of all levels together, (B, N, d).
     """
     d = levels[0].shape[-1]
     shapes = [(int(level.shape[1]), int(level.shape[2])) for level in levels]
@@ -112,7 +112,7 @@ def _nearest(mask: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArra
 
 
 def _valid_ratio(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """Share of the first row and column that shows the image, x and y: (B, 2)."""
+    """Share of the first row and column that is not padding, x and y: (B, 2)."""
     real = ~mask
     ratios: npt.NDArray[np.float32] = np.stack([real[:, 0].mean(1), real[:, :, 0].mean(1)], -1).astype(np.float32)
     return ratios

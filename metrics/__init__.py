@@ -1,1 +1,1 @@
-"""Scores: pure functions from (ground truth, predictions, protocol) to a result. Numpy in, dataclass out."""
+"""Metrics: pure functions from (ground truth, predictions, protocol) to a result. Numpy in, dataclasses out."""

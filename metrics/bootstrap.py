@@ -1,8 +1,8 @@
-"""Image-level bootstrap of AP from the outcomes of one evaluation: how sure is the number, is the difference real.
+"""Image-level bootstrap of AP from the outcomes of one evaluation.
 
 A resample draws as many images as the data set has, with replacement, and is stored as a weight per image. One
-evaluation serves all resamples, since matching happens inside an image. What is made of the resamples says
-``metrics.estimate``.
+evaluation serves all resamples, since matching happens inside an image. ``metrics.estimate`` turns the resamples into
+intervals.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Bootstrap:
     """Statistics of weighted resamples.
 
     Attributes:
-        estimates: per statistic (names as in ``Evaluation.metrics``) that is defined on the images as they are.
+        estimates: per statistic (names as in ``Evaluation.metrics``) that is defined on the original images.
         samples: float64 (n,) per statistic, NaN where a resample has no class.
         per_class_ap: float32 (n, K), NaN where the class has no ground truth in the resample; None unless asked for.
     """
@@ -41,7 +41,7 @@ class Bootstrap:
 def resample_weights(num_images: int, resamples: int, seed: int) -> npt.NDArray[np.uint8]:
     """How often each image is drawn, uint8 (resamples, num_images); rows add up to ``num_images``.
 
-    Two runs on the same images get the same weights from the same seed, which is what pairs them.
+    Two runs on the same images get the same weights from the same seed, so that differences are paired.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     weights = np.empty((resamples, num_images), np.uint8)
@@ -60,8 +60,8 @@ def bootstrap_ratio(
 
     Args:
         weights: uint8 (n, I), see ``resample_weights``.
-        numerator: float64 (I,), what each image adds to the upper sum.
-        denominator: float64 (I,), what it adds to the lower one.
+        numerator: float64 (I,), contribution of each image to the numerator.
+        denominator: float64 (I,), contribution of each image to the denominator.
     """
     samples = np.empty(len(weights))
     for first in range(0, len(weights), 64):  # in parts: the product needs the weights as float64
@@ -92,8 +92,8 @@ def bootstrap(
 ) -> Bootstrap:
     """Statistics of an evaluation for each row of image weights.
 
-    With weights of one they are the point estimates (up to the order of summation); with other weights they are what a
-    full evaluation gives on a data set in which image ``i`` stands ``weights[i]`` times and scores do not tie.
+    Weights of one give the point estimates (up to the order of summation). Other weights give the result of a
+    full evaluation on a data set that contains image ``i`` ``weights[i]`` times, if scores do not tie.
 
     Args:
         gt: the ground truth that was evaluated.
@@ -159,7 +159,7 @@ def _class_values(
     areas: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
 ) -> list[ClassValues]:
-    """What each of ``_STATISTICS`` is a mean of, from the ground truth as ``_regular_truth`` gives it."""
+    """Per-class values that each of ``_STATISTICS`` averages, from the ground truth of ``_regular_truth``."""
     matches = evaluation.matches
     pairs = np.repeat(np.arange(gt.num_classes), np.diff(offsets)) * gt.num_images + image_index
     images = [

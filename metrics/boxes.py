@@ -51,14 +51,14 @@ def nms(
 ) -> npt.NDArray[np.bool_]:
     """Greedy non-maximum suppression inside every (image, group).
 
-    Boxes are visited by descending score (equal scores: lower row first). A visited box that is still there is kept and
-    removes every later box whose IoU with it exceeds ``iou_threshold`` (strictly, as torchvision does).
+    Boxes are visited by descending score (equal scores: lower row first). A visited box that was not removed is kept
+    and removes every later box whose IoU with it exceeds ``iou_threshold`` (strictly, as torchvision does).
 
     Args:
         image_index: int (N,), image position.
         boxes_xyxy: (N, 4).
         score: (N,), no NaN.
-        iou_threshold: overlap above which the lower-scoring box goes.
+        iou_threshold: overlap above which the lower-scoring box is removed.
         group: int (N,), e.g. the class; None suppresses across all rows of an image.
         threads: worker threads; None uses every core the process may use.
 
@@ -100,8 +100,8 @@ def match_greedy(
 ) -> Int64:
     """Greedy one-to-one matching of detections to ground truth inside every (image, group).
 
-    Detections choose by descending score (equal scores: lower row first). Each takes, among the ground truth nobody has
-    taken, the box of highest IoU >= ``iou_threshold``; on equal IoU the later row wins, as in lvis-api and pycocotools.
+    Detections are matched by descending score (equal scores: lower row first). Each takes, among the unmatched ground
+    truth, the box of highest IoU >= ``iou_threshold``; on equal IoU the later row wins, as in lvis-api and pycocotools.
 
     Args:
         gt_image_index: int (G,), image position.

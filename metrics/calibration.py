@@ -1,8 +1,8 @@
-"""Calibration: do scores mean what they say?
+"""Calibration of scores: D-ECE and LaECE.
 
 * *D-ECE* (Küppers et al. 2020, "Multivariate Confidence Calibration for Object Detection", section 3; confidence only):
   Σ_m |D_m| / |D| · |precision(D_m) - mean score(D_m)| over 10 equal score bins of all classes together; a detection is
-  right if it is a true positive at IoU 0.5.
+  correct if it is a true positive at IoU 0.5.
 * *LaECE* (Oksuz et al. 2023; Kuzucu, Oksuz et al. 2024, "On Calibration of Object Detectors: Pitfalls, Evaluation and
   Baselines"; reference repository fiveai/detection_calibration, ``coco_calibration.py``): per class
   Σ_j |D_j| / |D| · |mean score(D_j) - Σ_TP IoU / |D_j|| over 25 equal score bins, then the mean over the classes that
@@ -11,12 +11,12 @@
 
 Bin m is (m / bins, (m + 1) / bins]; score 0 belongs to the first. True positives are greedy matches as in AP.
 
-The set of detections decides the number: a long tail of low scores, well calibrated near 0, hides what happens at the
-top. Two sets are therefore always reported: *all* detections that the protocol counts and that have at least
+The number depends on the set of detections: a long tail of low scores, well calibrated near 0, hides errors of the
+high scores. Two sets are therefore always reported: *all* detections that the protocol counts and that have at least
 ``min_score`` (default 0, which is no threshold), and those at an *operating* point, one score threshold per class.
 Without thresholds from another data set (a validation set, as the paper asks) the LRP-optimal ones of the same data are
-taken, which is a little optimistic. Detections that do not count, as unverified or excused ones (class not exhaustively
-annotated, crowd), are in neither set; what a crowd excuses is decided at IoU 0.5, also for ``la_ece_0``.
+taken, which is slightly optimistic. Detections that do not count (unverified, class not exhaustively annotated, crowd)
+are in neither set; whether a crowd excuses a detection is decided at IoU 0.5, also for ``la_ece_0``.
 
 Differences from the reference repository: D-ECE also counts detections of classes without ground truth (every one is
 wrong); a class with error exactly 0 stays in the mean; boxes that do not overlap never match.
@@ -176,7 +176,7 @@ def calibration(
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What n detections found at one IoU threshold.
+    """Matches of n detections at one IoU threshold.
 
     Attributes:
         tp: bool (n,).

@@ -1,4 +1,4 @@
-"""Classification-gated F1 of SAM 3: how well objects are found where they are, times how well presence is known.
+"""Classification-gated F1 of SAM 3: localisation in positive pairs times classification of presence.
 
 Carion et al. 2025, "SAM 3: Segment Anything with Concepts"; reference repository facebookresearch/sam3,
 ``sam3/eval/cgf1_eval.py``, whose (image, noun phrase) unit is here a verified (image, class) pair. With the detections
@@ -7,14 +7,15 @@ of score >= θ:
 * *pmF1* (positive micro F1): in every positive pair detections are assigned to ground truth one to one so that the sum
   of IoUs is largest; assigned pairs of IoU >= t are true positives, other detections false positives, other ground
   truth false negatives. pmF1 = 2 TP / (2 TP + FP + FN), counts summed over the positive pairs; mean over t = 0.50:0.95.
-* *IL_MCC*: Matthews correlation, over all pairs, of "has a detection" and "is positive"; 0 where all pairs have one
-  or none has, for that tells nothing about presence. *IL_FPR*: share of negative pairs that have a detection.
+* *IL_MCC*: Matthews correlation, over all pairs, of "has a detection" and "is positive"; 0 if all pairs have a
+  detection or none has, since that carries no information on presence. *IL_FPR*: share of negative pairs that have a
+  detection.
 * *cgF1* = pmF1 × IL_MCC.
 
 Differences from the reference: no 1e-4 and 1e-6 in the denominators; a detection that would not count as a false
 positive under the protocol (class not exhaustively annotated in the image; at least t of it inside a crowd, or IoU >= t
-with another ignored ground truth) is none here; the caps of the protocol apply. pmF1 ignores false positives in
-negative pairs by design: read it together with IL_MCC.
+with another ignored ground truth) is not a false positive; the caps of the protocol apply. pmF1 ignores false positives
+in negative pairs by design: read it together with IL_MCC.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def cgf1(
     """cgF1 at a threshold, and at the threshold where it is largest (of equal ones the highest).
 
     Args:
-        gt: ground truth the rest was taken from.
+        gt: ground truth that the other arguments are taken from.
         detections: those that take part.
         truth: ground truth that has to be found.
         ignored: ground truth that may be found.
@@ -134,7 +135,8 @@ class _Counts:
 
     Attributes:
         score: float64 (n,), descending.
-        tp, fp: int32 (T, n), counts over the detections up to and including this one; right at the end of equal scores.
+        tp, fp: int32 (T, n), counts over the detections up to and including this one; valid at the last of equal
+            scores.
         truths: ground truth boxes in all.
     """
 
@@ -147,7 +149,7 @@ class _Counts:
     def collect(gt: GroundTruth, detections: Participants, truth: Truth, pairs: Int64, excuse: _Excuse) -> _Counts:
         truth_pair = positions(pairs, pair_keys(truth.image_index, truth.class_index, gt.num_classes))
         pair = positions(pairs, pair_keys(detections.image_index, detections.class_index, gt.num_classes))
-        # Detections of a class come by descending score, so a stable sort leaves them so inside a pair.
+        # Detections of a class are sorted by descending score; a stable sort keeps this order inside a pair.
         order = np.argsort(pair, kind="stable")[np.count_nonzero(pair < 0) :]
         by_pair = np.argsort(truth_pair, kind="stable")
         edges = np.arange(len(pairs) + 1)
@@ -182,7 +184,7 @@ class _Counts:
 
 @dataclass(frozen=True)
 class _Excuse:
-    """Why an unassigned detection of a positive pair may be no false positive.
+    """Reasons why an unassigned detection of a positive pair is not a false positive.
 
     Attributes:
         unclear: int64, pairs whose class is not exhaustively annotated in the image.

@@ -1,4 +1,4 @@
-"""Is the difference between two runs real: paired bootstrap over images."""
+"""Significance of the difference between two runs: paired bootstrap over images."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class ClassDifferences:
 
     Attributes:
         a, b: float64 (K,), NaN where undefined.
-        p_greater: float64 (K,), probability that B is ahead, NaN where undefined. It keeps ``0.5 ** images`` away from
-            0 and 1: so far the coin tosses of a class shown by so many images could go by luck.
+        p_greater: float64 (K,), probability that B is ahead, NaN where undefined. It is at least ``0.5 ** images`` away
+            from 0 and 1, the probability of equal coin tosses for all images of the class.
         wins, losses, ties: classes in which B is ahead, behind, equal by the point estimates.
         sure_wins, sure_losses: classes with ``p_greater`` >= 0.975 or <= 0.025.
     """
@@ -118,11 +118,11 @@ def _classes(
 ) -> ClassDifferences:
     """Per class, with the differences of AP (n, K) on the resamples and the numbers of images that show each class."""
     p_greater = np.full(len(a), np.nan)
-    p_greater[images == 1] = 0.5  # one image says nothing of others
+    p_greater[images == 1] = 0.5  # one image gives no variance
     judged = np.flatnonzero(images > 1)
     if len(judged) and len(samples) > 1:
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a class that hardly any resample has
+            warnings.simplefilter("ignore", RuntimeWarning)  # a class that is in hardly any resample
             variance = np.nanvar(samples[:, judged].astype(np.float64), axis=0, ddof=1)
         count = images[judged]
         sd = np.sqrt(variance * np.array([lone_class_factor(int(one)) for one in count]))

@@ -1,4 +1,4 @@
-"""Error decomposition: which kinds of mistakes cost how much AP.
+"""Error decomposition: loss of AP per kind of error.
 
 TIDE (Bolya et al. 2020, "TIDE: A General Toolbox for Identifying Object Detection Errors"; reference repository
 dbolya/tide, ``tidecv/quantify.py``), on the detections and the ground truth that the protocol counts. A detection that
@@ -8,37 +8,38 @@ matches no ground truth of its class at IoU 0.5 is exactly one of these, in this
 2. ``cls``: best IoU with ground truth of another class >= 0.5;
 3. ``dupe``: best IoU with ground truth of its own class above 0.5 (a better detection has taken it);
 4. ``bkg``: best IoU with any ground truth <= 0.1;
-5. ``both``: anything else (wrong class and badly placed).
+5. ``both``: anything else (wrong class and poorly localised).
 
 The order is tidecv's: a second detection of an object that also covers an object of another class is a ``cls`` error,
 so duplicates are few where objects overlap.
 
 ``miss`` is a ground truth that is unmatched and the target of no ``loc`` or ``cls`` error.
 
-An oracle mends one kind at a time. ``loc`` and ``cls``: of all such errors, of both kinds together, that point at one
-free ground truth the best-scoring becomes a true positive (``cls``: of the ground truth's class), every other one goes;
-``both``, ``dupe`` and ``bkg``: the detections go; ``miss``: the ground truth goes. Special oracles: ``fp`` removes all
-false positives, ``fn`` removes all unmatched ground truth. ΔAP is the gain in AP at IoU 0.5; gains do not add up.
+An oracle corrects one kind at a time. ``loc`` and ``cls``: of all such errors, of both kinds together, that point at
+the same unmatched ground truth, the best-scoring becomes a true positive (``cls``: of the ground truth's class) and the
+others are removed; ``both``, ``dupe`` and ``bkg``: the detections are removed; ``miss``: the ground truth is removed.
+Special oracles: ``fp`` removes all false positives, ``fn`` all unmatched ground truth. ΔAP is the gain in AP at IoU
+0.5; gains do not add up.
 
-Federated data. Only detections of classes verified in their image take part, so they alone can be errors, point at
-ground truth, or save it from being ``miss``: an object found under an unverified name is a miss, not a naming error,
-because nobody checked whether the name is wrong too. A ``cls`` error is thus a detection of a class that is present or
-verified absent, on ground truth of another class; its oracle moves it to a class that is present, hence verified.
-Unmatched detections that the protocol excuses (class not exhaustively annotated, crowd) are no errors at all.
+Federated data. Only detections of classes verified in their image take part, so only they can be errors, point at
+ground truth, or prevent a ``miss``: an object found under an unverified name is a miss, not a naming error, because the
+name was not checked. A ``cls`` error is thus a detection of a class that is present or verified absent, on ground truth
+of another class; its oracle moves it to a class that is present, hence verified. Unmatched detections that the protocol
+excuses (class not exhaustively annotated, crowd) are not errors.
 
-Where this differs from tidecv 1.0.1 on purpose:
+Intended differences from tidecv 1.0.1:
 
-* tidecv lets excused detections be errors and turns them into true positives; here they cost nothing, so nothing
-  about them can be mended. On data without crowds all counts are the same.
+* tidecv counts excused detections as errors and turns them into true positives. Here they cost no AP, so there is
+  nothing to correct. On data without crowds all counts are the same.
 * AP is the protocol's (same caps, same 101 recall levels as the official AP50), averaged over the classes with ground
   truth. tidecv averages over the classes with ground truth or detections, with AP 0 where there is no ground truth.
   Per class, the AP after every oracle is tidecv's up to the last bits of the recall levels and, in case of equal
   scores, their order (tidecv puts false positives first after an oracle).
 * A class that has no ground truth left after ``miss`` or ``fn`` has AP 1 if it has no false positives either, else 0,
   and stays in the mean; tidecv drops it in the first case.
-* Negative gains are reported, not cut off at 0.
+* Negative gains are reported, not clipped at 0.
 
-A ground truth with annotation id 0 is an ordinary one here (lvis-api reads the match as none).
+A ground truth with annotation id 0 is treated like any other (lvis-api reads its match as none).
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class DecompositionResult:
         overall: all classes.
         by_frequency: the same per frequency letter that occurs in the vocabulary.
         class_ap50: float64 (K,) per oracle, and under ``none`` without one: AP of each class, NaN without ground truth.
-        detection_error: int8 (N,), position in ``ERRORS``, -1 for detections that are right or do not count.
+        detection_error: int8 (N,), position in ``ERRORS``, -1 for detections that are correct or do not count.
         missed: bool (G,), the ``miss`` errors.
     """
 
@@ -119,7 +120,7 @@ class DecompositionResult:
 
 
 def decompose(gt: GroundTruth, predictions: Predictions, protocol: Protocol) -> DecompositionResult:
-    """Classify the errors of predictions and measure what each kind costs; rules are those of this module's docstring.
+    """Classify the errors of predictions and measure the loss by each kind; this module's docstring has the rules.
 
     Args:
         gt: ground truth.
@@ -160,7 +161,7 @@ class _Errors:
     Attributes:
         tp: bool (n,).
         kind: int8 (n,), code of the error, -1 where there is none.
-        mended_by: int64 (n,), ground truth that a ``cls`` or ``loc`` error would find if mended, -1 where none.
+        mended_by: int64 (n,), ground truth that a ``cls`` or ``loc`` error would match if corrected, -1 where none.
         unmatched: bool (g,).
         missed: bool (g,).
     """

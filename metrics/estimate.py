@@ -1,20 +1,20 @@
-"""A number and how sure it is: the one rule by which the suite makes intervals and probabilities.
+"""Numbers with uncertainty: the rule for all intervals and probabilities of the suite.
 
 An interval is ``value ± t × sd``, so a number always lies in its interval. ``sd`` is the standard deviation of the
-bootstrap over images, completed for classes that hardly any image shows. ``t`` is the 97.5 % point of Student's t.
+bootstrap over images, corrected for classes that occur in one or two images. ``t`` is the 97.5 % point of Student's t.
 
-Not the percentiles of the resamples: a resample holds about 63 % distinct images, and class-averaged interpolated AP
-rises as a sample shrinks. The resamples of a number lie to one side of it, and so do those of a difference of two runs
-of unequal quality, because the rise differs too.
+Percentiles of the resamples are not used: a resample has about 63 % distinct images, and class-averaged interpolated AP
+is higher for smaller samples. The resamples of a number are biased to one side of it, and so are those of a difference
+of two runs of unequal quality, because their biases differ.
 
-Completed how: a class that one image shows comes and goes as a whole between resamples. Its own noise is seen only as
-the scatter between classes, and about 60 % of it; of two images about 80 %; from three on nearly all. What is missing
-is estimated by the scatter between classes, as surveys do for strata with one sampled unit (collapsed strata: Cochran
-1977, "Sampling techniques", 5A.12), which errs on the wide side where classes differ in truth.
+Correction: a class in one image is either wholly in a resample or not. The bootstrap shows its noise only through the
+variance between classes, about 60 % of it; for a class in two images about 80 %; for three or more nearly all. The
+missing part is estimated by the variance between classes, as in survey statistics for strata with one sampled unit
+(collapsed strata: Cochran 1977, "Sampling techniques", 5A.12). The interval is too wide if the true values differ.
 
-Degrees of freedom: the variance of a mean over classes is a sum of one part per class, which that class's images
-estimate. Satterthwaite (1946, "An approximate distribution of estimates of variance components") gives the degrees of
-freedom of the sum; the parts are taken to be as large as one over the number of images.
+Degrees of freedom: the variance of a mean over classes is a sum of one part per class, estimated from the images of
+that class. Satterthwaite (1946, "An approximate distribution of estimates of variance components") gives the degrees of
+freedom of the sum; each part is assumed to be proportional to one over the number of images.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClassValues:
-    """What a mean over classes is made of (K classes).
+    """The terms of a mean over classes (K classes).
 
     Attributes:
         values: float64 (K,), NaN for classes that the mean leaves out.
-        images: int64 (K,), images that show the class.
+        images: int64 (K,), number of images with the class.
     """
 
     values: Floats
@@ -45,11 +45,11 @@ class ClassValues:
 
     @staticmethod
     def alone(value: float, images: int) -> ClassValues:
-        """Of a statistic that is no mean over classes but counts over so many images."""
+        """For a statistic that is not a mean over classes but is computed over ``images`` images."""
         return ClassValues(np.array([value]), np.array([images]))
 
     def only(self, classes: npt.NDArray[np.intp]) -> ClassValues:
-        """Of the mean over some of the classes, given by position."""
+        """For the mean over some of the classes, given by position."""
         values = np.full(len(self.values), np.nan)
         values[classes] = self.values[classes]
         return ClassValues(values, self.images)
@@ -60,9 +60,9 @@ class Estimate:
     """One statistic, or a difference of two on the same images.
 
     Attributes:
-        value: on the images as they are.
+        value: on the original images.
         samples: float64 (n,) on resamples of the images, NaN where undefined there.
-        classes: what ``value`` is a mean of.
+        classes: terms that ``value`` is the mean of.
     """
 
     value: float
@@ -87,7 +87,7 @@ class Estimate:
 
     @property
     def sd(self) -> float | None:
-        """Standard deviation over data sets of as many images; None where one image decides or too few samples are."""
+        """Standard deviation over data sets of as many images; None if one image decides or too few samples exist."""
         defined = self.samples[~np.isnan(self.samples)]
         if len(defined) < 2 or self.degrees == 0:
             return None
@@ -116,7 +116,7 @@ class Estimate:
 
     @property
     def p_positive(self) -> float | None:
-        """How sure it is that the statistic is above 0, by the distribution of the interval; None where ``sd`` is."""
+        """Probability that the statistic is above 0, by the distribution of the interval; None where ``sd`` is."""
         sd = self.sd
         return None if sd is None else float(probability_above(self.value, sd, self.degrees))
 
@@ -127,7 +127,7 @@ class Estimate:
         return self.classes.images[counted].astype(np.float64)
 
     def _unseen_variance(self) -> float:
-        """Variance that the bootstrap does not see because a class is shown by one or two images."""
+        """Variance that the bootstrap misses because a class occurs in one or two images."""
         defined = ~np.isnan(self.classes.values)
         count = int(defined.sum())
         if count < 2:
@@ -145,13 +145,13 @@ def student_quantile(degrees: float) -> float:
 
 
 def probability_above(value: npt.ArrayLike, sd: npt.ArrayLike, degrees: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Student's t: probability that what was estimated as ``value`` with an error of ``sd`` is above 0; ½ for 0 ± 0."""
+    """Student's t: probability that a quantity estimated as ``value`` with error ``sd`` is above 0; ½ for 0 ± 0."""
     from scipy.special import stdtr
 
     above_zero, error = np.asarray(value, np.float64), np.asarray(sd, np.float64)
     with np.errstate(all="ignore"):
         ratio = np.where((above_zero == 0) & (error == 0), 0.0, above_zero / error)
-    endless = np.isinf(ratio)  # no error at all is as sure as can be
+    endless = np.isinf(ratio)  # without error the sign is certain
     return np.where(endless, ratio > 0, stdtr(np.minimum(degrees, 1e9), np.where(endless, 0.0, ratio)))
 
 
@@ -167,7 +167,7 @@ def lone_class_factor(images: int) -> float:
     return 1 / ((images - 1) * _mean_inverse(images)) if images < _MANY else 1.0
 
 
-#: Images of a class from which its bootstrap shows its variance to within 6 %, on the wide side.
+#: From this many images per class on, the bootstrap variance is right to within 6 %, and not too small.
 _MANY = 4
 
 
@@ -180,8 +180,8 @@ def _lone_factor(counts: Floats) -> float:
 def _unseen_share(images: int) -> float:
     """Share of the variance of a class's value that the bootstrap of a mean over classes does not show.
 
-    Its parts: the class's own images scatter (see ``lone_class_factor``), and the class drops out, which shows the
-    scatter between classes.
+    The bootstrap shows the variance between the images of the class (see ``lone_class_factor``) and, when the class
+    drops out of a resample, the variance between classes.
     """
     drawn = 1 - math.exp(-images)
     return 1 - (images - 1) * _mean_inverse(images) / drawn - (1 / drawn - 1)

@@ -22,7 +22,7 @@ class Evaluation:
 
     Attributes:
         categories: the vocabulary; axis K of the arrays.
-        matches: counts from which everything here follows.
+        matches: counts from which all results are computed.
         metrics: official statistics under lvis-api's names, None where undefined.
         per_class_ap: float64 (K,), AP over IoU 0.50:0.95 of each class, NaN where it has no ground truth.
         per_class_ap50: float64 (K,), the same at IoU 0.50.

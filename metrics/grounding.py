@@ -141,7 +141,7 @@ def evaluate_grounding(truth: GroundingTruth, predictions: GroundingPredictions)
 
     ``R@k = phrases hit at k / phrases with at least one ground-truth box``. Phrases without a box are left out, as
     both protocols do. A phrase with several entity types counts in the row of each and once in the overall figure. A
-    scored phrase nobody predicted a box for is a miss. With one box per phrase both rules agree, and R@1 is the
+    scored phrase without a predicted box is a miss. With one box per phrase both rules agree, and R@1 is the
     referring-expression accuracy ``acc@0.5``.
 
     Source: Plummer et al., Flickr30k Entities (merged boxes); Kamath et al., MDETR, ``datasets/flickr_eval.py`` (both
@@ -204,7 +204,7 @@ def _hit_rows(
         merged = np.concatenate([lower, upper], axis=1)
     else:
         merged = boxes
-    # a phrase plays the part that an image plays for detections
+    # phrases are grouped as images are for detections
     targets: dict[Rule, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = {
         "any": (np.repeat(np.arange(len(truth)), num_boxes), boxes),
         "merged": (visible, merged),
@@ -224,7 +224,7 @@ def _rank_of_first_hit(
 ) -> npt.NDArray[np.int64]:
     """Rank (from 1) of each phrase's highest-scoring hit among the boxes of the phrase, 0 without one; int64 (P,).
 
-    Counting the boxes above the hit spares sorting all N rows.
+    Counting the boxes above the hit avoids sorting all N rows.
     """
     rows = np.flatnonzero(hit)
     best = np.full(num_phrases, -np.inf)

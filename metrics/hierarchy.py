@@ -1,6 +1,6 @@
 """Nested partitions of a vocabulary: the rungs of the granularity ladder (suite definition in ``metrics.ladder``).
 
-A rung groups the classes of a vocabulary into clusters whose difference a coarser user would not mind. A rung for which
+A rung groups the classes of a vocabulary into clusters that count as the same at that granularity. A rung for which
 the annotations and the user's tables hold no information is ``None``, never a copy of the finer one.
 """
 
@@ -100,7 +100,7 @@ class Hierarchy:
         basic: Mapping[str, str] | None = None,
         supercategory: Mapping[str, str] | None = None,
     ) -> Hierarchy:
-        """Rungs from what the annotation file says, tables of the user taking precedence.
+        """Rungs from the annotation file; the user's tables take precedence.
 
         Args:
             categories: the vocabulary.
@@ -141,7 +141,7 @@ def synonym_rung(categories: Categories, synsets: Sequence[str]) -> Partition | 
 
     Words are compared without regard to case and with underscores as spaces; a sense tag such as ``bow_(weapon)`` is
     part of the word. LVIS gives every class its own synset, so there this rung has as many clusters as there are
-    classes: that is information (no two names mean the same), not the lack of it.
+    classes. This is information (no two names mean the same), not missing information.
 
     Args:
         categories: the vocabulary (K classes), of which names and synonyms are read.

@@ -1,4 +1,4 @@
-"""Granularity ladder: how much of a detector's loss is naming, and how coarse a user must be not to mind.
+"""Granularity ladder: loss of AP by naming errors, from exact names to localisation only.
 
     AP_exact → AP_syn → AP_basic → AP_super → AP_loc
 
@@ -10,28 +10,29 @@ rung is a partition, so a generic word is right for one cluster only.
 The rules of merging:
 
 1. *Cap.* The protocol's cap (300 per image; 10,000 per class; 100 per image and class) is applied once, to the raw
-   predictions, and lifted on the coarser rungs. Otherwise a rung would not only rename detections but see others.
-2. *Cluster NMS.* On every rung coarser than ``exact`` greedy NMS at IoU 0.7 inside each cluster removes what became a
-   duplicate: from everybody's detections alike, and from the ground truth alike (file order in place of score; crowd
-   and ignored boxes take no part). LVIS often annotates one object under two names (bottle and alcohol, shoe and boot:
+   predictions, and lifted on the coarser rungs. Otherwise the rungs would use different sets of detections.
+2. *Cluster NMS.* On every rung coarser than ``exact`` greedy NMS at IoU 0.7 inside each cluster removes the duplicates
+   that merging creates, from all detections and from the ground truth (by file order instead of score; crowd and
+   ignored boxes take no part). LVIS often annotates one object under two names (bottle and alcohol, shoe and boot:
    14 of 977 boxes of lvis-api's 100-image sample); without the second half a perfect detector could not reach 1.
-   ``AP_exact_nms``, exact labels after the same NMS, tells what NMS alone does.
+   ``AP_exact_nms``, exact labels after the same NMS, shows the effect of NMS alone.
 3. *Positive.* A cluster is present in an image as soon as one member is.
 4. *Verified negative* only if all members are listed as such.
 5. *Not exhaustive* if any member is listed as such, or if any member is unverified (neither present nor listed absent):
-   an unmatched detection may then lie on an object nobody annotated, and is ignored. It matters only where the cluster
+   an unmatched detection may then lie on an unannotated object, and is ignored. This applies only where the cluster
    is present or verified negative.
 6. *Frequency* of a cluster is the letter of its most frequent member. The number of training images that show a
    cluster lies between the largest count and the sum of the counts of its members; the largest never overstates, needs
    no counts (not every file has them), and leaves single classes as they are. A cluster is rare if all its names are.
 
 What the numbers mean. On exhaustive data (COCO) every rung is an AP in the full sense, ``AP_loc`` is class-agnostic AP.
-On federated data (LVIS) rule 5 is the only sound one, and it has a price: about 12 of more than 1,200 classes are
+On federated data (LVIS) rule 5 is the only valid one, but has a drawback: about 12 of more than 1,200 classes are
 verified in an image. On lvis-api's 100-image sample random clusters of two are exhaustive on 2 % of their verified
 images, of three on none; there no unmatched detection counts as a false positive, and AP turns into recall. At ``loc``
 this is complete: ``AP_loc`` is class-agnostic average recall under the protocol's cap (on the 101-point grid). A
-labeller that throws many labels at each box then scores high on ``super`` and ``loc``, and much of the semantic gap is
-forgiven false positives. Each rung therefore carries ``exhaustive_share``, the share of verified (image, cluster) pairs
+detector that gives each box many labels then scores high on ``super`` and ``loc``, and much of the semantic gap comes
+from false positives that no longer count. Each rung therefore carries ``exhaustive_share``, the share of verified
+(image, cluster) pairs
 where a false positive can count: 1 on COCO, 0 at ``loc`` on LVIS. Where it is small, read the rung as recall and
 compare detectors by:
 
@@ -39,11 +40,11 @@ compare detectors by:
 IoU 0.7 after the cap. Match label-agnostically, greedily by score, IoU >= 0.5. ``NR_rung`` = mean over the classes with
 ground truth of the share of their boxes whose detection carries a label of the same cluster. It needs no verified
 negatives, a second label for the same box cannot help, and it never decreases along the ladder, because detections,
-matches and averaged classes are the same on all rungs. ``NR_loc`` is recall at IoU 0.5. It says nothing about false
-positives: that is what the exact rung is for.
+matches and averaged classes are the same on all rungs. ``NR_loc`` is recall at IoU 0.5. It does not measure false
+positives; use the exact rung for these.
 
-AP usually rises along the ladder but need not: the mean runs over fewer clusters (a good rare class may vanish in a bad
-frequent cluster), and on federated data a coarser rung counts detections that the exact one leaves out.
+AP usually, but not always, rises along the ladder: the mean is over fewer clusters (a good rare class may be merged
+into a bad frequent cluster), and on federated data a coarser rung counts detections that the exact one leaves out.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class LadderResult:
 
     Attributes:
         rungs: per name of ``RUNGS`` the rung, None where the hierarchy holds no information for it.
-        exact_nms: AP statistics of exact labels after per-class NMS: what cluster NMS does without any merging.
+        exact_nms: AP statistics of exact labels after per-class NMS: the effect of NMS without merging.
     """
 
     rungs: dict[str, Rung | None]
@@ -116,12 +117,12 @@ class LadderResult:
 
     @property
     def semantic_gap(self) -> float | None:
-        """``AP_super - AP_exact``: naming errors a coarser user would not mind."""
+        """``AP_super - AP_exact``: loss by naming errors within a supercategory."""
         return self.gain("super")
 
     @property
     def naming_loss(self) -> float | None:
-        """``AP_loc - AP_exact``: what is lost between finding and naming."""
+        """``AP_loc - AP_exact``: loss by naming errors of any kind."""
         return self.gain("loc")
 
     @property
@@ -206,9 +207,9 @@ def evaluate_rung(
 
 
 def merge_ground_truth(gt: GroundTruth, partition: Partition, protocol: Protocol) -> GroundTruth:
-    """Ground truth with clusters for classes: rules 2 to 6 of the module's docstring. Category ids are 1 … C.
+    """Ground truth with clusters instead of classes: rules 2 to 6 of the module's docstring. Category ids are 1 … C.
 
-    With every class on its own nothing changes but the ids and what NMS removes.
+    If every class is its own cluster, only the ids change, and NMS removes duplicates.
     """
     cluster = partition.cluster[gt.class_index]
     keep = np.ones(len(gt.ann_ids), np.bool_)
@@ -259,7 +260,7 @@ class _Detections:
     def prepare(gt: GroundTruth, predictions: Predictions, protocol: Protocol) -> _Detections:
         image = positions(gt.image_ids, predictions.image_id)
         label = positions(gt.categories.ids, predictions.category_id)
-        # Unknown classes are dropped after the cap, which they use up as in lvis-api.
+        # Unknown classes are dropped after the cap and count for it, as in lvis-api.
         keep = label >= 0
         if protocol.image_cap is not None:
             keep &= _rank(image, predictions.score) < protocol.image_cap

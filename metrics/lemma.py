@@ -1,8 +1,8 @@
 """Singular of an English noun by rule, with the exceptions that occur in names of visible things.
 
-Written out rather than taken from a package because the rules are part of the metric: a word list updated elsewhere
-would silently move the figures. Only nouns are treated. Both sides of every comparison go through the same function, so
-a wrong but consistent singular ("scissor") does no harm.
+The rules are here and not from a package because they are part of the metric: a word list that is updated elsewhere
+would silently change results. Only nouns are handled. Both sides of every comparison go through the same function, so
+a wrong but consistent singular ("scissor") has no effect.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _PLURAL_IN_ES = word_set("atlas bias canvas christmas gas iris lens pancreas rhi
 
 
 def exceptions() -> dict[str, object]:
-    """All tables that ``lemma`` looks up, in an order of their own: what its answers depend on besides the rules."""
+    """All tables that ``lemma`` uses, in a fixed order: its results depend on these and on the rules."""
     return {
         "endings": _IRREGULAR_ENDINGS,
         "irregular": sorted(_IRREGULAR.items()),
@@ -80,7 +80,7 @@ def exceptions() -> dict[str, object]:
 
 @lru_cache(maxsize=1 << 16)
 def lemma(word: str) -> str:
-    """Singular of one lower-case English noun; a word that is no plural comes back unchanged.
+    """Singular of one lower-case English noun; a word that is not a plural is returned unchanged.
 
     Exceptions first (irregular endings, words that only look plural), then the rules ``-ies`` → ``-y``; ``-sses``,
     ``-shes``, ``-ches``, ``-xes``, ``-zzes``, ``-oes`` and ``-uses`` (not ``-ouses``) without ``-es``; any other ``-s``

@@ -1,7 +1,7 @@
 """From a free text to a class of the vocabulary: normalisation, an English noun lemmatiser, and the ladder of rungs.
 
 A rung is one kind of lexical relation between what a detector wrote and the name of a class. Rungs are tried from
-strict to loose and the first that knows the text decides; a text never maps to more than one class.
+strict to loose and the first that matches decides; a text never maps to more than one class.
 
 ========  ==============================================================================================================
 exact     the normalised text is the class name, with or without its trailing qualifier: "crab" for ``crab_(animal)``
@@ -12,8 +12,8 @@ head      the head noun of a longer noun phrase ("a red wooden chair" is a chair
 ========  ==============================================================================================================
 
 The first four follow the relations of the lexical mapping for open-ended segmentation (exact, synonym, hyponym). The
-head rung is separate and last because it guesses syntax: it maps "toy car" to ``car`` too. Without it, every attribute
-a captioning detector adds would count as a naming error, which is why it exists at all.
+head rung is separate and last because it guesses syntax: it maps "toy car" to ``car`` too. It exists because otherwise
+every attribute that a captioning detector adds would count as a naming error.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _QUALIFIER = re.compile(r"\([^()]*\)\s*$")
 
 
 def lexicon_sha256() -> str:
-    """Hash of all that is looked up besides the names of a vocabulary: word lists, patterns, exceptions of lemmas."""
+    """Hash of all tables besides the names of a vocabulary: word lists, patterns, exceptions of lemmas."""
     words = (_DETERMINERS, _MEASURES, _CONJUNCTIONS, _POST_MODIFIERS)
     patterns = (_APOSTROPHES, _LIST_SEPARATORS, _DOTS_INSIDE, _OTHER_PUNCTUATION, _QUALIFIER)
     content = {
@@ -78,14 +78,14 @@ def lexicon_sha256() -> str:
 
 
 class Lookup(NamedTuple):
-    """What the lexicon says of a text: class position, position in ``RUNGS``, whether other classes fit as well."""
+    """Result for a text: class position, position in ``RUNGS``, whether other classes match as well."""
 
     class_index: int
     rung: int
     ambiguous: bool
 
 
-#: The answer for a text that names no class.
+#: The result for a text that names no class.
 UNMAPPED = Lookup(-1, -1, False)
 
 
@@ -98,9 +98,9 @@ class _Layer(NamedTuple):
 
 
 def tokens(text: str) -> list[str]:
-    """Words of a text in lower case; what separates the items of a list becomes the word ``LIST_MARK``.
+    """Words of a text in lower case; separators of list items become the word ``LIST_MARK``.
 
-    Unicode NFKC and case folding; apostrophes and dots inside a word vanish ("men's" → "mens", "D.V.D" → "dvd");
+    Unicode NFKC and case folding; apostrophes and dots inside a word are removed ("men's" → "mens", "D.V.D" → "dvd");
     commas, semicolons, colons, bars, slashes, ``&``, ``+``, line ends and full stops become one list mark, dropped at
     both ends; every other punctuation, underscores and hyphens included, is a space.
     """
@@ -117,7 +117,7 @@ def tokens(text: str) -> list[str]:
 def normalise(text: str) -> str:
     """The key of a text: its :func:`tokens` without leading determiners ("the two dogs" → "dogs"), joined by spaces.
 
-    A text of nothing but determiners keeps the last. Number is left alone here: that is the lemma rung's business.
+    A text of determiners only keeps the last. Plurals are not changed; the lemma rung handles them.
     """
     return " ".join(_strip_determiners(tokens(text)))
 
@@ -147,7 +147,7 @@ class Lexicon:
         Args:
             categories: names and synonyms (K classes).
             hypernyms: word → its hypernyms, nearest first, e.g. ``{"poodle": ["dog", "animal"]}``. The first hypernym
-                that is a name or synonym of a class decides; a word whose hypernyms all lead nowhere stays unmapped.
+                that is a name or synonym of a class decides; a word without such a hypernym stays unmapped.
                 None leaves the rung undefined.
 
         Raises:
@@ -176,18 +176,18 @@ class Lexicon:
         return Lexicon(len(categories), (*rungs, "head"), tuple(layers))
 
     def lookup(self, text: str) -> Lookup:
-        """Class of a text: first rung that knows it; ``UNMAPPED`` if none does.
+        """Class of a text by the first rung that matches; ``UNMAPPED`` if none does.
 
         Several classes at the same rung (``bow_(weapon)``, ``bow_(decorative_ribbons)`` for "bow"): the class of the
         lowest position, that is of the lowest category id, and ``ambiguous`` is set. Within a rung, full names go
         before names without qualifier and these before singulars.
 
         The head rung reads a noun phrase of at most ``MAX_HEAD_WORDS`` words: leading determiners and measures
-        ("a pair of") go, everything from the first preposition, relative pronoun or common participle goes ("in a
-        hat"), and the longest ending of the rest that any rung above knows is the head. It refuses lists: words before
-        the head that name two or more classes ("cat dog bird"), or one and hold a comma or a conjunction ("cat, dog",
-        "cat and dog", but not "black and white dog"). One alone is allowed because English builds compounds that way
-        ("orange cat", "glass table").
+        ("a pair of") are removed, and so is everything from the first preposition, relative pronoun or common
+        participle on ("in a hat"). The longest suffix of the rest that any rung above matches is the head. It refuses
+        lists: words before the head that name two or more classes ("cat dog bird"), or one and hold a comma or a
+        conjunction ("cat, dog", "cat and dog", but not "black and white dog"). One alone is allowed because English
+        builds compounds that way ("orange cat", "glass table").
         """
         words = _strip_determiners(tokens(text))
         if not words:
@@ -196,7 +196,7 @@ class Lexicon:
         return found if found is not None else self._head(words)
 
     def _match(self, words: Sequence[str]) -> Lookup | None:
-        """What the rungs above ``head`` say of these words."""
+        """Result of the rungs above ``head`` for these words."""
         key = " ".join(words)
         singular = _singular(words)
         for layer in self._layers:

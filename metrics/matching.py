@@ -1,4 +1,4 @@
-"""Matching detections to ground truth: what lvis-api and pycocotools do per image, done per class in native code."""
+"""Matching of detections to ground truth as in lvis-api and pycocotools, but per class and in native code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def default_threads() -> int:
 
 @dataclass(frozen=True)
 class MatchCounts:
-    """What happened to the detections (numbers of detections unless said otherwise).
+    """Counts of detections by outcome (unless stated otherwise).
 
     Attributes:
         total: all rows.
@@ -101,7 +101,7 @@ class Matches:
         fp_at_tp: uint32, false positives ranked before each true positive; the curve of class k, limit m, area a,
             threshold t starts at ``truth_offsets[k] * M * 40 + (m * 40 + a * 10 + t) * boxes_of_class_k``.
         records: outcome per detection, None unless asked for.
-        threads: threads to use for what is derived.
+        threads: threads for derived statistics.
     """
 
     protocol: Protocol

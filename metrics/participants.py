@@ -1,4 +1,4 @@
-"""What a diagnosis starts from: the detections that count under a protocol and the ground truth they have to find."""
+"""The detections that count under a protocol and the ground truth that they have to find."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ class Participants:
         class_index: int32 (n,).
         score: float64 (n,).
         boxes_xyxy: float64 (n, 4), absolute pixels.
-        excused: bool (n,), not a false positive where it finds nothing: its class is not exhaustively annotated in the
-            image, or at IoU 0.5 it found an ignored ground truth (crowd, ``ignore`` field) and no other.
+        excused: bool (n,), not a false positive if unmatched: its class is not exhaustively annotated in the image, or
+            at
+        IoU 0.5 it matches only an ignored ground truth (crowd, ``ignore`` field).
     """
 
     row: Int64
@@ -92,10 +93,9 @@ def participants(gt: GroundTruth, predictions: Predictions, protocol: Protocol) 
 
 
 def select_truth(gt: GroundTruth, protocol: Protocol) -> tuple[Truth, Truth]:
-    """Ground truth that has to be found, and ground truth that may be found but is not asked for.
+    """Ground truth that has to be found, and ignored ground truth.
 
-    The second kind is crowd (COCO rules) or carries the ``ignore`` field (LVIS rules). LVIS rules know no ground truth
-    without area.
+    Ignored is crowd (COCO rules) or has the ``ignore`` field (LVIS rules). LVIS rules drop ground truth without area.
     """
     ignored = gt.ignore if protocol.federated else gt.iscrowd
     low, high = AREA_RANGES[0]

@@ -92,7 +92,7 @@ def map_phrases(phrases: Phrases, lexicon: Lexicon) -> MappingResult:
     """Class of every phrase by the rungs of ``metrics.lexicon``.
 
     A phrase maps to one class or to none: an empty phrase, a list of names and a sentence full of names map to none
-    (rules at :meth:`metrics.lexicon.Lexicon.lookup`), so naming everything earns nothing.
+    (rules at :meth:`metrics.lexicon.Lexicon.lookup`), so naming everything has no advantage.
 
     Args:
         phrases: N texts.
@@ -130,8 +130,8 @@ def to_predictions(
 ) -> Predictions:
     """The mapped rows with the category of their phrase, so that any AP of the suite can be computed on free text.
 
-    Rows that no rung up to ``last_rung`` maps are left out: an unmapped box is neither right nor a false positive of
-    some class, its price is the recall it does not earn. They are left out before the caps of the protocol.
+    Rows that no rung up to ``last_rung`` maps are left out: an unmapped box is neither correct nor a false positive of
+    some class; it only lowers recall. They are left out before the caps of the protocol.
 
     Args:
         predictions: N boxes with any category.
@@ -154,8 +154,8 @@ def lexical_alignment(
 ) -> LexicalAlignment:
     """AP of free-text predictions at every rung: exact names only, then singulars, synonyms, hyponyms, head nouns.
 
-    A detector that speaks the vocabulary is flat; the rise from one rung to the next is what naming freedom costs under
-    the stricter reading.
+    The curve is flat for a detector that uses the names of the vocabulary. A rise from one rung to the next is the loss
+    by free naming under the stricter rung.
 
     Raises:
         DataError: predictions without phrases, or a lexicon of another vocabulary.
@@ -294,7 +294,7 @@ def _phrases(predictions: Predictions) -> npt.NDArray[np.object_]:
 
 def _unique(phrases: Phrases) -> tuple[list[str], npt.NDArray[np.int32]]:
     """Distinct texts in order of first appearance, and the number of each phrase among them, int32 (N,)."""
-    # a dictionary of 1.5 million mostly repeated texts takes a fraction of what sorting them would
+    # a dictionary of 1.5 million mostly repeated texts is much faster than sorting them
     values = phrases.tolist() if isinstance(phrases, np.ndarray) else phrases
     for row, value in enumerate(values):
         if not isinstance(value, str):

@@ -1,8 +1,8 @@
 """AP-Pool: one precision-recall curve over all classes, so that scores must be comparable between classes.
 
 Dave et al. 2021, "Evaluating large-vocabulary object detectors: the devil is in the details", section 5; reference
-repository achalddave/large-vocab-devil, ``lvdevil/eval_wrapper.py``. Matching is class by class as ever; only true and
-false positives are pooled before precision and recall are computed.
+repository achalddave/large-vocab-devil, ``lvdevil/eval_wrapper.py``. Matching is still per class; only true and false
+positives are pooled before precision and recall are computed.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Presence: does the detector know which classes are in an image, and does it see classes that are not there?
+"""Presence: classification of (image, class) pairs as present or absent by the scores of a detector.
 
 The unit is a verified (image, class) pair, its score the highest score of the class's detections in the image.
 
 * *positive*: the class has ground truth in the image that must be found;
 * *negative*: the class is verified absent: on exhaustive data (COCO rules) every other class, on federated data
   (LVIS rules) the classes of ``neg_category_ids``;
-* *left out*: the class is there, but only as ground truth that the protocol ignores (crowd, ``ignore`` field); or it is
-  listed both as absent and as not exhaustively annotated, which says nothing.
+* *left out*: the class is present, but only as ground truth that the protocol ignores (crowd, ``ignore`` field); or it
+  is listed both as absent and as not exhaustively annotated, which is contradictory.
 
 A negative is *hard* if a sibling of its class is in the image: a positive pair whose class has the same group number.
 Hard figures rank all positives against the hard negatives only.
@@ -21,8 +21,8 @@ positives and negatives.
 At an operating point (score ≥ θ): IL_FPR, the share of negatives with a detection; IL_MCC, Matthews correlation of
 "has a detection" and "is there"; and pmF1 and cgF1 = pmF1 × IL_MCC, see ``metrics.cgf1``.
 
-Only detections that take part under the protocol are seen, after its caps: under ``lvis`` a detector that spends its
-300 detections on other classes says nothing about the rest.
+Only detections that take part under the protocol are used, after its caps: under ``lvis`` a class has no score if the
+300 detections of the image are of other classes.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class PresenceResult:
         random: against all verified negatives.
         hard: against negatives with a sibling in the image; None without groups.
         operating: figures at the stated score threshold.
-        best: the same at the threshold that maximises cgF1 on this very data: optimistic, and only comparable with
+        best: the same at the threshold that maximises cgF1 on the same data: optimistic, and only comparable with
             other such maxima. None where cgF1 is undefined.
     """
 
@@ -204,7 +204,7 @@ class _Pairs:
             left_out = np.concatenate([left_out, unclear])
         left_out = np.setdiff1d(left_out, positive)
 
-        # Detections of a class come by descending score: the first of a pair is its best.
+        # Detections of a class are sorted by descending score: the first of a pair is its best.
         keys, best = np.unique(pair_keys(detections.image_index, detections.class_index, classes), return_index=True)
         score = detections.score[best]
         is_positive = np.isin(keys, positive)
@@ -238,7 +238,7 @@ class _Pairs:
         if protocol.federated:
             listed = _listed_negatives(gt, self.positive_keys, self.left_out_keys)
             negatives = _per_class(listed[sibling_there(listed)], classes)
-        else:  # of the images that show the group: those that show the class itself or leave it out are no negatives
+        else:  # images with the group are negatives, except those with the class itself or with the class left out
             images = np.append(np.bincount(present % span, minlength=span), 0)[np.maximum(groups, -1)]
             left_out = self.left_out_keys[sibling_there(self.left_out_keys)]
             negatives = images - _per_class(grouped, classes) - _per_class(left_out, classes)

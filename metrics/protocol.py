@@ -1,4 +1,4 @@
-"""Scoring protocols: which rules, which caps. The number is meaningless without them."""
+"""Scoring protocols: the rules and caps of each kind of AP."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Protocol:
     """Rules of one kind of AP.
 
     Attributes:
-        name: what the result file and the board call it.
+        name: its name in result files and on the board.
         rules: ``lvis`` = federated (lvis-api), ``coco`` = exhaustive (pycocotools).
         image_cap: detections kept per image over all classes together, before anything else; None = no cap.
         class_cap: detections kept per class over the whole data set, before anything else; None = no cap.

@@ -1,8 +1,8 @@
-"""Region-text margin: does the label fit the pixels? A diagnosis of labels, never a ranking.
+"""Region-text margin: fit of labels and pixels. Use it for diagnosis, not for ranking.
 
-Where the text judge of :mod:`metrics.semantic` compares names, this compares a name with the picture of the object, by
-the embeddings of an image-text model. Detectors that were trained with such a model grade themselves with it, small
-crops lack context, and the annotators' own labels do not score perfectly: so the number explains, and does not rank.
+The text judge of :mod:`metrics.semantic` compares names with names; this compares a name with the crop of the object,
+by the embeddings of an image-text model. It does not rank detectors, because those trained with such a model are judged
+by it, small crops lack context, and the annotators' own labels do not score perfectly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ovd_bench.metrics.semantic import match_labels
 from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
 
-#: How far the length of an embedding may be from 1.
+#: Tolerance of the length of an embedding, which must be 1.
 TOLERANCE = 1e-3
 
 

@@ -1,8 +1,8 @@
 """Semantic R-precision: how close the names of the found objects are to the true names.
 
 Raw embedding similarity rewards any label, because the cosine of two unrelated names is far from 0. Here it is
-corrected for chance (0 = random class, 1 = same class), every box has one label, and the number of answers per image is
-fixed to the number of objects, so that neither a score threshold nor more boxes can buy anything. The similarities come
+corrected for chance (0 = random class, 1 = same class), every box has one label, and the number of boxes per image is
+fixed to the number of objects, so that neither a score threshold nor more boxes can raise it. The similarities come
 from a matrix that a pinned judge computed beforehand, so scoring runs no neural network.
 
 Sources: R-precision is from document retrieval (Manning, Raghavan and Schütze 2008, §8.4), the rescaling by a chance
@@ -27,13 +27,13 @@ from ovd_bench.metrics.types import DataError, FloatArray, GroundTruth, IntArray
 
 Float64 = npt.NDArray[np.float64]
 
-#: Overlap above which the lower-scoring of two boxes of an image goes, whatever the labels.
+#: Overlap above which the lower-scoring of two boxes of an image is removed, whatever the labels.
 NMS_IOU = 0.7
 #: Overlap from which a box has found an object.
 MATCH_IOU = 0.5
-#: Share of a box inside a crowd region from which the box is neither right nor wrong (pycocotools' lowest threshold).
+#: Share of a box inside a crowd region from which the box is ignored (pycocotools' lowest threshold).
 CROWD_COVERAGE = 0.5
-#: How far a similarity matrix may be from symmetric, from a unit diagonal and from [-1, 1].
+#: Tolerance of a similarity matrix: symmetry, unit diagonal, range [-1, 1].
 TOLERANCE = 1e-5
 
 SCOPE_EXHAUSTIVE = "detection"
@@ -42,7 +42,7 @@ SCOPE_FEDERATED = "label quality given localisation"
 
 @dataclass(frozen=True)
 class SimilarityMatrix:
-    """Similarity of every two class names of a vocabulary in the eyes of one judge (V names).
+    """Similarity of every two class names of a vocabulary according to one judge (V names).
 
     Attributes:
         names: V different class names, spelled as in the annotation file.
@@ -93,7 +93,7 @@ class SimilarityMatrix:
         return digest.hexdigest()
 
     def indistinguishable(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of different names that the judge takes for the same text (cosine 1), in the order of the names."""
+        """Pairs of different names with the same embedding (cosine 1), in the order of the names."""
         rows, columns = np.nonzero(np.triu(self.matrix >= 1 - TOLERANCE, 1))
         return tuple((self.names[row], self.names[column]) for row, column in zip(rows, columns, strict=True))
 
@@ -117,7 +117,7 @@ class SimilarityMatrix:
 
 @dataclass(frozen=True)
 class LabelMatches:
-    """Which object got which label: the label-agnostic matching that all label scores share (M matches).
+    """Objects and their predicted labels: the label-agnostic matching that all label scores share (M matches).
 
     Attributes:
         gt_row: int64 (M,), rows of the ground truth.
@@ -167,8 +167,8 @@ def chance_corrected(similarity: FloatArray) -> Float64:
 
     ``ŝ(c, g) = clip((S(c, g) - m) / (1 - m), 0, 1)`` with ``m = max(μ_c, μ_g)`` and ``μ_x`` the mean of ``S`` between x
     and every other class. Both chance levels are needed: with the true class's ``μ_g`` alone, a word that is moderately
-    close to everything would earn from every object. Under MiniLM and the LVIS v0.5 vocabulary such a word
-    (``cincture``) earns 0.20 on average over all classes, with both levels no word earns more than 0.06, while pairs
+    similar to everything would get credit for every object. With MiniLM and the LVIS v0.5 vocabulary such a word
+    (``cincture``) gets 0.20 on average over all classes; with both levels no word gets more than 0.06, while pairs
     such as sofa and sofa_bed keep their 0.86.
 
     Args:
@@ -178,7 +178,7 @@ def chance_corrected(similarity: FloatArray) -> Float64:
         float64 (K, K), symmetric. The order of the classes does not matter to the last bit.
 
     Raises:
-        DataError: a class that the judge tells from no other.
+        DataError: a class that the judge cannot distinguish from any other.
     """
     count = len(similarity)
     corrected = similarity.astype(np.float64)
@@ -206,19 +206,19 @@ def semantic_r_precision(
     5. ``near_miss_share = (SRP - SRP1) / (SRP_loc - SRP1)``: of the objects that were found and misnamed, how close the
        names were.
 
-    ``SRP_raw`` leaves step 2 out. A detector that gives each box every label of a family cannot gain from it under SRP
+    ``SRP_raw`` omits step 2. A detector that gives each box every label of a family cannot gain from it under SRP
     (only its best label is read) and loses most of its budget under ``SRP_raw``.
 
     Matching ignores labels, so both chance baselines are exact expectations over all labellings, not samples.
 
     Objects are the ground truth that the official evaluators count: exhaustive data (COCO) leaves out ``iscrowd``,
-    federated data (LVIS) leaves out ``ignore`` and does not read ``iscrowd``. A box that lies to at least half in an
-    object left out, and has IoU < 0.5 with every other, is dropped before the budget: neither right nor wrong.
+    federated data (LVIS) leaves out ``ignore`` and does not read ``iscrowd``. A box of which at least half lies in an
+    object left out, and that has IoU < 0.5 with every other, is dropped before the budget.
 
-    Federated data does not label every object, so an unmatched box proves nothing. There only boxes with IoU >= 0.5
-    with some object are admitted to the budget: the overlap that decides a match, because a lower one would admit boxes
-    that can only waste the budget and a higher one would drop boxes that matching accepts. The result then says
-    ``label quality given localisation`` and must not be compared with the exhaustive kind.
+    Federated data does not label every object, so an unmatched box is not evidence of an error. There only boxes with
+    IoU >= 0.5 with some object are admitted to the budget: the overlap that decides a match, because a lower one would
+    admit boxes that can only waste the budget and a higher one would drop boxes that matching accepts. The result then
+    says ``label quality given localisation`` and must not be compared with the exhaustive kind.
 
     Args:
         ground_truth: I images, K classes.
@@ -339,12 +339,12 @@ def _covered(
 def _baselines(
     corrected: Float64, predicted: IntArray, true: IntArray, total: int
 ) -> tuple[dict[str, float | None], int | None]:
-    """SRP of the same boxes under labels that say nothing, as exact expectations, and the best single label."""
+    """SRP of the same boxes with uninformative labels, as exact expectations, and with the best single label."""
     keys = ("srp/random_label", "srp/permuted_label", "srp/generic_label")
     if total == 0:
         return dict.fromkeys(keys), None
     count = len(corrected)
-    # what every label would earn if all matched boxes carried it
+    # score of each label if all matched boxes had it
     earned = _row_sums(corrected * np.bincount(true, minlength=count))
     share = np.bincount(predicted, minlength=count) / max(len(predicted), 1)
     values = (math.fsum(earned) / count, math.fsum(earned * share), float(earned.max()))
@@ -352,7 +352,7 @@ def _baselines(
 
 
 def _per_image(gt: GroundTruth, gt_row: IntArray, values: Float64) -> Float64:
-    """Sum of ``values`` per image, float64 (I,); smallest first, so that the order of the records cannot show."""
+    """Sum of ``values`` per image, float64 (I,); smallest first, so that the order of records has no effect."""
     order = np.argsort(values)
     sums: Float64 = np.bincount(gt.image_index[gt_row[order]], values[order], gt.num_images).astype(np.float64)
     return sums

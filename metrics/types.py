@@ -1,4 +1,4 @@
-"""Value types every metric eats: a whole data set as columns, validated on construction."""
+"""Input types of all metrics: a whole data set as columns, validated on construction."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Texts:
 
     @staticmethod
     def empty(count: int) -> Texts:
-        """So many empty texts."""
+        """``count`` empty texts."""
         return Texts(np.zeros(count + 1, np.int64), np.empty(0, np.uint8))
 
 
@@ -249,7 +249,7 @@ class Predictions:
             # min and max propagate NaN and need no temporary of the column's size
             column = getattr(self, field)
             if n and not (-limit < float(column.min()) and float(column.max()) < limit):
-                with np.errstate(invalid="ignore"):  # NaN is what is looked for
+                with np.errstate(invalid="ignore"):  # finds the NaN
                     row = int(np.argmax(~(np.abs(column.astype(np.float64)) < limit)))
                 need = "a finite number" if limit == np.inf else _COORDINATE
                 raise DataError(f"record {row}: {field} is {column[row]}, {need} is needed")

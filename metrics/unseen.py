@@ -1,4 +1,4 @@
-"""AP on classes that no training image shows: what a detector makes of names alone.
+"""AP on classes without a training image.
 
 LVIS's rare classes have up to ten training images; the embedded benchmark also has classes with none (``image_count``
 0 in the annotations). Where the count is unknown a class is not among them.

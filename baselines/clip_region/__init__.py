@@ -1,1 +1,1 @@
-"""A detector without detection training of its own: plain CLIP names the regions that somebody else proposes."""
+"""Plain CLIP as a classifier of proposed regions, without detection training."""

@@ -36,7 +36,7 @@ class ClipNetwork:
         normalisation: of its images.
 
     Raises:
-        ValueError: an image tower whose patches could not be read: no plain vision transformer with a class token.
+        ValueError: an image tower without usable patches: not a plain vision transformer with a class token.
     """
 
     def __init__(self, model: open_clip.CLIP, normalisation: Normalisation) -> None:
@@ -57,7 +57,7 @@ class ClipNetwork:
         self._tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
 
     def to(self, device: str) -> ClipNetwork:
-        """The same network, on another device from now on."""
+        """Move the network to another device."""
         self.model.to(device)
         self._device = device
         return self
@@ -79,7 +79,7 @@ class ClipNetwork:
 
     @property
     def scale(self) -> float:
-        """What the training multiplied cosines with, one over its temperature."""
+        """Factor of the cosines from training, one over its temperature."""
         return float(self.model.logit_scale.detach().exp())
 
     @property
@@ -89,7 +89,7 @@ class ClipNetwork:
         return red, green, blue
 
     def too_long(self, texts: Sequence[str]) -> list[str]:
-        """Those that lose their end, because the text tower reads no more tokens."""
+        """Texts that are truncated to the maximum length of the text tower."""
         most = self.model.context_length - 2
         return [text for text in texts if len(self._tokenizer.encode(text)) > most]
 
@@ -111,10 +111,10 @@ class ClipNetwork:
         """Embeddings of all patches of one image, float32 (rows, columns, d), not normalised.
 
         The path of MaskCLIP (Zhou et al. 2022, arXiv:2112.01071, section 3.2): in the last block no token attends to
-        others; its value goes through the output projection in place of the attention's result, and everything else
-        stays. A patch then speaks for itself, where the block as trained would tell every patch about the whole image.
-        Position embeddings are stretched to the grid of the image, bicubic with antialias, as open_clip stretches them
-        for another image size.
+        others; its value replaces the result of the attention before the output projection, and everything else is
+        unchanged. Patches then keep local features, whereas the trained block would mix all patches of the image.
+        Position embeddings are resized to the grid of the image, bicubic with antialias, as in open_clip for another
+        image size.
 
         Args:
             pixels: uint8 (rows * patch, columns * patch, 3).

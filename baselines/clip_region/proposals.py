@@ -1,4 +1,4 @@
-"""Where objects may be, whatever they are."""
+"""Class-agnostic region proposals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchvision.ops import nms
 
 from ovd_bench.baselines.clip_region.regions import Boxes, Pixels
 
-#: Boxes thinner than this are no regions, pixels.
+#: Minimum width and height of a region, pixels.
 THINNEST = 0.5
 
 Proposals = tuple[Boxes, npt.NDArray[np.float32]]
@@ -22,7 +22,7 @@ class Proposer(Protocol):
     """Anything that proposes regions: a detector, a class-agnostic head, a grid."""
 
     def propose(self, images: Sequence[Pixels]) -> list[Proposals]:
-        """Regions of each image (uint8 (H, W, 3)), in any company the same.
+        """Regions of each image (uint8 (H, W, 3)), independent of the other images.
 
         Returns:
             Per image, float32 boxes (n, 4), ``x1 y1 x2 y2`` in its pixels, inside it and not empty, and float32
@@ -32,9 +32,9 @@ class Proposer(Protocol):
 
 
 class GridProposer:
-    """A baseline that looks at nothing: windows of the image's shape at four scales, each overlapping the next by half.
+    """A baseline that ignores the image: windows of the image's aspect at four scales, overlapping by half.
 
-    All are as likely, so that CLIP alone decides. 284 boxes per image.
+    All have the same objectness, so only CLIP ranks them. 284 boxes per image.
     """
 
     def propose(self, images: Sequence[Pixels]) -> list[Proposals]:
@@ -55,14 +55,14 @@ def _grid(height: int, width: int) -> Proposals:
 def pooled(
     boxes_xyxy: Boxes, objectness: npt.NDArray[np.float32], size: tuple[int, int], iou: float, most: int
 ) -> Proposals:
-    """Boxes of any classes as proposals: cut at the image's border, without duplicates, the best ones.
+    """Boxes of any classes as proposals: clipped to the image, without duplicates, the best ones.
 
     Args:
         boxes_xyxy: (n, 4).
         objectness: (n,).
         size: height and width of the image.
-        iou: overlap above which the lesser of two boxes is a duplicate, whatever their classes.
-        most: how many are kept.
+        iou: overlap above which the lower-scoring of two boxes is a duplicate, whatever their classes.
+        most: maximum number of kept boxes.
 
     Raises:
         ValueError: an objectness outside 0 … 1.

@@ -1,4 +1,4 @@
-"""From a box to what CLIP says of it: square crops, and patches pooled inside the box.
+"""Features of boxes for CLIP: square crops, and patches pooled inside the box.
 
 Boxes are ``x1 y1 x2 y2`` in pixels of the image.
 """
@@ -18,11 +18,11 @@ Boxes = npt.NDArray[np.float32]
 
 
 def square_around(box_xyxy: npt.ArrayLike, context: float) -> tuple[int, int, int]:
-    """Left, top and side of the square of whole pixels about the middle of a box.
+    """Left, top and side of the square of whole pixels centred on a box.
 
     Args:
         box_xyxy: (4,).
-        context: side of the square over the longer side of the box; 1 = as long as that.
+        context: side of the square over the longer side of the box; 1 = equal.
     """
     x1, y1, x2, y2 = np.asarray(box_xyxy, np.float64).tolist()
     side = max(math.floor(context * max(x2 - x1, y2 - y1) + 0.5), 1)
@@ -34,7 +34,7 @@ def square_crop(
 ) -> Pixels:
     """The square around a box, resized: uint8 (size, size, 3).
 
-    A square keeps the shape of things, as CLIP's own preprocessing does. What lies outside the image gets the colour
+    A square keeps the aspect of objects, as in CLIP's own preprocessing. Pixels outside the image get the colour
     ``fill``.
 
     Args:
@@ -64,7 +64,7 @@ def _resized(image: Image.Image, height: int, width: int) -> Pixels:
 
 
 def patch_grid(height: int, width: int, longer: int, patch: int) -> tuple[int, int]:
-    """Rows and columns of patches of an image whose longer side becomes about ``longer`` pixels; at least 1 each."""
+    """Rows and columns of patches of an image resized to a longer side of about ``longer`` pixels; at least 1 each."""
     factor = longer / max(height, width) / patch
     return max(round(height * factor), 1), max(round(width * factor), 1)
 
@@ -73,7 +73,7 @@ def pool_boxes(features: Tensor, boxes_xyxy: Tensor, height: int, width: int) ->
     """Mean of the patches under each box, each weighted by the area that the box covers of it.
 
     Args:
-        features: (rows, columns, d), of patches that share the image out evenly.
+        features: (rows, columns, d), of patches on a regular grid over the image.
         boxes_xyxy: (n, 4), inside the image and not empty.
         height: of the image, pixels.
         width: likewise.
@@ -87,7 +87,7 @@ def pool_boxes(features: Tensor, boxes_xyxy: Tensor, height: int, width: int) ->
 
 
 def _shares(low: Tensor, high: Tensor, cells: int, extent: int) -> Tensor:
-    """Of each interval, the share that lies in each cell: (n, cells), rows sum to 1."""
+    """Share of each interval in each cell: (n, cells), rows sum to 1."""
     edges = torch.arange(cells + 1, dtype=low.dtype, device=low.device) * (extent / cells)
     inside = torch.minimum(high[:, None], edges[1:]) - torch.maximum(low[:, None], edges[:-1])
     inside = inside.clamp(min=0)

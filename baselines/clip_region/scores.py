@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def class_probabilities(regions: Tensor, texts: Tensor, scale: float) -> Tensor:
-    """What CLIP was trained to say: how likely each text is among all of them, for each region.
+    """Softmax over all texts for each region, as in CLIP's training.
 
     Args:
         regions: (n, d), unit vectors.
@@ -22,8 +22,8 @@ def class_probabilities(regions: Tensor, texts: Tensor, scale: float) -> Tensor:
 def fused_scores(probabilities: Tensor, objectness: Tensor, exponent: float) -> Tensor:
     """Weighted geometric mean ``objectness ** exponent * probability ** (1 - exponent)``.
 
-    ViLD (arXiv:2104.13921, section 3.4) joins scores of two heads so. A class probability alone ranks parts and
-    background as high as objects, for the classes share every region out among themselves.
+    ViLD (arXiv:2104.13921, section 3.4) combines the scores of two heads this way. A class probability alone ranks
+    parts and background as high as objects, because the class probabilities of every region add up to one.
 
     Args:
         probabilities: (K, n), 0 … 1.

@@ -1,4 +1,4 @@
-"""Reads CLIP from a folder: open_clip's layout or that of transformers; strictly, without pickle, without network."""
+"""Strict reading of CLIP from a folder in the layout of open_clip or transformers, without pickle or network access."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPEN_CLIP_CONFIG = "open_clip_config.json"
 #: Newer name first; within a layout safetensors win over files of torch.
 _OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _HUB_FILES = ("model*.safetensors", "pytorch_model*.bin")
-#: Tokens of CLIP's own byte pairs, the only ones whose vocabulary is here.
+#: Vocabulary size of CLIP's byte-pair encoding, the only one that is available here.
 _VOCABULARY = 49408
 
 _Size = Annotated[int, Field(ge=1)]
@@ -31,7 +31,7 @@ _Config = TypeVar("_Config", bound=BaseModel)
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """A network and the files that it came from.
+    """A network and its files.
 
     Attributes:
         network: float32, in evaluation mode.
@@ -46,8 +46,8 @@ def load_clip(directory: Path, device: str = "cpu") -> LoadedClip:
     """Load CLIP; every parameter must be set by exactly one tensor of the files.
 
     Args:
-        directory: with ``open_clip_config.json`` and open_clip's weights, or, where there is none, with the
-            ``config.json`` and the weights of transformers' ``CLIPModel``.
+        directory: with ``open_clip_config.json`` and open_clip's weights, or otherwise with the ``config.json`` and the
+            weights of transformers' ``CLIPModel``.
         device: to compute on.
 
     Raises:
@@ -89,7 +89,7 @@ def _tensors(files: list[Path]) -> dict[str, Tensor]:
                 content: Any = safetensors.torch.load_file(file)
             else:
                 content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever a broken file provokes; the parsers promise no exception types
+        except Exception as error:  # the parsers do not document the exceptions for broken files
             raise ValueError(f"{file}: the weights do not load: {' '.join(str(error).split())[:200]}") from error
         if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
             raise ValueError(f"{file}: the weights do not load: a dictionary of tensors is needed")
@@ -133,7 +133,7 @@ class _OpenClip(BaseModel):
 
 
 class _Tower(BaseModel):
-    """What ``config.json`` says of a tower; the defaults are those of transformers, which it may leave out."""
+    """Configuration of a tower in ``config.json``; missing values have the defaults of transformers."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -174,7 +174,7 @@ class _HubPreprocessing(BaseModel):
 
 
 def _open_clip_config(file: Path) -> tuple[dict[str, Any], Normalisation]:
-    """Arguments of ``open_clip.CLIP``, without towers that would be fetched from somewhere."""
+    """Arguments of ``open_clip.CLIP``, without towers that would be downloaded."""
     content = _validated(_OpenClip, file)
     config = content.model_cfg
     if {"embed_dim", "vision_cfg", "text_cfg"} - config.keys() or config.keys() - {
@@ -232,7 +232,7 @@ def _hub_config(directory: Path) -> tuple[dict[str, Any], Normalisation]:
 
 
 def _ratio(tower: _Tower) -> float:
-    """What open_clip multiplies the width with before it cuts the fraction off: half a unit above the border."""
+    """Factor of the width in open_clip, which truncates the product; half a unit larger against rounding."""
     return (tower.intermediate_size + 0.5) / tower.hidden_size
 
 
@@ -278,7 +278,7 @@ _COMPUTED = re.compile(r"\.position_ids$")
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of transformers' ``CLIPModel`` by open_clip's names; unknown ones keep theirs, to be complained of."""
+    """Tensors of transformers' ``CLIPModel`` by open_clip's names; unknown ones keep theirs and are reported later."""
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if _COMPUTED.search(name):

@@ -1,1 +1,1 @@
-"""Detectors of a controlled study: one backbone, one text encoder, one stream of batches, different designs."""
+"""Detectors of a controlled study: different designs with the same backbone, text encoder and batches."""

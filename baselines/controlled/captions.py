@@ -1,4 +1,4 @@
-"""What all contestants are told in words: the output of a text encoder that does not learn, token by token."""
+"""Text input of all contestants: the output of a frozen text encoder, per token."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ovd_bench.baselines.text import WIDTH, Frame, PhraseEncoder
 
-#: [CLS], [SEP], "." and "?" of BERT's uncased vocabulary: what ends a phrase.
+#: Separators of phrases: [CLS], [SEP], "." and "?" of BERT's uncased vocabulary.
 SEPARATORS = (101, 102, 1012, 1029)
-#: Tokens kept at most, 600 MB; then all are forgotten. Sentences have many times those of a class name.
+#: Maximum number of cached tokens, 600 MB; then the cache is cleared. Sentences have many more than class names.
 _MOST = 400_000
-#: Length below which a phrase vector is not divided by: it says nothing.
+#: A phrase vector is not divided by a length below this.
 _SHORTEST = 1e-6
 
 
@@ -27,8 +27,8 @@ class Captions:
     Attributes:
         tokens: float32 (B, T, C), output of the text encoder; zeros at padding.
         real: bool (B, T), false at padding.
-        words: bool (B, K, T), tokens of each phrase, which in a sentence may share some; none where a caption has fewer
-            phrases, and never [CLS], [SEP], a dot or padding.
+        words: bool (B, K, T), tokens of each phrase; phrases of a sentence may share tokens. All False where a caption
+            has fewer phrases, and never [CLS], [SEP], a dot or padding.
     """
 
     tokens: Tensor
@@ -37,7 +37,7 @@ class Captions:
 
     @property
     def count(self) -> int:
-        """K, phrases of the caption that has most."""
+        """K, maximum number of phrases per caption."""
         return int(self.words.shape[1])
 
     def phrase_vectors(self) -> Tensor:
@@ -59,19 +59,19 @@ class Captions:
 
 
 class CaptionEncoder:
-    """Captions to ``Captions``, on the CPU; a phrase that is known is not encoded again.
+    """Captions to ``Captions``, on the CPU; phrases are cached.
 
-    Exact for captions in which phrases do not see each other. ``bare``: a phrase and the dot behind it are read
-    together, with positions from 0; [CLS], [SEP] and words without a dot behind them are read alone, as Grounding DINO
-    reads them (``groundingdino/models/GroundingDINO/bertwarper.py``). The encoder, which does not learn, was not
-    trained for that: any first word has nearly the same vector. ``framed``: each of these is read as [CLS] words
-    [SEP], and [SEP] takes the place of the dot. The numbers are those of ``GroundingDino.read_tokens`` in Jittor.
+    This is exact for captions in which phrases do not attend to each other. ``bare``: a phrase and the dot after it are
+    encoded together, with positions from 0; [CLS], [SEP] and words without a following dot are encoded alone, as in
+    Grounding DINO (``groundingdino/models/GroundingDINO/bertwarper.py``). The frozen encoder was not trained for this,
+    so any first word has nearly the same vector. ``framed``: each of these is encoded as [CLS] words [SEP], and [SEP]
+    replaces the dot. The numbers are those of ``GroundingDino.read_tokens`` in Jittor.
 
     Args:
         encoder: of the packaged sentence encoder.
-        frame: how a phrase is read.
-        mean: float32 (C,), what is taken off each token after it was divided by the length of its phrase's mean vector;
-            None = the encoder's output as it is.
+        frame: encoding of a phrase.
+        mean: float32 (C,), subtracted from each token after division by the length of its phrase's mean vector; None =
+            the encoder's output unchanged.
     """
 
     def __init__(self, encoder: PhraseEncoder, frame: Frame, mean: npt.NDArray[np.float32] | None = None) -> None:
@@ -88,7 +88,7 @@ class CaptionEncoder:
         """Encode.
 
         Args:
-            ids: (B, T) token ids, with [CLS] and [SEP]; a dot behind every class name and every sentence.
+            ids: (B, T) token ids, with [CLS] and [SEP]; a dot after every class name and every sentence.
             real: (B, T), false at padding.
             words: of each caption bool (k, T), tokens of each phrase; None = those of ``listed``.
         """
@@ -121,11 +121,11 @@ class CaptionEncoder:
 
 
 def mean_of_phrases(encoder: PhraseEncoder, frame: Frame, phrases: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-    """Mean of the unit vectors of phrases, (C,): what the names of a training have in common.
+    """Mean of the unit vectors of the phrases of a training, (C,).
 
     Args:
         encoder: of the packaged sentence encoder.
-        frame: how a phrase is read.
+        frame: encoding of a phrase.
         phrases: token ids, without separators; each once.
 
     Raises:
@@ -140,7 +140,7 @@ def mean_of_phrases(encoder: PhraseEncoder, frame: Frame, phrases: Sequence[Sequ
 
 
 def _unit(part: tuple[int, ...], read: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Tokens over the length of their phrase's mean vector; a separator counts as its own phrase."""
+    """Tokens divided by the length of their phrase's mean vector; a separator counts as its own phrase."""
     words = len(part) - (part[-1] in SEPARATORS)
     lengths = np.linalg.norm(read, axis=1, keepdims=True)
     lengths[:words] = np.linalg.norm(read[:words].mean(0)) if words else 0
@@ -149,7 +149,7 @@ def _unit(part: tuple[int, ...], read: npt.NDArray[np.float32]) -> npt.NDArray[n
 
 
 def listed(ids: npt.NDArray[np.int32], real: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Words of what separators set apart in a caption, bool (k, T): class names, or whole sentences.
+    """Tokens of the parts of a caption between separators, bool (k, T): class names, or whole sentences.
 
     Args:
         ids: (T,) token ids, with [CLS] and [SEP].
@@ -166,7 +166,7 @@ def listed(ids: npt.NDArray[np.int32], real: npt.NDArray[np.bool_]) -> npt.NDArr
 
 
 def split(ids: Sequence[int]) -> list[tuple[int, ...]]:
-    """Tokens that are read together: each phrase with the separator behind it, everything else alone."""
+    """Tokens that are encoded together: each phrase with the separator after it, all others alone."""
     parts: list[tuple[int, ...]] = []
     begin = 0
     for place, token in enumerate(ids):

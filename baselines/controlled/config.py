@@ -1,4 +1,4 @@
-"""What a contestant is made of."""
+"""Configuration of a contestant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ovd_bench.baselines.owl_nano.model import STRIDE
 from ovd_bench.baselines.swin import SwinConfig
 from ovd_bench.baselines.text import WIDTH, Frame
 
-#: Layers, heads or tokens of a side that no detector has more of.
+#: Upper limit of numbers of layers, heads or tokens per side.
 _MOST = 64
 
 #: Channels of a head of the language layers, as in the packaged sentence encoder.
@@ -28,14 +28,14 @@ class ContestantConfig:
 
     Attributes:
         kind: ``owl``: each image token is compared with each phrase and gives a box (OWL-ViT). ``region``: boxes are
-            found without text and what is in them is compared with each phrase (CLIP on regions). ``glip``: image and
-            words meet in every block of a pyramid's head, and each place is compared with each word (GLIP).
+            found without text and their content is compared with each phrase (CLIP on regions). ``glip``: image and
+            text are fused in every block of a pyramid's head, and each location is compared with each token (GLIP).
         backbone: with two or more neighbouring stages as outputs; the first, of stride 8, is the grid of tokens.
-        width: of everything behind the backbone.
+        width: of everything after the backbone.
         text_width: of the text encoder.
-        phrase_frame, centred: how its output is had, see ``baselines.controlled.captions.CaptionEncoder``; the mean of
-            the training vocabulary is the buffer ``text_mean`` of the model.
-        assignment: which tokens learn an object, of ``owl``: ``one_to_many`` or ``hungarian``, see
+        phrase_frame, centred: how its output is obtained, see ``baselines.controlled.captions.CaptionEncoder``; the
+            mean of the training vocabulary is the buffer ``text_mean`` of the model.
+        assignment: positive tokens of an object, of ``owl``: ``one_to_many`` or ``hungarian``, see
             ``baselines.owl_nano``.
         regions: boxes that are classified per image, of ``region``.
         blocks: of the head, of ``glip``.
@@ -44,15 +44,16 @@ class ContestantConfig:
         anchor: side of an anchor over the stride of its level, of ``glip``; 8 in GLIP, for larger images.
         extra_levels: of the pyramid beyond the maps of the backbone, of ``glip``; 2 in GLIP.
         coarse_offsets: of the head's deformable convolutions of coarser levels, of ``glip``: ``prefix`` is what GLIP's
-            released weights were trained with, ``resized`` what was meant; see ``baselines.glip.dyhead``.
-        fusion_gate: what the factors of a fusion's additions start at, of ``glip``; None = 1 / ``blocks``, as in GLIP.
+            released weights were trained with, ``resized`` the intended behaviour; see ``baselines.glip.dyhead``.
+        fusion_gate: initial factor of a fusion's residuals, of ``glip``; None = 1 / ``blocks``, as in GLIP.
         dropout: of fusion and language layers, of ``glip``; 0.1 in GLIP.
-        nms_iou: overlap above which, in detection, the lesser of two boxes of one class is dropped; 1 = none is. None =
-            as is usual: 0.6 where several places learn an object (``glip``, ``owl`` with ``one_to_many``), else 1.
-        image_size, image_longest: shorter side of the network's input, and the most of the longer one, pixels.
+        nms_iou: overlap above which, in detection, the lower-scoring of two boxes of one class is dropped; 1 = no
+            suppression. None = default: 0.6 with several positives per object (``glip``, ``owl`` with
+            ``one_to_many``), else 1.
+        image_size, image_longest: shorter side of the network's input, and the maximum of the longer one, pixels.
 
     Raises:
-        ValueError: sizes or choices of no contestant.
+        ValueError: invalid sizes or choices.
     """
 
     kind: Kind = "owl"
@@ -81,7 +82,7 @@ class ContestantConfig:
             raise ValueError(f"no contestant is of kind '{self.kind}' with assignment '{self.assignment}'")
         if len(stages_out) < 2 or list(stages_out) != list(range(stages_out[0], stages_out[0] + len(stages_out))):
             raise ValueError(f"backbone.out_stages are {list(stages_out)}: two or more neighbouring stages are needed")
-        swin = self.backbone  # a weights file may promise any size, and modules are made before shapes are compared
+        swin = self.backbone  # a weights file may state any size, and modules are made before shapes are compared
         counts = (*swin.depths, *swin.num_heads, swin.window_size, swin.patch_size, self.blocks)
         stages = len(swin.depths)
         if not 1 <= min(counts) <= max(counts) <= _MOST or not 1 <= swin.embed_dim <= 4096 or not 2 <= stages <= 8:

@@ -1,9 +1,9 @@
-"""GLIP-style: image and words meet in every block of the head; each place is compared with each word.
+"""GLIP-style: image and text are fused in every block of the head; each location is compared with each token.
 
 After Li et al. 2022, *Grounded Language-Image Pre-training*, section 3, from the parts of ``baselines.glip``: pyramid,
-deep fusion, language layers, dynamic head, anchors, ATSS and losses, on the study's backbone and words. Unlike there no
-probability is too small to be kept, since a threshold before AP only loses AP, and the words are projected before the
-head, so that its language layers have a width of their own.
+deep fusion, language layers, dynamic head, anchors, ATSS and losses, on the study's backbone and text. Unlike there, no
+threshold is applied to probabilities, since a threshold before AP can only lower AP, and tokens are projected before
+the head, so that its language layers have their own width.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class GlipStyle(nn.Module):  # type: ignore[misc]
         return captions.shares() @ self.words(captions.tokens)
 
     def forward(self, seen: ImageFeatures, captions: Captions) -> GlipOutput:
-        """What ``see`` gave and B captions of T tokens to logits (B, N, T), boxes and their centerness."""
+        """Output of ``see`` and B captions of T tokens to logits (B, N, T), boxes and their centerness."""
         output: GlipOutput = self.head(seen, TextFeatures(self.words(captions.tokens), captions.real))
         return output
 

@@ -1,4 +1,4 @@
-"""The contestants by kind, and what they see."""
+"""The contestants by kind, and their inputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Model = Owl | Region | GlipStyle
 
 _KINDS: dict[Kind, type[Owl] | type[Region] | type[GlipStyle]] = {"owl": Owl, "region": Region, "glip": GlipStyle}
 
-#: Of RGB in 0 … 1, as the backbones of ImageNet want it.
+#: Of RGB in 0 … 1, as for backbones trained on ImageNet.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -29,12 +29,12 @@ def build(config: ContestantConfig) -> Model:
 
 
 def caption_encoder(model: Model, config: ContestantConfig, encoder: PhraseEncoder) -> CaptionEncoder:
-    """Reads captions as a contestant is used to."""
+    """Encoder of captions with the settings of a contestant."""
     mean = model.get_buffer("text_mean").detach().cpu().numpy() if config.centred else None
     return CaptionEncoder(encoder, config.phrase_frame, mean)
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """Pixels (B, 3, H, W), 0 … 255, as the backbone wants them, float32."""
+    """Pixels (B, 3, H, W), 0 … 255, normalised for the backbone, float32."""
     mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (MEAN, STD))
     return (pixels.float() / 255 - mean) / std

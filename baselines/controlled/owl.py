@@ -1,8 +1,8 @@
 """OWL-style: every image token is compared with every phrase and gives one box.
 
 After Minderer et al. 2022, *Simple Open-Vocabulary Object Detection with Vision Transformers*, section 3: image and
-text meet in one product, so a class scores the same whatever else is asked for. Shift and scale of the logits are seen
-in the image, as in ``scenic/projects/owl_vit/layers.py``.
+text interact in one product, so the score of a class does not depend on other classes. Shift and scale of the logits
+are predicted from the image, as in ``scenic/projects/owl_vit/layers.py``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Owl(nn.Module):  # type: ignore[misc]
         return self.likeness.text(captions.phrase_vectors())
 
     def forward(self, tokens: Tensor, captions: Captions) -> Output:
-        """What ``see`` gave and B captions of K phrases to logits (B, N, K), boxes and their quality."""
+        """Output of ``see`` and B captions of K phrases to logits (B, N, K), boxes and their quality."""
         looks = self.looks(tokens).flatten(1, 2)
         likeness = self.likeness(looks, captions.phrase_vectors())
         logits = (likeness + self.shift(looks)) * (functional.elu(self.scale(looks)) + 1)
@@ -62,7 +62,7 @@ class Owl(nn.Module):  # type: ignore[misc]
         return detection_losses(self(self.see(pixels), captions), targets, (pixels.shape[3], pixels.shape[2]))
 
     def find(self, seen: Any, captions: Captions) -> Found:
-        """See ``Contestant.find``; probability, times the expected IoU where there is that branch."""
+        """See ``Contestant.find``; probability, times the expected IoU if there is that branch."""
         output = self(seen, captions)
         scores = output.logits[0].sigmoid().T
         if output.quality is not None:

@@ -1,4 +1,4 @@
-"""Parts that several contestants share, and the shape that they all have."""
+"""Parts that several contestants share, and their common interface."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ovd_bench.baselines.swin import Swin
 
 
 class Found(NamedTuple):
-    """What a contestant finds in one image (N boxes, K phrases).
+    """Detections of a contestant in one image (N boxes, K phrases).
 
     Attributes:
-        boxes_xyxy: (N, 4), pixels of the network input; may reach over its border.
-        scores: (K, N), 0 … 1, higher is surer.
+        boxes_xyxy: (N, 4), pixels of the network input; may extend over its border.
+        scores: (K, N), 0 … 1, higher is more certain.
     """
 
     boxes_xyxy: Tensor
@@ -31,7 +31,7 @@ class Contestant(Protocol):
     """A detector of the study; a ``torch.nn.Module``.
 
     Attributes:
-        backbone: the part that all contestants have in common.
+        backbone: the part that all contestants share.
     """
 
     backbone: Swin
@@ -40,18 +40,18 @@ class Contestant(Protocol):
         """Weighted parts of the loss.
 
         Args:
-            pixels: (B, 3, H, W), normalised as the backbone wants it.
+            pixels: (B, 3, H, W), normalised for the backbone.
             captions: of the B images.
             targets: objects; ``rows`` are numbers of phrases, ``sure`` those that the caption has.
         """
         ...
 
     def see(self, pixels: Tensor) -> Any:
-        """What no caption changes of one image (1, 3, H, W), for ``find``."""
+        """Features of one image (1, 3, H, W) that do not depend on captions, for ``find``."""
         ...
 
     def named(self, captions: Captions) -> Tensor:
-        """Phrases as the image first meets them, (B, K, C)."""
+        """Phrases before any interaction with the image, (B, K, C)."""
         ...
 
     def find(self, seen: Any, captions: Captions) -> Found:
@@ -98,10 +98,10 @@ class Places(nn.Module):  # type: ignore[misc]
 
 
 class Likeness(nn.Module):  # type: ignore[misc]
-    """Cosine of what is seen and what is said, both projected.
+    """Cosine of image and phrase vectors, both projected.
 
     Args:
-        inputs: width of what is seen.
+        inputs: width of the image vectors.
         text_width: of phrase vectors.
         width: in which they are compared.
     """

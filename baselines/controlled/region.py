@@ -1,7 +1,7 @@
-"""CLIP on regions: boxes are found without any text, then what is in each is compared with the phrases.
+"""CLIP on regions: boxes are found without text, then the content of each is compared with the phrases.
 
-The way of RegionCLIP (Zhong et al. 2022, section 3) and of ViLD (Gu et al. 2022, section 3), with both parts learned
-from the same batches: a class-agnostic detector, and an embedding of the region, compared with all phrases by a softmax
+As in RegionCLIP (Zhong et al. 2022, section 3) and ViLD (Gu et al. 2022, section 3), but with both parts learned from
+the same batches: a class-agnostic detector, and an embedding of the region, compared with all phrases by a softmax
 with a learned temperature (Radford et al. 2021, section 2.3).
 """
 
@@ -26,9 +26,9 @@ from ovd_bench.baselines.swin import Swin
 
 #: Cells of a region's side.
 _SIDE = 5
-#: A proposal learns the name of an object that it overlaps by as much.
+#: Minimum IoU of a proposal with an object to learn its name.
 _SAME = 0.5
-#: Of two proposals that overlap by more the lesser is dropped.
+#: IoU above which the lower-scoring of two proposals is dropped.
 _NMS = 0.7
 _START_TEMPERATURE, _MAX_SCALE = 0.07, math.log(100.0)  # of CLIP
 _PRIOR_PROBABILITY = 0.01
@@ -83,8 +83,8 @@ class Region(nn.Module):  # type: ignore[misc]
     def losses(self, pixels: Tensor, captions: Captions, targets: Targets) -> dict[str, Tensor]:
         """See ``Contestant.losses``.
 
-        Finding learns as ``owl-nano`` with one class does. Naming learns, by cross-entropy, from the objects' own boxes
-        and from the proposals that overlap one.
+        Localisation has the losses of ``owl-nano`` with one class. Classification has a cross-entropy on the boxes of
+        objects and on the proposals that overlap one.
         """
         tokens, output = self.see(pixels)
         anything = targets._replace(rows=torch.zeros_like(targets.rows), sure=torch.ones_like(targets.sure[:, :1]))
@@ -106,7 +106,7 @@ class Region(nn.Module):  # type: ignore[misc]
         return {**parts, "name": total / max(len(wanted), 1)}
 
     def find(self, seen: Any, captions: Captions) -> Found:
-        """See ``Contestant.find``: probability that something is there, times that of the phrase among all phrases."""
+        """See ``Contestant.find``: probability of an object times that of the phrase among all phrases."""
         tokens, output = seen
         boxes, scores = self._proposals(output, 0)
         shares = self.names(tokens, [boxes], captions)[0].softmax(-1)
@@ -114,7 +114,7 @@ class Region(nn.Module):  # type: ignore[misc]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def _proposals(self, output: Output, image: int) -> tuple[Tensor, Tensor]:
-        """The best boxes of an image (R, 4), and how sure they are (R,), without duplicates."""
+        """The best boxes of an image (R, 4), and their scores (R,), without duplicates."""
         assert output.quality is not None
         boxes = output.boxes_xyxy[image].detach()
         scores = output.logits[image, :, 0].sigmoid() * output.quality[image].sigmoid()

@@ -25,11 +25,11 @@ class CaptionedBatch:
     """B images with a caption each; the same content as the batches of Grounding DINO.
 
     Attributes:
-        images: uint8 (B, H, W, 3) RGB; smaller images lie in the upper left corner.
+        images: uint8 (B, H, W, 3) RGB; smaller images are in the upper left corner.
         sizes: int64 (B, 2), height and width of each.
-        ids: int32 (B, T), tokens of the captions, a dot behind every class name and every sentence.
+        ids: int32 (B, T), tokens of the captions, a dot after every class name and every sentence.
         real: bool (B, T), false at padding.
-        words: of each image bool (k, T), tokens of each phrase of its caption; one image has a phrase at least.
+        words: of each image bool (k, T), tokens of each phrase of its caption; at least one image has a phrase.
         boxes_xyxy: of each image float32 (n, 4), pixels.
         phrases: of each image int64 (n,), row of the box's phrase in ``words``.
     """
@@ -50,12 +50,12 @@ class Trainer:
         config: of the contestant.
         recipe: of the optimisation.
         encoder: of the packaged sentence encoder.
-        phrases: what a centred text encoder is centred on: tokens of the training vocabulary, without separators.
-        backbone: first weights of the backbone, official names.
-        device: that it learns on; the first weights are drawn on the CPU, so they are the same on any.
+        phrases: vocabulary for centring: tokens of the training names, without separators.
+        backbone: initial weights of the backbone, official names.
+        device: of the training; initial weights are drawn on the CPU, so they do not depend on it.
 
     Attributes:
-        model: whose weights learn.
+        model: with the trained weights.
         average: the model with averaged weights.
     """
 

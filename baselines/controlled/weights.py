@@ -1,4 +1,4 @@
-"""The weights file of a contestant: safetensors whose header says what the model is and what it was trained on.
+"""The weights file of a contestant: safetensors whose header describes the model and its training.
 
 The header's one entry ``contestant`` is JSON: ``format`` (1), ``config`` (``ContestantConfig``) and ``training`` (free,
 for people and for the manifest of a study).
@@ -28,8 +28,8 @@ def save_weights(model: Model, config: ContestantConfig, training: dict[str, Any
 
     Args:
         model: a contestant.
-        config: what it is made of.
-        training: what the file says about how it came to be.
+        config: of the model.
+        training: description of the training.
         half: in float16.
 
     Raises:
@@ -47,11 +47,11 @@ def save_weights(model: Model, config: ContestantConfig, training: dict[str, Any
 
 @dataclass(frozen=True)
 class About:
-    """What a weights file says of itself.
+    """Header of a weights file.
 
     Attributes:
         config: of the model.
-        training: what the training wrote down.
+        training: description of the training.
     """
 
     config: ContestantConfig
@@ -59,7 +59,7 @@ class About:
 
 
 def holds_contestant(path: Path) -> bool:
-    """Whether a file says that it holds a contestant; what cannot be read does not."""
+    """Whether the header of a file is that of a contestant; False for unreadable files."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             return _KEY in (file.metadata() or {})
@@ -78,7 +78,7 @@ def load_weights(path: Path) -> tuple[Model, About]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = _about((file.metadata() or {}).get(_KEY))
-            with torch.device("meta"):  # a header may promise any size: nothing is allocated before the shapes agree
+            with torch.device("meta"):  # a header may state any size: nothing is allocated before the shapes agree
                 expected = {name: list(tensor.shape) for name, tensor in build(about.config).state_dict().items()}
             found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
             if wrong := [name for name in {**expected, **found} if expected.get(name) != found.get(name)]:

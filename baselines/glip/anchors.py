@@ -1,8 +1,8 @@
 """Anchors and boxes in the legacy frame, in which a box from pixel 2 to pixel 4 is 3 wide.
 
 Source: ``modeling/rpn/anchor_generator.py`` and ``BoxCoder`` in ``modeling/rpn/vldyhead.py`` of microsoft/GLIP. The
-last pixel belongs to a box, hence the 1 in sizes (``TO_REMOVE``) and corners. Boxes leave the network in that frame,
-and the evaluation on LVIS takes their corners as they are (``lvis_eval.py``, ``convert_to_xywh``).
+last pixel belongs to a box, hence the 1 in sizes (``TO_REMOVE``) and corners. The network outputs boxes in that frame,
+and the evaluation on LVIS uses their corners unchanged (``lvis_eval.py``, ``convert_to_xywh``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LARGEST = 1000 / 16
 def anchor_boxes(
     shapes: Sequence[tuple[int, int]], strides: Sequence[int], sizes: Sequence[int], device: torch.device | str = "cpu"
 ) -> Tensor:
-    """One square per location, in the middle of the location's first stride x stride pixels.
+    """One square per location, centred in the location's first stride x stride pixels.
 
     Args:
         shapes: height and width of each level, in locations.
@@ -51,7 +51,7 @@ def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
-    """The inverse of ``encode``; sizes end at 62.5 times the anchor's."""
+    """The inverse of ``encode``; sizes are limited to 62.5 times the anchor's."""
     at, of = _centres_and_sizes(anchors)
     centres = deltas[..., :2] / _SHIFT * of + at
     reach = ((deltas[..., 2:] / _GROWTH).clamp(max=math.log(_LARGEST)).exp() * of - 1) / 2

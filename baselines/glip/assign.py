@@ -1,4 +1,4 @@
-"""Which locations learn which object: ATSS (Zhang et al. 2020, algorithm 1; ``modeling/rpn/loss.py``)."""
+"""Assignment of locations to objects: ATSS (Zhang et al. 2020, algorithm 1; ``modeling/rpn/loss.py``)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ovd_bench.baselines.glip.anchors import legacy_iou
 
-#: Locations of each level that an object may be learned at: the nearest ones (``DYHEAD.TOPK``).
+#: Candidate locations of each level per object: the nearest ones (``DYHEAD.TOPK``).
 TOP = 9
-#: How far inside the object, in pixels, the middle of an anchor has to be.
+#: Minimum distance of an anchor's centre from the border of the object, pixels.
 _INSIDE = 0.01
 
 
@@ -32,7 +32,7 @@ class Targets(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """The P locations that learn an object: image, location and position of the object, int64 (P,) each."""
+    """The P positive locations: image, location and position of the object, int64 (P,) each."""
 
     image: Tensor
     location: Tensor
@@ -43,10 +43,10 @@ class Assignment(NamedTuple):
 def assign(anchors: Tensor, shapes: Sequence[tuple[int, int]], targets: Targets) -> Assignment:
     """Adaptive training sample selection.
 
-    Of each level the ``TOP`` anchors whose middles are nearest to the object's are candidates, the earlier one where
-    they are equally near. Those learn it whose IoU with it is at least the mean plus the standard deviation (of a
-    sample) of the candidates', and whose middle is inside it. A location wanted by several objects learns the one it
-    overlaps most, the earlier one of equals.
+    Candidates are the ``TOP`` anchors of each level whose centres are nearest to the object's; ties go to the earlier
+    one. Positive are those whose IoU with the object is at least the mean plus the (sample) standard deviation of the
+    candidates' IoUs, and whose centre is inside it. A location that is positive for several objects is assigned to the
+    one with the highest IoU; ties go to the earlier one.
 
     Args:
         anchors: (N, 4) xyxy.

@@ -17,7 +17,7 @@ class Bert(nn.Module):  # type: ignore[misc]
     Args:
         config: sizes.
         dropout: in training.
-        pooler: whether there is one; nothing uses it.
+        pooler: whether it has the unused pooler.
     """
 
     def __init__(self, config: BertConfig, dropout: float, *, pooler: bool) -> None:
@@ -56,13 +56,13 @@ class _Embeddings(nn.Module):  # type: ignore[misc]
 
 
 class BertLayer(nn.Module):  # type: ignore[misc]
-    """Self-attention and feed-forward part, each behind a residual and a norm.
+    """Self-attention and feed-forward part, each followed by residual and norm.
 
     Args:
         config: sizes.
         dropout: in training.
-        clamp: attention scores are kept within ± this; None = as they are (``modeling/rpn/modeling_bert.py``, which
-            keeps half precision from overflowing).
+        clamp: attention scores are clamped to ± this; None = no clamp (``modeling/rpn/modeling_bert.py``, against
+            overflow in half precision).
     """
 
     def __init__(self, config: BertConfig, dropout: float, clamp: float | None = None) -> None:
@@ -83,7 +83,7 @@ class BertLayer(nn.Module):  # type: ignore[misc]
                 nn.init.zeros_(module.bias)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """(B, n, D) and bool (B, n), False for padding, which no token sees, to (B, n, D)."""
+        """(B, n, D) and bool (B, n), False for padding, which is masked, to (B, n, D)."""
         batch, tokens, width = hidden.shape
         query, key, value = (
             projection(hidden).view(batch, tokens, self._heads, -1).transpose(1, 2)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ovd_bench.baselines.swin import SwinConfig
 
-#: How the branch from the coarser level gets its offsets; see ``baselines.glip.dyhead``.
+#: Offsets of the branch from the coarser level; see ``baselines.glip.dyhead``.
 CoarseOffsets = Literal["prefix", "resized"]
 #: P6 and P7.
 MOST_EXTRA_LEVELS = 2
@@ -19,7 +19,7 @@ class BertConfig:
 
     Attributes:
         vocabulary: word pieces.
-        positions: tokens that have a position; a caption has at most ``GlipConfig.max_tokens``.
+        positions: number of positions; a caption has at most ``GlipConfig.max_tokens`` tokens.
         width: channels.
         layers, heads: of the encoder.
         intermediate: channels inside the feed-forward part.
@@ -40,20 +40,20 @@ class GlipConfig:
     Attributes:
         swin: backbone; its output stages become the finest levels of the pyramid.
         bert: text encoder. The language layers of the head have its width, heads and intermediate channels too.
-        text_pooler: whether the encoder has BERT's pooler, which nothing uses but weights may hold.
+        text_pooler: whether the encoder has BERT's pooler, which is unused but may be in the weights.
         channels: of the pyramid and the head.
         blocks: of the head.
-        fused: whether image and text meet in every block; without it (variant A) they only meet in the dot product.
+        fused: whether image and text are fused in every block; otherwise (variant A) only in the dot product.
         fusion_width, fusion_heads: of the attention between image and text.
-        norm_groups: of the normalisation behind each deformable convolution.
-        classes: of the closed-set head, which nothing uses but weights may hold; 0 = there is none.
+        norm_groups: of the normalisation after each deformable convolution.
+        classes: of the closed-set head, which is unused but may be in the weights; 0 = none.
         max_tokens: of a caption, [CLS] and [SEP] included.
         anchor_sizes: side of the one square anchor of each level, pixels; as many as levels.
         extra_levels: of the pyramid, each of half the side of the one before, below those of the backbone: 2 in GLIP.
-        fusion_gate: what the factors of a fusion's additions start at; None = 1 / ``blocks``, as in GLIP.
+        fusion_gate: initial factor of a fusion's residuals; None = 1 / ``blocks``, as in GLIP.
         dropout: of fusion and language layers, in training.
         coarse_offsets: ``prefix`` is what the released weights were trained with.
-        image_size, image_longest: shorter side of the image, and what the longer one may not pass, pixels.
+        image_size, image_longest: shorter side of the image, and the maximum of the longer one, pixels.
     """
 
     swin: SwinConfig = field(default_factory=SwinConfig)
@@ -104,13 +104,13 @@ class GlipConfig:
 
     @property
     def first_gate(self) -> float:
-        """What the factors of a fusion's additions start at."""
+        """Initial factor of a fusion's residuals."""
         return 1 / self.blocks if self.fusion_gate is None else self.fusion_gate
 
 
 _SWIN_L = SwinConfig(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), window_size=12, drop_path_rate=0.4)
 
-#: ``tiny``: GLIP-T (B), (C) and GLIP-T, which differ only in what they were trained on.
+#: ``tiny``: GLIP-T (B), (C) and GLIP-T, which differ only in their training data.
 VARIANTS: dict[str, GlipConfig] = {
     "tiny-a": GlipConfig(fused=False),
     "tiny": GlipConfig(),

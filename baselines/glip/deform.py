@@ -13,7 +13,7 @@ TAPS = _SIDE**2
 
 
 class DeformConv(nn.Module):  # type: ignore[misc]
-    """A 3 x 3 convolution with padding 1 whose taps are moved by offsets and weighted by a mask.
+    """A 3 x 3 convolution with padding 1 whose taps are shifted by offsets and weighted by a mask.
 
     Args:
         channels: in and out.
@@ -34,10 +34,10 @@ class DeformConv(nn.Module):  # type: ignore[misc]
 
 
 def deform_conv(image: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """Sample each tap bilinearly, zero outside the image, weigh it, and multiply with the kernel.
+    """Sample each tap bilinearly, zero outside the image, weight it, and multiply with the kernel.
 
-    A sample is a sum of four weighted pixels, which is what ``embedding_bag`` computes, with all channels of a pixel
-    side by side in memory: twice as fast on a processor as ``torchvision.ops.deform_conv2d``, same numbers.
+    A sample is a sum of four weighted pixels, which ``embedding_bag`` computes with all channels of a pixel adjacent in
+    memory: twice as fast on a CPU as ``torchvision.ops.deform_conv2d``, with the same numbers.
 
     Args:
         image: (B, C, H, W).
@@ -56,7 +56,7 @@ def deform_conv(image: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor, bi
     taps = torch.arange(_SIDE, device=image.device, dtype=image.dtype)
     down = torch.arange(rows, device=image.device, dtype=image.dtype)[:, None, None] * stride - 1
     right = torch.arange(columns, device=image.device, dtype=image.dtype)[:, None] * stride - 1
-    # Farther out there are only zeros; the limit keeps absurd offsets from overflowing the integers.
+    # Further outside there are only zeros; the limit keeps huge offsets from overflowing the integers.
     y = (moved[..., 0] + down + taps.repeat_interleave(_SIDE)).clamp(-2, height + 1)
     x = (moved[..., 1] + right + taps.repeat(_SIDE)).clamp(-2, width + 1)
     top, left = y.detach().floor(), x.detach().floor()

@@ -2,12 +2,12 @@
 
 Source: ``modeling/rpn/vldyhead.py`` (``DyConv``) and ``layers/dyrelu.py`` of microsoft/GLIP.
 
-Every level gets its own offsets and hands them to three deformable convolutions: of itself, of the next finer level
-with stride 2, and of the next coarser level. The last one's output is smaller than the offsets. The official operator
-does not notice: it addresses them with the strides of its output, so that of each image's offsets, one number after the
-other, it reads as many as the small grid needs from the beginning. The released weights were trained with that. It is
-``coarse_offsets="prefix"``, the default; ``"resized"`` brings the offsets to the coarser grid bilinearly, for a
-training that starts anew.
+Every level computes its own offsets for three deformable convolutions: on itself, on the next finer level with stride
+2, and on the next coarser level. The output of the last one is smaller than the offsets. The official operator does not
+check this: it addresses them with the strides of its output and so reads, for each image, the first numbers of the
+offsets, as many as the small grid needs. The released weights were trained with this behaviour. It is
+``coarse_offsets="prefix"``, the default; ``"resized"`` resizes the offsets bilinearly to the coarser grid, for new
+trainings.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class DyConv(nn.Module):  # type: ignore[misc]
         nn.init.zeros_(self.AttnConv[1].bias)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Levels (B, C, H, W), finest first, to new ones; all read what went in."""
+        """Levels (B, C, H, W), finest first, to new ones, all computed from the input levels."""
         return [self.relu(self._level(levels, number)) for number in range(len(levels))]
 
     def _level(self, levels: Sequence[Tensor], number: int) -> Tensor:
-        """Mean of the branches that there are, each times its own attention."""
+        """Mean of the existing branches, each times its own attention."""
         level = levels[number]
         moved = self.offset(level)
         offsets, mask = moved[:, : 2 * TAPS], moved[:, 2 * TAPS :].sigmoid()
@@ -75,7 +75,7 @@ class _Branch(nn.Module):  # type: ignore[misc]
 
 
 def first_numbers(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, K, H, W), read row by row, to (B, K, *size) with the first numbers of each image; none is left over.
+    """(B, K, H, W), read row by row, to (B, K, *size) with the first numbers of each image.
 
     Args:
         maps: offsets or masks.

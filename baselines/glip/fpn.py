@@ -12,7 +12,7 @@ _EXTRA = ("p6", "p7")
 
 
 class Fpn(nn.Module):  # type: ignore[misc]
-    """Maps of the backbone to levels of equal width, finest first, and coarser ones made of the last of them.
+    """Maps of the backbone to levels of equal width, finest first, and coarser ones computed from the last of them.
 
     Args:
         inputs: channels of the maps, finest first. Names are numbered from 2, as officially, where stage 1 is unused.
@@ -36,8 +36,8 @@ class Fpn(nn.Module):  # type: ignore[misc]
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps (B, C', H', W') to levels (B, C, H, W); each level has half the side of the one before, rounded up.
 
-        P6 is made of the level P5, not of the last map, since they are equally wide (``LastLevelP6P7``); before P7
-        there is a ReLU.
+        P6 is computed from the level P5, not from the last map, since they are equally wide (``LastLevelP6P7``); before
+        P7 there is a ReLU.
         """
         levels: list[Tensor] = []
         above: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Where image and text meet: attention in both directions from one matrix of similarities.
+"""Fusion of image and text: attention in both directions from one matrix of similarities.
 
 Source: ``utils/fuse_helper.py`` of microsoft/GLIP, ``BiMultiHeadAttention`` and ``BiAttentionBlockForCheckpoint``.
 """
@@ -9,23 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-#: Similarities are kept within ± this, for half precision's sake; the trained weights saw it.
+#: Similarities are clamped to ± this, against overflow in half precision; the released weights were trained with it.
 CLAMP = 50_000.0
 
 
 class BiAttention(nn.Module):  # type: ignore[misc]
-    """The attention; no image position is ever hidden, padding of the text is hidden from the image.
+    """The attention; image positions are never masked, padding of the text is masked for the image.
 
-    Similarities and mixtures are what the official code computes, in another order: there are hundreds of times as many
-    image positions as tokens, so their projections to ``width`` are moved over to the text's side (for logits and
-    output, exact because they are linear) or behind the sum over positions (for values). That leaves out three of the
-    four largest matrix products.
+    Similarities and outputs are those of the official code, computed in another order. There are hundreds of times as
+    many image positions as tokens, so their projections to ``width`` are moved to the text side (for logits and output,
+    exact because they are linear) or after the sum over positions (for values). This avoids three of the four largest
+    matrix products.
 
     Args:
         image_width, text_width: channels of both sides.
         width: of all heads together.
         heads: of the attention.
-        dropout: of the attention's shares, in training.
+        dropout: of the attention weights, in training.
     """
 
     def __init__(self, image_width: int, text_width: int, width: int, heads: int, dropout: float) -> None:
@@ -42,7 +42,7 @@ class BiAttention(nn.Module):  # type: ignore[misc]
             nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What is added to both sides.
+        """Residuals of both sides.
 
         Args:
             image: (B, N, C).
@@ -60,8 +60,8 @@ class BiAttention(nn.Module):  # type: ignore[misc]
         logits = torch.baddbmm(offset.view(batch, 1, -1), image, folded.flatten(1, 2).transpose(1, 2))
         logits = logits.clamp(-CLAMP, CLAMP).view(batch, positions, heads, tokens)
 
-        # Text: shares of the image positions. The official code clamps the difference from the best one once more, of
-        # which no precision can tell anything: e to the power of -50,000 is 0.
+        # Text: attention weights of the image positions. The official code also clamps the difference from the best
+        # one, which has no effect in any precision: e to the power of -50,000 is 0.
         shares = functional.dropout(logits.softmax(1), self._dropout, self.training)
         seen = shares.flatten(2).transpose(1, 2) @ image  # (B, h · n, C)
         values = self.values_v_proj.weight.view(heads, -1, channels).transpose(1, 2)
@@ -69,7 +69,7 @@ class BiAttention(nn.Module):  # type: ignore[misc]
         told = told + shares.sum(1)[..., None] * self.values_v_proj.bias.view(heads, 1, -1)
         to_text = self.out_l_proj(told.transpose(1, 2).flatten(2))
 
-        # Image: shares of the tokens.
+        # Image: attention weights of the tokens.
         hidden = logits.masked_fill(~mask[:, None, None], torch.finfo(logits.dtype).min)
         shares = functional.dropout(hidden.softmax(-1), self._dropout, self.training)
         values = self._by_head(self.values_l_proj(text))
@@ -83,11 +83,11 @@ class BiAttention(nn.Module):  # type: ignore[misc]
 
 
 class Fusion(nn.Module):  # type: ignore[misc]
-    """Both sides, normalised, with what the other one adds: the residual starts at the norm, not before it.
+    """Both sides, normalised, plus the residual from the other one: the sum starts from the output of the norm.
 
     Args:
         image_width, text_width, width, heads, dropout: see ``BiAttention``.
-        scale: what the learned factors of the additions start at.
+        scale: initial value of the learned factors of the residuals.
     """
 
     def __init__(self, image_width: int, text_width: int, width: int, heads: int, dropout: float, scale: float) -> None:

@@ -1,7 +1,7 @@
-"""What is minimised: focal loss of the tokens, GIoU of the boxes, cross-entropy of the centerness.
+"""Losses: focal loss of the tokens, GIoU of the boxes, cross-entropy of the centerness.
 
 Source: ``modeling/rpn/loss.py`` (``ATSSLossComputation``) and ``layers/sigmoid_focal_loss.py`` of microsoft/GLIP. The
-averages over processes that the official code takes of both divisors are not here.
+official code also averages both divisors over processes; this is not implemented.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ovd_bench.baselines.glip.model import GlipOutput
 from ovd_bench.baselines.owl_nano.boxes import generalized_iou
 from ovd_bench.baselines.owl_nano.losses import focal_negative, focal_positive
 
-#: ``ATSS.REG_LOSS_WEIGHT``; the others weigh 1.
+#: ``ATSS.REG_LOSS_WEIGHT``; the other weights are 1.
 WEIGHT_BOX = 2.0
-#: Column of a caption's tokens that is meant for "no object". It only counts where a caption is so long.
+#: Token column for "no object". It counts only if the caption is that long.
 NO_OBJECT = 255
 
 
@@ -59,12 +59,12 @@ def glip_losses(output: GlipOutput, text_mask: Tensor, anchors: Tensor, targets:
 
 
 def token_loss(logits: Tensor, text_mask: Tensor, chosen: Assignment, tokens: Tensor) -> Tensor:
-    """Focal loss over all locations and tokens, over the number of locations that learn an object, at least 1.
+    """Focal loss over all locations and tokens, divided by the number of positive locations, at least 1.
 
     Args:
         logits: (B, N, n).
         text_mask: bool (B, n), False for padding, which does not count.
-        chosen: where the label of the object's tokens is 1. Elsewhere it is 0, but for ``NO_OBJECT``.
+        chosen: positives, where the label of the object's tokens is 1. Elsewhere it is 0, except for ``NO_OBJECT``.
         tokens: bool (B, G, n), of the objects.
     """
     labels = torch.zeros_like(logits, dtype=torch.bool)
@@ -75,14 +75,14 @@ def token_loss(logits: Tensor, text_mask: Tensor, chosen: Assignment, tokens: Te
 
 
 def box_loss(deltas: Tensor, anchors: Tensor, truth: Tensor, central: Tensor) -> Tensor:
-    """1 - GIoU of P boxes (P, 4), averaged with the weights ``central`` (P,), the targets of the centerness."""
+    """1 - GIoU of P boxes (P, 4), averaged with the weights ``central`` (P,), which are the centerness targets."""
     boxes = decode(deltas, anchors)
     boxes = torch.cat((boxes[:, :2], torch.maximum(boxes[:, :2], boxes[:, 2:])), 1)
     return ((1 - generalized_iou(boxes, truth)) * central).sum() / central.sum()
 
 
 def centerness_targets(anchors: Tensor, truth: Tensor) -> Tensor:
-    """How central the middles of anchors (P, 4) are in their objects (P, 4), 0 … 1 (Tian et al. 2019, eq. 3)."""
+    """Centerness of the centres of anchors (P, 4) in their objects (P, 4), 0 … 1 (Tian et al. 2019, eq. 3)."""
     middles = (anchors[:, :2] + anchors[:, 2:]) / 2
     low, high = middles - truth[:, :2], truth[:, 2:] - middles
     return (torch.minimum(low, high) / torch.maximum(low, high)).prod(-1).sqrt()

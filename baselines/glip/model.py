@@ -1,8 +1,8 @@
 """The network: image and caption to a logit per location and token, a box and a centerness per location.
 
 Source: ``modeling/detector/generalized_vl_rcnn.py`` and ``modeling/rpn/vldyhead.py`` of microsoft/GLIP. The modules
-have the official names. It is cut where results can be used again: ``encode_text`` depends on no image,
-``encode_image`` on no text; without fusion that is everything but one matrix product.
+have the official names. It is split where results can be reused: ``encode_text`` does not depend on images,
+``encode_image`` not on text; without fusion this is everything except one matrix product.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PRIOR = 0.01
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """Captions as the head takes them (B captions, n tokens).
+    """Captions for the head (B captions, n tokens).
 
     Attributes:
         hidden: (B, n, D), last hidden states of BERT.
@@ -42,7 +42,7 @@ class TextFeatures:
 
 @dataclass(frozen=True)
 class Boxes:
-    """What the head says of locations whatever the caption's tokens (B images, N locations of all levels).
+    """Output of the head per location, without tokens (B images, N locations of all levels).
 
     Attributes:
         deltas: (B, N, 4), see ``baselines.glip.anchors``.
@@ -55,11 +55,11 @@ class Boxes:
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Images as the head takes them (B images).
+    """Images for the head (B images).
 
     Attributes:
-        levels: (B, C, H, W) each, finest first: of the pyramid, and without fusion of the whole head.
-        boxes: without fusion, all that is to be known of the boxes; else None.
+        levels: (B, C, H, W) each, finest first: of the pyramid; without fusion, output of the whole head.
+        boxes: without fusion, the boxes; else None.
     """
 
     levels: tuple[Tensor, ...]
@@ -73,13 +73,13 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class GlipOutput:
-    """What the network says (B pairs of image and caption, N locations of all levels, n tokens).
+    """Output of the network (B pairs of image and caption, N locations of all levels, n tokens).
 
     Attributes:
         logits: (B, N, n).
         deltas: (B, N, 4).
         centerness: (B, N), logits.
-        shapes: height and width of the levels, whose locations come one after the other, row by row.
+        shapes: height and width of the levels, whose locations are concatenated, row by row.
     """
 
     logits: Tensor
@@ -109,7 +109,7 @@ class Glip(nn.Module):  # type: ignore[misc]
     def encode_text(self, ids: Tensor, mask: Tensor) -> TextFeatures:
         """Int64 (B, n) tokens with [CLS] and [SEP], and bool (B, n), False for padding.
 
-        Padding reaches no token, whether a caption is padded, and how far, changes rounding at most.
+        Padding does not affect any token; the amount of padding changes at most rounding.
         """
         return TextFeatures(self.language_backbone["body"]["model"](ids, mask), mask)
 
@@ -120,12 +120,12 @@ class Glip(nn.Module):  # type: ignore[misc]
         return ImageFeatures(levels, None) if self.config.fused else self._head.see(levels)
 
     def forward(self, image: ImageFeatures, text: TextFeatures) -> GlipOutput:
-        """Every image with its caption; of one of the two there may be one for all of the other. Neither is changed."""
+        """Every image with its caption, or one of one side with all of the other. Neither is modified."""
         return cast(GlipOutput, self._head(image, text))
 
 
 def normalize(pixels: Tensor) -> Tensor:
-    """RGB 0 … 255 of shape (..., 3, H, W) as the network wants it: BGR, with the statistics of ``INPUT``."""
+    """RGB 0 … 255 of shape (..., 3, H, W) as network input: BGR, with the statistics of ``INPUT``."""
     mean = pixels.new_tensor([103.530, 116.280, 123.675]).view(3, 1, 1)
     std = pixels.new_tensor([57.375, 57.120, 58.395]).view(3, 1, 1)
     return (pixels.flip(-3) - mean) / std
@@ -160,7 +160,7 @@ class VlDyHead(nn.Module):  # type: ignore[misc]
             nn.init.zeros_(layer.bias)
 
     def see(self, levels: Sequence[Tensor]) -> ImageFeatures:
-        """Without fusion: all of the head that needs no text."""
+        """Without fusion: the part of the head that does not need text."""
         for convolutions in self.dyhead_tower:
             levels = convolutions(levels)
         return ImageFeatures(tuple(levels), self._boxes(levels))
@@ -175,7 +175,7 @@ class VlDyHead(nn.Module):  # type: ignore[misc]
             levels, hidden = self._blocks(levels, hidden, mask)
             boxes = self._boxes(levels)
         else:
-            # Variant A reads ``embedded``, whose padding is zero; nothing reads the padding's columns.
+            # Variant A reads ``embedded``, whose padding is zero; the columns of padding are not used.
             hidden = hidden * text.mask[..., None]
         logits = self._dot_product(_flat(levels), hidden)
         batch = len(logits)

@@ -1,4 +1,4 @@
-"""From scores of locations to boxes of classes (``ATSSPostProcessor`` in ``modeling/rpn/inference.py``)."""
+"""Postprocessing of scores to boxes of classes (``ATSSPostProcessor`` in ``modeling/rpn/inference.py``)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torchvision.ops import nms
 
 from ovd_bench.baselines.glip.anchors import decode
 
-#: A class probability up to this is dropped, before it is multiplied with the centerness (``ATSS.INFERENCE_TH``).
+#: A class probability must exceed this, before multiplication with the centerness (``ATSS.INFERENCE_TH``).
 SCORE_THRESHOLD = 0.05
 #: Pairs of location and class that each level keeps (``ATSS.PRE_NMS_TOP_N``).
 LEVEL_TOP_K = 1000
-#: Overlap above which the lesser of two boxes of one class is dropped (``ATSS.NMS_TH``).
+#: Overlap above which the lower-scoring of two boxes of one class is dropped (``ATSS.NMS_TH``).
 NMS_IOU = 0.6
 
 
@@ -45,8 +45,8 @@ def select_boxes(
 ) -> Found:
     """Threshold, centerness, best pairs of each level, suppression within each class, best pairs of all.
 
-    Equal scores: the earlier location, then the earlier class, wins. The official code leaves that to chance, and keeps
-    more than ``top_k`` where the last ones are equal.
+    Ties go to the earlier location, then the earlier class. The official code does not define their order, and keeps
+    more than ``top_k`` if the last ones are equal.
 
     Args:
         scores: (N, K), probability of the classes at the locations.
@@ -83,10 +83,10 @@ def _best_of_level(
 
 
 def _without_duplicates(boxes: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
-    """Rows that stay, in their order. IoU as in ``csrc/cuda/ml_nms.cu``: the last pixel belongs to a box."""
+    """Kept rows, in order. IoU as in ``csrc/cuda/ml_nms.cu``: the last pixel belongs to a box."""
     kept = torch.zeros_like(classes, dtype=torch.bool)
     wide = boxes + boxes.new_tensor([0, 0, 1, 1])
-    for number in classes.unique():  # torchvision's batched_nms moves boxes apart instead, which rounds them
+    for number in classes.unique():  # torchvision's batched_nms shifts boxes by class instead, which rounds them
         rows = (classes == number).nonzero().squeeze(1)
         kept[rows[nms(wide[rows], scores[rows], NMS_IOU)]] = True
     return kept.nonzero().squeeze(1)

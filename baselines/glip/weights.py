@@ -1,13 +1,13 @@
 """Weights files of GLIP: microsoft/GLIP's, mmdetection's, and the suite's own.
 
-* official: ``torch.save`` of ``{"model": {"module.…": tensor}}``, the names of ``baselines.glip.model`` behind the
-  prefix, with buffers among them;
+* official: ``torch.save`` of ``{"model": {"module.…": tensor}}``, the names of ``baselines.glip.model`` after the
+  prefix, including buffers;
 * mmdetection: other names (``tools/model_converters/glip_to_mmdet.py``), the channels of Swin's merging in another
   order, without the closed-set head and BERT's pooler;
 * canonical: safetensors with the model's own names. The header's entry ``glip`` is JSON: ``format`` (1), ``config``
   (``GlipConfig``) and ``source`` (free, for people).
 
-Every parameter is set by exactly one tensor; what else a file holds must be one of ``LEFTOVERS``.
+Every parameter is set by exactly one tensor; all other tensors of a file must be among ``LEFTOVERS``.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ FORMAT = 1
 _KEY = "glip"
 _PREFIX = "module."
 
-#: What files hold beside parameters, by canonical names: buffers, which are computed from the configuration, and what
-#: only training uses: the head of masked language modelling and the resizer of a contrastive loss, both off in testing.
+#: Other tensors in files, by canonical names: buffers, which are computed from the configuration, and tensors used only
+#: in training: the head of masked language modelling and the resizer of a contrastive loss.
 LEFTOVERS = re.compile(
     r"backbone\.body\.layers\.\d+\.blocks\.\d+\.attn\.relative_position_index"
     r"|language_backbone\.body\.model\.embeddings\.(position_ids|token_type_ids)"
@@ -73,7 +73,7 @@ _MMDET = tuple(
 )
 _MERGING = re.compile(r"backbone\.body\.layers\.\d+\.downsample\.(reduction|norm)\.")
 
-#: No GLIP is larger; a header could claim anything.
+#: Size limit, since a header could state any size.
 _LARGEST_SIZE, _MOST_LAYERS = 1 << 16, 256
 _DAMAGE = (
     *(RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError),
@@ -83,12 +83,12 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class About:
-    """What was read.
+    """Result of reading.
 
     Attributes:
         layout: of the file.
         config: of the model.
-        dropped: names in the file of what no parameter needs.
+        dropped: names of skipped tensors in the file.
     """
 
     layout: Layout
@@ -101,10 +101,10 @@ def read_weights(path: Path, config: GlipConfig | None = None) -> tuple[Glip, Ab
 
     Args:
         path: ``.safetensors``, or a file that ``torch.save`` wrote.
-        config: of the model; None = the file's own, or, of a file that has none, the variant of its size.
+        config: of the model; None = that of the file, or, if it has none, the variant of its size.
 
     Raises:
-        ValueError: no such file, a damaged one, one that holds other objects than tensors, no GLIP, tensors missing,
+        ValueError: no such file, a damaged one, one with other objects than tensors, not a GLIP, tensors missing,
             left over or of the wrong shape, or numbers that are not finite.
     """
     if not path.is_file():
@@ -120,16 +120,16 @@ def read_weights(path: Path, config: GlipConfig | None = None) -> tuple[Glip, Ab
 
 
 def write_weights(model: Glip, path: Path, layout: Layout, source: str = "") -> None:
-    """Write a model; a file that is there is replaced once the new one is complete.
+    """Write a model; an existing file is replaced once the new one is complete.
 
     Args:
         model: float32.
         path: of the file.
         layout: ``official`` (without buffers) or ``canonical``.
-        source: where the numbers come from, for people; canonical only.
+        source: origin of the numbers, for people; canonical only.
 
     Raises:
-        ValueError: the layout of mmdetection, which is only read.
+        ValueError: the layout of mmdetection, which can only be read.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     unfinished = path.with_name(f"{path.name}.unfinished")
@@ -144,7 +144,7 @@ def write_weights(model: Glip, path: Path, layout: Layout, source: str = "") -> 
 
 
 def holds_glip(path: Path) -> bool:
-    """Whether a weights file has the names of a GLIP; what cannot be read has not."""
+    """Whether a weights file has the names of a GLIP; False for unreadable files."""
     try:
         if path.suffix != ".safetensors":
             return _layout(_read_torch(path)) is not None
@@ -156,7 +156,7 @@ def holds_glip(path: Path) -> bool:
 
 def _filled(path: Path, config: GlipConfig, named: Mapping[str, Tensor]) -> Glip:
     try:
-        with torch.device("meta"):  # a header may promise any size: nothing is allocated before the shapes agree
+        with torch.device("meta"):  # a header may state any size: nothing is allocated before the shapes agree
             expected = {name: tuple(tensor.shape) for name, tensor in Glip(config).state_dict().items()}
     except _DAMAGE as error:
         raise ValueError(f"{path}: its config describes no GLIP ({_line(error)})") from error
@@ -176,7 +176,7 @@ def _filled(path: Path, config: GlipConfig, named: Mapping[str, Tensor]) -> Glip
         if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise ValueError(f"{path}: '{name}' holds something else than finite numbers")
     model: Glip = Glip(config).requires_grad_(False).eval()
-    # clones, since the tensors may lie in a mapped file, which may change
+    # clones, since the tensors may be in a mapped file, which may change
     model.load_state_dict({name: tensor.to(torch.float32, copy=True) for name, tensor in named.items()}, assign=True)
     return model
 

@@ -1,1 +1,1 @@
-"""``owl-nano``: a detector of the OWL-ViT kind, small enough to be trained on one processor core in half an hour."""
+"""``owl-nano``: a detector of the OWL-ViT type, small enough to be trained on one CPU core in half an hour."""

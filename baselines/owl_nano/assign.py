@@ -1,4 +1,4 @@
-"""Which cells learn which object."""
+"""Assignment of cells to objects."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Targets(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """The P cells that learn an object: image, cell and position of the object in its image, int64 (P,) each."""
+    """The P positive cells: image, cell and position of the object in its image, int64 (P,) each."""
 
     image: Tensor
     cell: Tensor
@@ -53,8 +53,9 @@ def assign_one_to_many(output: Output, targets: Targets, centres: Tensor) -> Ass
     """The best aligned cells of each object (after Feng et al. 2021, *TOOD*, section 3.3).
 
     A cell is a candidate if its centre lies inside the object's box, or if it is the cell nearest to the box's centre.
-    Of these the ``TOP`` of greatest ``p * IoU ** IOU_POWER`` learn the object, where p is the probability of the right
-    class; equal ones in the order of cells. A cell wanted by several objects learns the one it overlaps most.
+    Of these the ``TOP`` with the largest ``p * IoU ** IOU_POWER`` are positive, where p is the probability of the right
+    class; ties go to the earlier cell. A cell that is positive for several objects is assigned to the one with the
+    highest IoU.
 
     Args:
         output: of the network.
@@ -79,7 +80,7 @@ def assign_one_to_many(output: Output, targets: Targets, centres: Tensor) -> Ass
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def assign_hungarian(output: Output, targets: Targets, size: tuple[int, int]) -> Assignment:
-    """One cell per object, at least total cost (Carion et al. 2020, *DETR*, section 3.1).
+    """One cell per object, at minimum total cost (Carion et al. 2020, *DETR*, section 3.1).
 
     The cost of a pair is ``COST_CLASS`` x focal cost of the object's class + ``COST_L1`` x L1 distance of cxcywh over
     the image size - ``COST_GIOU`` x GIoU.

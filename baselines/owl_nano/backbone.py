@@ -2,8 +2,8 @@
 
 After Liu et al. 2021, *Swin Transformer*, section 3 (windows, shifted windows, relative position bias). Two changes for
 a model of this size: a convolutional stem instead of 4 x 4 patches (Xiao et al. 2021, *Early Convolutions*), and a
-depthwise 3 x 3 convolution ahead of every attention (Chu et al. 2023, *Conditional Positional Encodings*), which
-makes neighbouring tokens of different windows meet in every block.
+depthwise 3 x 3 convolution before every attention (Chu et al. 2023, *Conditional Positional Encodings*), which lets
+neighbouring tokens of different windows interact in every block.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class TokenConv(nn.Conv2d):  # type: ignore[misc]
 class WindowAttention(nn.Module):  # type: ignore[misc]
     """Multi-head self-attention inside windows of ``window`` x ``window`` tokens.
 
-    With ``shifted`` the grid of windows is moved by half a window, cyclically; pairs of tokens that became neighbours
-    only by going round the border do not see each other.
+    With ``shifted`` the grid of windows is moved by half a window, cyclically; tokens that are neighbours only across
+    the border do not attend to each other.
     """
 
     index: Tensor
@@ -66,7 +66,7 @@ class WindowAttention(nn.Module):  # type: ignore[misc]
         return tokens.roll((shift, shift), (1, 2)) if shift else tokens
 
     def _mask(self, grid: tuple[int, int], device: torch.device) -> Tensor:
-        """0 where two tokens of a shifted window belong together in the image, far below elsewhere."""
+        """0 where two tokens of a shifted window are neighbours in the image, a large negative number elsewhere."""
         region = [
             (torch.arange(cells * self.window, device=device) >= cells * self.window - self.shift).int()
             for cells in grid

@@ -1,4 +1,4 @@
-"""Overlap of boxes, xyxy, any leading dimensions, in whatever unit both share."""
+"""Overlap of boxes, xyxy, any leading dimensions, in the same unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an ``owl-nano`` is made of."""
+"""Configuration of ``owl-nano``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class OwlNanoConfig:
         neck: channels of the grid of image tokens at stride 8.
         embedding: width in which image tokens and phrases are compared.
         text_width: width of the phrase vectors.
-        assignment: which cells learn an object: ``one_to_many``, the best aligned seven, duplicates removed by NMS;
-            ``hungarian``, exactly one, no NMS, as OWL-ViT is published.
-        classifier: what a class is: ``text``, its projected phrase vector; ``learned``, a free vector per class seen
-            in training, which knows no other class.
+        assignment: positive cells of an object: ``one_to_many``, the best aligned seven, duplicates removed by NMS;
+            ``hungarian``, exactly one, no NMS, as in the published OWL-ViT.
+        classifier: representation of a class: ``text``, its projected phrase vector; ``learned``, a free vector per
+            class seen in training; other classes are not detected.
         classes: number of learned class vectors; 0 with ``text``.
 
     Raises:
@@ -48,5 +48,5 @@ class OwlNanoConfig:
 
     @property
     def multiple(self) -> int:
-        """What both sides of an input image must be a multiple of, pixels."""
+        """Both sides of an input image must be multiples of this, pixels."""
         return 16 * self.window

@@ -1,4 +1,4 @@
-"""What is minimised: focal loss of the classes, L1 and GIoU of the boxes, cross-entropy of the IoU branch."""
+"""Losses: focal loss of the classes, L1 and GIoU of the boxes, cross-entropy of the IoU branch."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ def focal_negative(logits: Tensor) -> Tensor:
 
 
 def focal_loss(logits: Tensor, image: Tensor, cell: Tensor, row: Tensor, sure: Tensor) -> Tensor:
-    """Focal loss over all cells and classes, over the number of cells that learn an object.
+    """Focal loss over all cells and classes, divided by the number of positive cells.
 
     Args:
         logits: (B, N, K).
         image: (P,) with ``cell`` and ``row``: where the label is 1; elsewhere it is 0.
         cell: (P,).
         row: (P,), class.
-        sure: bool (B, K), False where an absent label proves nothing, because the class is not annotated exhaustively.
+        sure: bool (B, K), False where a missing label is not a negative, because the class is not annotated
+            exhaustively.
     """
     here = logits[image, cell, row]
     change = focal_positive(here) - focal_negative(here) * sure[image, row]
@@ -42,7 +43,7 @@ def focal_loss(logits: Tensor, image: Tensor, cell: Tensor, row: Tensor, sure: T
 def quality_focal_loss(
     logits: Tensor, image: Tensor, cell: Tensor, row: Tensor, target: Tensor, sure: Tensor
 ) -> Tensor:
-    """Quality focal loss over all cells and classes, over the sum of the targets, at least 1 (Li et al. 2020, eq. 5).
+    """Quality focal loss of all cells and classes, divided by the sum of targets, at least 1 (Li et al. 2020, eq. 5).
 
     Args:
         logits: (B, N, K).
@@ -88,5 +89,5 @@ def box_losses(boxes: Tensor, truth: Tensor, size: tuple[int, int]) -> tuple[Ten
 
 
 def quality_loss(quality: Tensor, overlap: Tensor) -> Tensor:
-    """Mean cross-entropy between the IoU branch (P,), logits, and the IoU (P,) that the boxes really have."""
+    """Mean cross-entropy between the IoU branch (P,), logits, and the actual IoU (P,) of the boxes."""
     return functional.binary_cross_entropy_with_logits(quality, overlap, reduction="sum") / max(len(overlap), 1)

@@ -1,7 +1,7 @@
 """The detector: a grid of image tokens, each compared with every phrase and giving one box.
 
 After Minderer et al. 2022, *Simple Open-Vocabulary Object Detection with Vision Transformers*, section 3: no
-interaction between image and text before the dot product, so a class scores the same whatever else is asked for.
+interaction between image and text before the dot product, so the score of a class does not depend on other classes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _MAX_LOG_SIZE = 4.0
 
 
 class Output(NamedTuple):
-    """What the network says of B images with N cells about K classes.
+    """Output of the network for B images with N cells and K classes.
 
     Attributes:
         logits: (B, N, K) before the sigmoid.
-        boxes_xyxy: (B, N, 4), pixels of the network input; may reach over its border.
-        quality: (B, N), logit of the IoU that the box is expected to have; None without that branch.
+        boxes_xyxy: (B, N, 4), pixels of the network input; may extend over its border.
+        quality: (B, N), logit of the expected IoU of the box; None without that branch.
     """
 
     logits: Tensor
@@ -71,7 +71,7 @@ class OwlNano(nn.Module):  # type: ignore[misc]
         self._start()
 
     def _start(self) -> None:
-        """Boxes of the prior size at their cell, all classes improbable."""
+        """Initialise: boxes of the prior size at their cell, low class probabilities."""
         nn.init.zeros_(self.box.weight)
         nn.init.zeros_(self.box.bias)
         for layer in (self.scale, self.shift):
@@ -128,7 +128,7 @@ def cell_centres(height: int, width: int, device: torch.device | None = None) ->
 
 
 def cell_boxes(offsets: Tensor, height: int, width: int) -> Tensor:
-    """Boxes (B, N, 4) xyxy in pixels from what each cell predicts.
+    """Boxes (B, N, 4) xyxy in pixels from the predictions of each cell.
 
     Args:
         offsets: (B, N, 4): shift of the centre in cells (x, y), logarithm of width and height over the prior size.

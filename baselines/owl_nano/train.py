@@ -33,10 +33,10 @@ class Trainer:
     Args:
         config: of the model.
         recipe: of the training.
-        phrases: float32 (K, text_width), vectors of the classes that the training may know; their mean is subtracted.
+        phrases: float32 (K, text_width), vectors of the training classes; their mean is subtracted.
 
     Attributes:
-        model: whose weights learn.
+        model: with the trained weights.
         average: the model with averaged weights.
     """
 
@@ -85,8 +85,8 @@ def padded_targets(batch: Batch) -> Targets:
 def detection_losses(output: Output, targets: Targets, size: tuple[int, int]) -> dict[str, Tensor]:
     """Weighted parts of the loss.
 
-    One-to-many: the class probability of a cell learns the IoU of its box (quality focal loss), and so does the IoU
-    branch. Hungarian: focal loss, as OWL-ViT is published, and no IoU branch.
+    One-to-many: the target of the class probability of a cell is the IoU of its box (quality focal loss), and so is the
+    target of the IoU branch. Hungarian: focal loss, as in the published OWL-ViT, and no IoU branch.
 
     Args:
         output: of the network, float32; with an IoU branch the assignment is one-to-many.

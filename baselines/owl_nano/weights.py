@@ -1,7 +1,7 @@
-"""The weights file: safetensors in float16 whose header says what the model is and what it was trained on.
+"""The weights file: safetensors in float16 whose header describes the model and its training.
 
-The header's one entry ``owl-nano`` is JSON: ``format`` (1), ``config`` (``OwlNanoConfig``), ``classes`` (names behind
-the learned class vectors, empty with text) and ``training`` (free, for people: data, recipe, budget).
+The header's one entry ``owl-nano`` is JSON: ``format`` (1), ``config`` (``OwlNanoConfig``), ``classes`` (names of the
+learned class vectors, empty with text) and ``training`` (free, for people: data, recipe, budget).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _KEY = "owl-nano"
 
 @dataclass(frozen=True)
 class About:
-    """What a weights file says of itself.
+    """Header of a weights file.
 
     Attributes:
         config: of the model.
         classes: names of the learned class vectors, in their order; empty with text.
-        training: what the training wrote down.
+        training: description of the training.
     """
 
     config: OwlNanoConfig
@@ -63,7 +63,7 @@ def load_weights(path: Path) -> tuple[OwlNano, About]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = _about((file.metadata() or {}).get(_KEY))
-            with torch.device("meta"):  # a header may promise any size: nothing is allocated before the shapes agree
+            with torch.device("meta"):  # a header may state any size: nothing is allocated before the shapes agree
                 model = OwlNano(about.config)
             expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
             found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping

@@ -1,1 +1,1 @@
-"""The leaderboard: from result files to tables that compare only what may be compared."""
+"""The leaderboard: tables of comparable results."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-#: Colours and markers of a series repeat after so many.
+#: Number of colours and markers before they repeat.
 SERIES = 8
 
 _WIDTH, _HEIGHT = 400, 280
@@ -26,7 +26,7 @@ class Line:
     """One series of a chart.
 
     Attributes:
-        series: number that decides on colour and marker.
+        series: number that determines colour and marker.
         name: shown on hovering and to screen readers.
         points: x, y in the units of the axes.
     """
@@ -150,7 +150,7 @@ def scatter_chart(title: str, x: Axis, y: Axis, points: Sequence[tuple[Line, tup
 
 
 def _free_place(x: float, y: float, width: float, taken: list[tuple[float, float, float, float]]) -> Point:
-    """Left end of the base line of a text beside a point, where it covers least of what is there; takes the place."""
+    """Left end of the base line of a label of a point, placed where it overlaps least; marks the area as used."""
     height = 13.0
     places = [(x + dx if dx > 0 else x + dx - width, y + dy) for dy in (-6, 14, -19, 27, 4) for dx in (8, -8)]
     inside = [(min(max(left, _LEFT + 2), _WIDTH - width - 2), base) for left, base in places]

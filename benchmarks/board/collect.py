@@ -21,7 +21,7 @@ from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
 
 @dataclass(frozen=True)
 class Board:
-    """What the board shows.
+    """Content of the board.
 
     Attributes:
         tables: one per benchmark and protocol.
@@ -40,7 +40,7 @@ def collect(root: Path, benchmarks: Sequence[str] = (), *, resamples: int = RESA
     """Read the results under a folder and build the board.
 
     Args:
-        root: folder of the results; its own ``published.json`` takes the place of the one that ships with the suite.
+        root: folder of the results; its own ``published.json`` replaces the one that ships with the suite.
         benchmarks: names; empty = all.
         resamples: of the paired bootstrap.
         seed: of the bootstrap.
@@ -71,7 +71,7 @@ def of_runs(runs: Sequence[tuple[Path, Result]], *, resamples: int = RESAMPLES, 
 
 
 def gather_evidence(table: Table) -> Evidence:
-    """Annotations and predictions of a table as far as they lie on this machine."""
+    """Annotations and predictions of a table, as far as they are on this machine."""
     predictions: dict[str, Callable[[], Predictions] | str] = {}
     for row in table.rows:
         there = manifest_path(row.folder).is_file()
@@ -91,7 +91,7 @@ def gather_evidence(table: Table) -> Evidence:
 
 
 def benchmark_of(table: Table) -> Benchmark | str:
-    """The benchmark of a table where one of its runs found it, or in one line why it is not there."""
+    """The benchmark of a table at the path of one of its runs, or in one line why it is missing."""
     reason = "no run has its predictions on this machine"
     for row in table.rows:
         if manifest_path(row.folder).is_file():

@@ -1,4 +1,4 @@
-"""The columns of the board: what is shown, under which heading, in which unit. All formats share them."""
+"""The columns of the board with headings and units, shared by all formats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Column:
         meaning: one line.
         raw: the number, None where undefined.
         show: a number as people read it.
-        optional: left out where no row has it.
+        optional: left out if no row has it.
         metric: name in ``result.json`` where the number is a metric, which may have an interval.
     """
 
@@ -32,7 +32,7 @@ class Column:
     metric: str = ""
 
     def text(self, row: Row) -> str:
-        """What a cell shows; a dash where undefined."""
+        """Text of a cell; a dash if undefined."""
         value = self.raw(row)
         return "–" if value is None else self.show(value)
 
@@ -148,7 +148,7 @@ def _contamination(entry: Contamination) -> str:
 
 
 def table_facts(table: Table) -> str:
-    """What the numbers of a table depend on, in one line."""
+    """The protocol of a table, in one line."""
     benchmark, protocol = table.benchmark, table.protocol
     size = "own image size" if protocol.image_size is None else f"image size {protocol.image_size}"
     versions = protocol.versions or {}

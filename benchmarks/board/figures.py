@@ -1,4 +1,4 @@
-"""What the pictures of a table show: from rows to charts and bars. Percent everywhere."""
+"""Charts and bars of a table, in percent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MOST_CLOUDS = 3
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with what stands around it."""
+    """A chart with its title and caption."""
 
     title: str
     caption: str
@@ -49,7 +49,7 @@ class Bar:
     Attributes:
         series: number of the row, for its colour.
         name: of the row.
-        value: shown behind the bar.
+        value: shown after the bar.
         width: of the bar, percent of the panel.
         low, high: of the interval, percent of the panel; None without one.
     """
@@ -105,7 +105,7 @@ def frequency_panels(rows: Sequence[Row]) -> list[Panel]:
 
 
 def error_stacks(rows: Sequence[Row]) -> list[Stack]:
-    """AP50 that mending each kind of error would give, of rows that have the decomposition."""
+    """Gain of AP50 by correcting each kind of error, of rows that have the decomposition."""
     found = []
     for row in rows:
         gains = [(title, row.value(f"tide/dAP_{kind}")) for kind, title in _ERRORS]
@@ -159,7 +159,7 @@ def _ladder(table: Table, statistic: str, title: str, unit: str) -> Chart | None
 
 
 def _training_images(rows: Sequence[Row], classes: Sequence[Sequence[ClassRow]]) -> Chart | None:
-    """Every class a dot, and the mean over tenths of the classes by number of training images."""
+    """A dot per class, and the mean over tenths of the classes by number of training images."""
     lines, dots = [], []
     for series, (row, members) in enumerate(zip(rows, classes, strict=True)):
         known = [

@@ -28,7 +28,7 @@ def write_board(root: Path, board: Board) -> list[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
+    """Write a text file atomically.
 
     Raises:
         DataError: its folder does not exist.

@@ -17,13 +17,13 @@ from ovd_bench.benchmarks.pictures.gallery.select import select_images
 from ovd_bench.benchmarks.store.manifest import manifest_path, read_manifest
 from ovd_bench.metrics.types import DataError
 
-#: Columns of a row before it is broken, so that a report stays readable.
+#: Maximum number of columns per row, so that a report stays readable.
 _COLUMNS = 4
 _CELL = 400
 
 
 def make_galleries(board: Board, count: int) -> dict[str, Gallery]:
-    """A gallery per table, by the table's slug; says why where there can be none."""
+    """A gallery per table, by the table's slug; without pictures it states the reason."""
     return {table.slug: _gallery(table, count) for table in board.tables}
 
 

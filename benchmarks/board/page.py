@@ -1,4 +1,4 @@
-"""The board and the report as one HTML file: no server, no other file, readable without scripts."""
+"""The board and the report as a single HTML file that needs no server and works without scripts."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Picture:
 
     @property
     def uri(self) -> str:
-        """The picture as an address of its own."""
+        """The picture as a data URL."""
         return f"data:{self.mime};base64,{base64.b64encode(self.data).decode()}"
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures of one table, and remarks on how they were chosen or why there are none."""
+    """Pictures of one table, and notes on their selection or why there are none."""
 
     pictures: tuple[Picture, ...]
     notes: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class ClassTable:
 
 @dataclass(frozen=True)
 class Section:
-    """One table with all that is drawn from it."""
+    """One table with its charts."""
 
     table: Table
     facts: str
@@ -91,7 +91,7 @@ def render(board: Board, *, title: str, galleries: Mapping[str, Gallery] | None 
         board: what it shows.
         title: of the page.
         galleries: per slug of a table.
-        detailed: also every statistic of every result, as a report has it.
+        detailed: also every statistic of every result, as in a report.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -109,7 +109,7 @@ def render(board: Board, *, title: str, galleries: Mapping[str, Gallery] | None 
         sections=[_section(table, (galleries or {}).get(table.slug), detailed) for table in board.tables],
         published=board.published.tables() if board.published else [],
         meanings=COLUMNS,
-        script=Markup(script),  # the suite's own file: no value is put into it
+        script=Markup(script),  # the suite's own file: no values are inserted
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         document="data:application/json;base64," + base64.b64encode(document).decode(),
     )
@@ -173,7 +173,7 @@ def _class_table(rows: Sequence[Row], classes: Sequence[Sequence[ClassRow]]) -> 
 
 
 def _statistics(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    """Every metric of the results, as it is in the files, with its interval."""
+    """Every metric of the results, unchanged, with its interval."""
     names = list(dict.fromkeys(name for row in rows for name in row.result.metrics))
     return [(name, [_number(row, name) for row in rows]) for name in names]
 

@@ -1,4 +1,4 @@
-"""Remarks on rows of one table whose numbers do not depend on the same things, or on things that nobody wrote down."""
+"""Notes on differences between rows of one table, and on missing records."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ovd_bench.benchmarks.store.schema import ProtocolInfo, Result
 def provenance_notes(protocol: ProtocolInfo, names: Sequence[str], results: Sequence[Result]) -> list[str]:
     """One line per kind of difference.
 
-    Rows on other pixels stay in the table, for a decoder of another version already gives other pixels, but the table
-    says so. Rows of other versions never come here: the versions are in the hash of the protocol.
+    Rows on other pixels stay in the table with a note, because even another version of a decoder gives other pixels.
+    Rows of other versions are never in one table, because the versions are in the hash of the protocol.
 
     Args:
         protocol: of the table.

@@ -1,4 +1,4 @@
-"""Numbers from papers and model cards: shown beside the board, never in one table with what was measured here."""
+"""Numbers from papers and model cards: shown with the board, but never in one table with measured rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published.json"
 
 _MAX_BYTES = 8 * 2**20
 
-#: Kinds of AP as they are written in the file -> as people call them.
+#: Kinds of AP in the file -> names for people.
 KINDS = {"standard": "AP", "fixed": "fixed AP", "unknown": "kind of AP not said"}
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -26,7 +26,7 @@ Text = Annotated[str, Field(min_length=1, max_length=300)]
 
 
 class PublishedValues(StrictModel):
-    """AP in percent, as printed at the source; None where it is not given."""
+    """AP in percent, as printed in the source; None if it is not given."""
 
     AP: Percent
     APr: Percent | None
@@ -35,14 +35,14 @@ class PublishedValues(StrictModel):
 
 
 class PublishedRow(StrictModel):
-    """One number of somebody else's.
+    """One published result.
 
     Attributes:
-        ap_kind: ``standard`` (300 per image on LVIS, 100 on COCO), ``fixed`` (10,000 per class), or not said.
+        ap_kind: ``standard`` (300 per image on LVIS, 100 on COCO), ``fixed`` (10,000 per class), or not stated.
         setting: ``zero-shot``; ``fine-tuned`` on the benchmark; ``supervised``: trained on it from the start.
         source: paper and table, or repository and file.
-        checked: the document that the values were compared with, which may be another than the source; None = none.
-        certain: False where the source gives a range or a part of the entry is in doubt; the note says which.
+        checked: the document that the values were compared with, which may differ from the source; None = none.
+        certain: False if the source gives a range or a part of the entry is doubtful; see the note.
     """
 
     detector: Text
@@ -59,14 +59,14 @@ class PublishedRow(StrictModel):
 
     @property
     def numbers(self) -> tuple[str, str, str, str]:
-        """AP, APr, APc, APf as people read them; AP with a question mark where it is not certain."""
+        """AP, APr, APc, APf for display; AP with a question mark if it is not certain."""
         values = (self.values.AP, self.values.APr, self.values.APc, self.values.APf)
         ap, r, c, f = ("–" if value is None else f"{value:.1f}" for value in values)
         return ap if self.certain else f"{ap} ?", r, c, f
 
     @property
     def origin(self) -> str:
-        """Where the numbers are from, with remarks."""
+        """Sources of the numbers, with notes."""
         return self.source + (f", arXiv {self.arxiv}" if self.arxiv else "") + (f" ({self.note})" if self.note else "")
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from ovd_bench.benchmarks.board.provenance import provenance_notes
 from ovd_bench.benchmarks.store.schema import BenchmarkInfo, Metric, ProtocolInfo, Result
 
-#: Why a row carries the star: it leads; the paired bootstrap cannot tell it from the leader; the intervals overlap.
+#: Reason for a star: the row leads; its paired difference is not significant; the intervals overlap.
 StarBasis = Literal["best", "paired", "intervals"]
 
 _NOTHING = Metric(value=None)
@@ -19,14 +19,14 @@ _NOTHING = Metric(value=None)
 
 @dataclass(frozen=True)
 class Standing:
-    """How a row stands to the leader of its table.
+    """Comparison of a row with the leader of its table.
 
     Attributes:
         starred: best, or not distinguishable from the best.
-        basis: what that rests on; None where it could not be judged.
+        basis: reason for this; None if it could not be judged.
         delta: AP of the row minus AP of the leader.
         ci95: of the paired difference; None without a paired comparison.
-        reason: why there was no paired comparison; empty where there was one.
+        reason: why there was no paired comparison; empty if there was one.
     """
 
     starred: bool
@@ -42,9 +42,9 @@ class Row:
 
     Attributes:
         rank: by AP, equal AP equal rank; None without AP.
-        name: of the detector, told apart from others of its name in the table by weights, then by result id.
+        name: of the detector; if it is not unique in the table, with weights, then with result id.
         result: the result file.
-        folder: where it lies, for predictions and AP per class.
+        folder: of the run, for predictions and AP per class.
         standing: against the leader.
     """
 
@@ -55,7 +55,7 @@ class Row:
     standing: Standing
 
     def metric(self, name: str) -> Metric:
-        """A number with its interval; a value of None where the result does not have it."""
+        """A number with its interval; the value is None if the result does not have it."""
         return self.result.metrics.get(name, _NOTHING)
 
     def value(self, name: str) -> float | None:
@@ -70,7 +70,7 @@ class Table:
     Attributes:
         benchmark, protocol: of all rows; the hashes agree.
         rows: by descending AP, those without AP last.
-        notes: one-line remarks on what the rows do not have in common, and on how intervals were made and stars given.
+        notes: one-line notes on differences between the rows, and on the rules of intervals and stars.
     """
 
     benchmark: BenchmarkInfo
@@ -87,9 +87,9 @@ class Table:
 
 
 def group(results: Sequence[tuple[Path, Result]], *, keep_partial: bool = False) -> list[Table]:
-    """Tables of the results, by name of the benchmark and protocol; stars are not given yet.
+    """Tables of the results, by name of the benchmark and protocol, without stars.
 
-    Partial runs are left out unless asked for; a result that is there twice, with the same id, is one row.
+    Partial runs are left out by default; results with the same id are one row.
 
     Args:
         results: folder and content of every result file.
@@ -119,12 +119,12 @@ def _table(members: list[tuple[Path, Result]]) -> Table:
 
 
 def _warnings(rows: Sequence[Row]) -> list[str]:
-    """What detectors warn of, such as names that are alike to them."""
+    """Warnings of detectors, such as names with nearly equal vectors."""
     return [f"{row.name}: {note}" for row in rows for note in row.result.detector.notes if note.startswith("warning: ")]
 
 
 def _about_intervals(rows: Sequence[Row]) -> tuple[str, ...]:
-    """A remark on rows whose intervals were made before the suite had its present rule."""
+    """A note on rows whose intervals follow an older rule."""
     old = [row.name for row in rows if row.metric("AP").ci95 is not None and row.result.run.interval is None]
     if not old:
         return ()
@@ -135,7 +135,7 @@ def _about_intervals(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def row_names(results: Sequence[Result]) -> list[str]:
-    """The shortest names that tell the results apart: detector, ``detector@weights8``, the same with the result id."""
+    """The shortest unique names of the results: detector, ``detector@weights8``, the same with the result id."""
     plain = [result.detector.name for result in results]
     exact = [f"{result.detector.name}@{result.detector.weights_sha256[:8]}" for result in results]
     count_plain, count_exact = Counter(plain), Counter(exact)

@@ -1,4 +1,4 @@
-"""Which rows of a table cannot be told from the best one."""
+"""Rows of a table that are not significantly worse than the best one."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
 #: Resamples of the paired bootstrap.
 RESAMPLES = 1000
 
-#: Another numpy may add up in another order; other predictions differ by far more.
+#: Another numpy may sum in another order; other predictions differ by much more.
 _SAME_AP = 1e-9
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a paired comparison of the rows of one table needs.
+    """Input of a paired comparison of the rows of one table.
 
     Attributes:
-        gt: the annotations the table is about, or in one line why they are not at hand.
+        gt: the annotations of the table, or in one line why they are not available.
         predictions: per result id a reader, or in one line why there are no predictions. A reader raises DataError.
     """
 
@@ -32,15 +32,15 @@ class Evidence:
 
 
 def judge(table: Table, evidence: Evidence, *, resamples: int = RESAMPLES, seed: int = 0) -> Table:
-    """The table with a standing for every row.
+    """The table with a comparison for every row.
 
     The star belongs to the best row and to every row whose difference to it is not significant: zero lies in the 95 %
     interval of the paired bootstrap over the images. Without the predictions of both, rows whose own intervals overlap
-    share it; that gives more stars, since what two detectors share (hard images) does not cancel. A row that can be
-    judged by neither gets none.
+    get a star. This gives more stars, since shared noise (hard images) does not cancel. A row that cannot be judged in
+    either way gets none.
     """
     if sum(row.value("AP") is not None for row in table.rows) < 2:
-        return table  # nobody to be better than
+        return table  # nothing to compare
     best = table.rows[0]
     leader: Evaluation | str | None = None
     rows = [replace(best, standing=Standing(True, "best", 0.0))]
@@ -74,7 +74,7 @@ def _standing(best: Row, row: Row, leader: Evaluation | str, evidence: Evidence,
 
 
 def _evaluation(row: Row, evidence: Evidence) -> Evaluation | str:
-    """The run scored again with records, or why that cannot be done."""
+    """The run scored again with records, or why this is not possible."""
     if isinstance(evidence.gt, str):
         return evidence.gt
     reader = evidence.predictions.get(row.result.id, "no predictions")

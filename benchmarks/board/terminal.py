@@ -13,23 +13,23 @@ from ovd_bench.benchmarks.board.published import PublishedTable
 from ovd_bench.benchmarks.board.rows import Table
 from ovd_bench.benchmarks.data.text import printable
 
-#: Columns that give way where the terminal is narrow, in this order; AP stays.
+#: Columns that are dropped if the terminal is narrow, in this order; AP is always shown.
 _GIVE_WAY = (
     *("peak_gpu_bytes", "parameters", "peak_memory_bytes", "images_per_second", "presence/auroc", "AP50"),
     *("ladder/semantic_gap", "unseen/APu", "APf", "APc", "APr"),
 )
 
-#: Blanks beside every column.
+#: Blanks next to every column.
 _BLANKS = 3
 
 
 def board_tables(board: Board, *, published: bool = False, width: int = 120) -> RenderableType:
-    """One table per benchmark and protocol, remarks below each.
+    """One table per benchmark and protocol, with notes below each.
 
     Args:
-        board: what is shown.
-        published: also the published numbers, which are many.
-        width: of the terminal; columns that do not fit are left out, and it says which.
+        board: to show.
+        published: also show the published numbers.
+        width: of the terminal; columns that do not fit are left out and listed.
     """
     parts: list[RenderableType] = [_table(table, width) for table in board.tables]
     if not board.tables:
@@ -82,7 +82,7 @@ def _table(table: Table, width: int) -> RenderableType:
 
 
 def _fitting(table: Table, width: int) -> tuple[list[Column], list[Column]]:
-    """Columns that fit beside rank and name, and those that do not."""
+    """Columns that fit next to rank and name, and those that do not."""
     columns, dropped = shown_columns(table.rows), []
     names = min(max([len("detector"), *(len(row.name) for row in table.rows)]), 28)
     used = 1 + (4 + _BLANKS) + (names + _BLANKS) + (len("± 95 %") + _BLANKS)  # rank with star, name, interval

@@ -15,7 +15,7 @@ from ovd_bench.benchmarks.data.text import printable
 
 
 def board_document(board: Board) -> dict[str, Any]:
-    """One JSON object; numbers are raw shares, undefined ones null."""
+    """One JSON object; numbers are raw fractions, undefined ones null."""
     return {
         "schema": 1,
         "tables": [_table_document(table) for table in board.tables],
@@ -83,7 +83,7 @@ def board_csv(board: Board) -> str:
 
 
 def _harmless(cell: object) -> object:
-    """Text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    """Text that a spreadsheet would run as a formula gets an apostrophe as prefix."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
@@ -143,5 +143,5 @@ _MARKUP = str.maketrans({c: f"\\{c}" for c in r"\`*_[]|#"} | {"<": "&lt;", ">": 
 
 
 def _md(text: str) -> str:
-    """Text from files: one line in which nothing is markup."""
+    """Text from files as one line with all markup escaped."""
     return printable(text).translate(_MARKUP)

@@ -1,1 +1,1 @@
-"""Does an adapter keep the contract of ``detectors.interface``? Checked on synthetic images, for any weights."""
+"""Checks of the contract of ``detectors.interface`` on synthetic images, for any weights."""

@@ -1,4 +1,4 @@
-"""All checks in the order in which they are made, and making them."""
+"""All checks in order, and their execution."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
 
 
 def check_detector(name: str, load: Callable[[int], Detector]) -> Iterator[Outcome]:
-    """Make all checks, one after the other; an exception within one is a failure of that one only.
+    """Run all checks, one after the other; an exception in one is a failure of that check only.
 
     Args:
-        name: as the user calls it.
-        load: loads the detector anew, for a given ``top_k``; called a few times.
+        name: of the detector, as given by the user.
+        load: loads a new instance of the detector, for a given ``top_k``; called a few times.
 
     Raises:
         Exception: whatever ``load`` raises the first time.
@@ -59,7 +59,7 @@ def check_detector(name: str, load: Callable[[int], Detector]) -> Iterator[Outco
 
 
 def verdict(check: Callable[[Subject], str], subject: Subject) -> tuple[Status, str]:
-    """Make one check."""
+    """Run one check."""
     try:
         return "passed", check(subject)
     except Failed as failure:

@@ -1,4 +1,4 @@
-"""What ``detectors.interface.Detector`` promises besides geometry, each promise a check."""
+"""Checks of ``detectors.interface.Detector`` except geometry."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def card(subject: Subject) -> str:
 
 
 def unprepared(subject: Subject) -> str:
-    """``detect`` before ``set_vocabulary`` is refused in so many words."""
+    """``detect`` before ``set_vocabulary`` is refused with an explicit error."""
     detector = subject.fresh(TOP_K)
     try:
         detector.detect([Image(1, subject.picture)])
@@ -69,13 +69,13 @@ def top_k(subject: Subject) -> str:
 
 
 def repeats(subject: Subject) -> str:
-    """The same question twice, the vocabulary set anew: the same answer."""
+    """The same image with the vocabulary set again gives the same result."""
     expect_same(subject.answer, subject.ask(subject.picture), SAME, "the same answer the second time")
     return ""
 
 
 def keeps_no_state(subject: Subject) -> str:
-    """An image after another one gets the answer it gets alone."""
+    """An image gives the same result alone and after another one."""
     what = "the answer an image gets alone, after another image"
     subject.ask(figures(260, 330, seed=5))
     expect_same(subject.answer, subject.again([subject.picture])[0], SAME, what)
@@ -84,7 +84,7 @@ def keeps_no_state(subject: Subject) -> str:
 
 
 def batch(subject: Subject) -> str:
-    """Images of several sizes in one batch get the answers they get one by one."""
+    """Images of several sizes give the same results in one batch and one by one."""
     pictures = [subject.picture, figures(120, 310, seed=3), figures(90, 70, seed=4), subject.picture[:, :64]]
     together = subject.ask_all(pictures)
     for number, (pixels, found) in enumerate(zip(pictures, together, strict=True)):
@@ -96,7 +96,7 @@ def batch(subject: Subject) -> str:
 
 
 def inputs(subject: Subject) -> str:
-    """The arrays that come in are left as they are."""
+    """Input arrays are not modified."""
     pixels = subject.picture.copy()
     subject.ask(Image(101, pixels))
     if not np.array_equal(pixels, subject.picture):
@@ -105,7 +105,7 @@ def inputs(subject: Subject) -> str:
 
 
 def memory_layout(subject: Subject) -> str:
-    """Read-only arrays and views that are not contiguous mean the same as plain copies."""
+    """Read-only arrays and non-contiguous views give the same results as plain copies."""
     view = np.ascontiguousarray(subject.picture[:, ::-1])[:, ::-1]
     view.flags.writeable = False
     expect_same(
@@ -115,7 +115,7 @@ def memory_layout(subject: Subject) -> str:
 
 
 def thin_and_huge(subject: Subject) -> str:
-    """Images of one pixel, one row, one column and of many megapixels are answered."""
+    """Images of one pixel, one row, one column and of many megapixels work."""
     sizes = ((1, 1), (1, 240), (240, 1), (6000, 40), (4000, 3000))
     subject.detector.set_vocabulary(FIGURES, PLAN)
     for width, height in sizes:
@@ -143,7 +143,7 @@ def odd_names(subject: Subject) -> str:
 
 
 def same_name(subject: Subject) -> str:
-    """Two categories of one name are both answered, alike where classes do not see each other."""
+    """Two categories with the same name both get boxes, equal ones if classes are independent."""
     twins = Vocabulary((30, 60, 90), (FIGURES.names[0], FIGURES.names[0], FIGURES.names[1]))
     found = subject.ask(subject.picture, twins)
     scores = {category: found.scores[found.category_ids == category] for category in (30, 60)}
@@ -159,7 +159,7 @@ def same_name(subject: Subject) -> str:
 
 
 def switching(subject: Subject) -> str:
-    """Another vocabulary and back: the first answer."""
+    """Switching to another vocabulary and back gives the first result again."""
     subject.ask(subject.picture, OTHERS)
     back = subject.ask(subject.picture)
     expect_same(subject.answer, back, SAME, "the first answer after another vocabulary and back")
@@ -167,7 +167,7 @@ def switching(subject: Subject) -> str:
 
 
 def order_of_classes(subject: Subject) -> str:
-    """The order of the vocabulary does not matter under a plan that sorts, nor at all where classes are independent."""
+    """The order of the vocabulary has no effect with a plan that sorts, and none at all if classes are independent."""
     turned = FIGURES.take([3, 0, 4, 2, 1])
     expect_same(
         subject.answer,
@@ -185,7 +185,7 @@ def order_of_classes(subject: Subject) -> str:
 
 
 def company(subject: Subject) -> str:
-    """A class scores the same alone, in company and in chunks, unless the card says ``joint``."""
+    """The score of a class is the same alone, with other classes and in chunks, unless the card says ``joint``."""
     if subject.joint:
         raise Skipped("classes of a chunk see each other (capability joint)")
     expect_same(
@@ -207,7 +207,7 @@ def company(subject: Subject) -> str:
 
 
 def templates(subject: Subject) -> str:
-    """A plan with several templates works if the card says ``templates``, else it is refused."""
+    """A plan with several templates works if the card says ``templates``, and is refused otherwise."""
     plan = PromptPlan(templates=("a photo of a {}.", "art of the {}."))
     if "templates" in subject.detector.card.capabilities:
         for ensemble in ("logits", "embeddings"):
@@ -221,7 +221,7 @@ def templates(subject: Subject) -> str:
 
 
 def grounding(subject: Subject) -> str:
-    """Captions get boxes with spans, in batches as one by one."""
+    """Captions get boxes with spans, the same in batches and one by one."""
     if "grounding" not in subject.detector.card.capabilities:
         raise Skipped("the card does not say grounding")
     detector = subject.detector

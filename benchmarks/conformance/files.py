@@ -1,4 +1,4 @@
-"""Images in the forms that files come in, read as the runner reads them."""
+"""Images in various file formats, read as by the runner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TURN_CLOCKWISE = 6
 
 
 def file_forms(subject: Subject) -> str:
-    """Grey, 16-bit, palette, RGBA, CMYK and EXIF-turned files count as what they show."""
+    """Grey, 16-bit, palette, RGBA, CMYK and EXIF-rotated files give the results of the image that they show."""
     pixels = figures(200, 130, seed=7)
     with tempfile.TemporaryDirectory() as folder:
         shown = _write_forms(Path(folder), pixels)
@@ -33,7 +33,7 @@ def file_forms(subject: Subject) -> str:
 
 
 def _write_forms(folder: Path, pixels: Pixels) -> dict[str, Pixels]:
-    """Write the files; what each shows by its name, uint8 (H, W, 3). No form loses anything."""
+    """Write the files; returns the expected pixels by name, uint8 (H, W, 3). All formats are lossless."""
     colour = PIL.Image.fromarray(pixels)
     grey = colour.convert("L")
     levels = np.asarray(grey)

@@ -1,18 +1,18 @@
-"""Where the boxes lie, for any weights, also random ones.
+"""Geometry of the boxes, for any weights, also random ones.
 
-A detector with random weights finds nothing, but it still has to say *where* it looks. Three checks, from the weakest
+A detector with random weights detects nothing, but its boxes still have positions. Three checks, from the weakest
 assumption to the strongest:
 
-``frame`` assumes nothing. The centres of all boxes on an image full of figures must lie about the image: their hull,
-widened by a quarter of the image, holds its centre, and no centre is further away than a square padding could put it.
-One image that is otherwise proves nothing about an arbitrary network; two do.
+``frame`` assumes nothing. The centres of all boxes on an image full of figures must lie around the image: their hull,
+extended by a quarter of the image, contains its centre, and no centre is further away than a square padding could put
+it. A single violation is not conclusive for an arbitrary network; two are.
 
-``place`` assumes that what the detector says about a spot depends on what is there. A red circle is put at several
-places of a plain image; where the field of boxes changes most, there the detector believes the circle to be. This
-gives a map from true to believed places, and it must be the identity. Swapped width and height, padding that is not
-undone, boxes in the frame of the network or in 0 … 1 are maps of another slope.
+``place`` assumes that the output near a position depends on the image there. A red circle is drawn at several places of
+a plain image; the detector locates the circle where the field of boxes changes most. This gives a map from true to
+estimated places, and it must be the identity. Swapped width and height, padding that is not undone, boxes in the frame
+of the network or in 0 … 1 are maps of another slope.
 
-``finds`` assumes a trained detector: what it finds in a square image it finds at the same objects in a wide one.
+``finds`` assumes a trained detector: objects found in a square image must be found at the same objects in a wide one.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from ovd_bench.metrics.boxes import box_iou, xywh_to_xyxy
 
 FloatArray = npt.NDArray[np.float64]
 
-#: A hull of centres narrower than this share of its length, or than so many pixels, says little more than where it is:
-#: the box head of a random network may be saturated.
+#: A hull of centres narrower than this share of its length, or than this many pixels, carries little information: the
+#: box head of a random network may be saturated.
 _LINE, _POINT = 0.02, 0.5
 FRAMES = ((1400, 220), (220, 1400), (40, 24), (24, 40))
 #: 3 : 1, so that a wrong frame stretches or shrinks a side threefold, or shifts it by its own length.
 PLACES = ((420, 140), (330, 990))
-#: Pairs asked for there, so that as much as possible of what the network says is seen; what ``lvis-fixed`` asks for.
+#: Top k there, large to see most of the network's output; the same as for ``lvis-fixed``.
 _MANY = 10_000
-#: Shares of the variance of believed places that the true ones must explain before the check passes and fails.
+#: Shares of the variance of estimated places that the true ones must explain before the check passes and fails.
 _CLEAR, _SURE = 0.5, 0.8
-#: Extent of the believed places, share of the hull of all boxes, below which nothing is said.
+#: Extent of the estimated places, share of the hull of all boxes, below which there is no verdict.
 _SPREAD = 0.05
 #: Stretch of a side that still counts as one; wrong frames have 3 or 1/3, random networks were seen to have 0.6 … 1.6.
 _STRETCH = 2.0
-#: Shift of the middle that still counts as none, share of width and height; a padding at the wrong side shifts by 1.
+#: Shift of the centre that still counts as none, share of width and height; padding at the wrong side shifts by 1.
 _SHIFT = 0.4
-#: A field of boxes has so many cells per side, and is blurred by so many.
+#: Cells per side of a field of boxes, and width of its blur in cells.
 _CELLS, _BLUR = 64, 3.0
 
 
 def frame(subject: Subject) -> str:
-    """Boxes lie about the original image, whatever its shape."""
+    """Boxes lie around the original image, whatever its shape."""
     judged, wrong = 0, []
     for width, height in FRAMES:
         found = subject.ask(figures(width, height))
@@ -76,7 +76,7 @@ def frame(subject: Subject) -> str:
 
 
 def place(subject: Subject) -> str:
-    """What changes where a circle is put are the boxes there."""
+    """A circle changes the boxes at its position."""
     wide = subject.asking_for(_MANY)
     told, unclear = [], ""
     for width, height in PLACES:
@@ -133,7 +133,7 @@ def finds(subject: Subject) -> str:
 
 @dataclass(frozen=True)
 class _Map:
-    """``believed = true @ slopes + offset``, shares of width and height; explained: R² of x and y."""
+    """``estimated = true @ slopes + offset``, shares of width and height; explained: R² of x and y."""
 
     slopes: FloatArray
     offset: FloatArray
@@ -173,10 +173,10 @@ def _believed_places(subject: Subject, width: int, height: int) -> tuple[FloatAr
 
 
 def _fields(found: list[Detections]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Fields of boxes, one per image and class: at every spot the scores of the boxes whose centres are near it.
+    """Fields of boxes, one per image and class: at every position the scores of the boxes whose centres are near it.
 
-    The hull of all centres is the unit, so that nothing is assumed about the frame of the boxes. Scores are counted
-    from the lowest one where a list is full, so that what drops out at its end changes a field but little.
+    The hull of all centres is the unit, so that nothing is assumed about the frame of the boxes. If a list is full,
+    scores are measured from the lowest one, so that boxes at the end of the list hardly change a field.
 
     Returns:
         (n, K, cells, cells) in order of y and x; centre of the first cell and pitch of cells, x y in pixels.

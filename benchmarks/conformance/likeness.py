@@ -1,4 +1,4 @@
-"""Do two answers about the same image agree, but for rounding?"""
+"""Comparison of two results for the same image up to rounding."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ovd_bench.detectors.types import Detections
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far two answers may differ.
+    """Tolerances of two results.
 
     Attributes:
         score: share of the greatest score.
         box: share of the longer side of the image, per coordinate.
-        strays: share of detections that may have no counterpart: a near tie where a model selects its queries.
+        strays: share of detections that may have no counterpart, for near ties in the selection of queries.
     """
 
     score: float
@@ -26,16 +26,16 @@ class Tolerance:
     strays: float
 
 
-#: The same arithmetic done twice.
+#: For the same computation.
 SAME = Tolerance(1e-5, 1e-5, 0.0)
-#: The same sums in another order: other batch, other chunk, other padding.
+#: For sums in another order: other batch, other chunk, other padding.
 ROUNDING = Tolerance(1e-3, 1e-3, 0.01)
 
 
 def expect_same(expected: Detections, got: Detections, tolerance: Tolerance, what: str) -> None:
-    """Require two answers about one image to agree; their order within equal scores does not matter.
+    """Require two results for one image to agree; their order within equal scores has no effect.
 
-    Where a list is full, what lies at its lower end may differ by which of nearly equal scores came first.
+    If a list is full, its end may differ by the order of nearly equal scores.
 
     Raises:
         Failed: naming the first detection that has no counterpart.
@@ -56,7 +56,7 @@ def expect_same(expected: Detections, got: Detections, tolerance: Tolerance, wha
 
 
 def _has_partner(a: Detections, b: Detections, score: float, box: float) -> npt.NDArray[np.bool_]:
-    """Which detections of ``a`` have one in ``b`` of the same class, score and box, (n,)."""
+    """Whether detections of ``a`` have a counterpart in ``b`` with the same class, score and box, (n,)."""
     if not len(b):
         return np.zeros(len(a), np.bool_)
     reach = box * max(a.width, a.height)

@@ -1,4 +1,4 @@
-"""What a check says, and the detector it says it about."""
+"""Outcomes of checks, and the detector under test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ovd_bench.detectors.interface import Detector
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import Detections, Image, Vocabulary
 
-#: (box, class) pairs asked for per image in all checks but the one of ``top_k`` itself.
+#: Top k of (box, class) pairs per image in all checks but the one of ``top_k`` itself.
 TOP_K = 1000
 PLAN = PromptPlan()
 
@@ -20,14 +20,14 @@ Status = Literal["passed", "failed", "skipped"]
 
 
 class Failed(Exception):  # noqa: N818 - a verdict, not an error of the program
-    """The detector breaks the contract: what was expected, what came."""
+    """The detector breaks the contract: expected and actual result."""
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(f"expected {expected}, got {got}")
 
 
 class Skipped(Exception):  # noqa: N818
-    """The check says nothing about this detector; the reason."""
+    """The check does not apply to this detector; the reason."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Outcome:
 
     Attributes:
         check: name of the check.
-        about: what it looks at.
+        about: its subject.
         status: verdict.
-        detail: what was seen; of a failure what was expected and what came; of a skipped check the reason.
+        detail: observation; for a failure expected and actual result; for a skipped check the reason.
         seconds: wall time.
     """
 
@@ -50,11 +50,11 @@ class Outcome:
 
 
 class Subject:
-    """The detector under test, loaded once, and answers that several checks need.
+    """The detector under test, loaded once, and results that several checks need.
 
     Args:
-        name: as the user calls it.
-        load: loads the detector anew, for a given ``top_k``.
+        name: as given by the user.
+        load: loads a new instance of the detector, for a given ``top_k``.
         top_k: of the shared instance.
     """
 
@@ -64,7 +64,7 @@ class Subject:
         self._top_k = top_k
 
     def asking_for(self, top_k: int) -> Subject:
-        """The same detector, loaded anew for another ``top_k``."""
+        """Another instance of the detector for another ``top_k``."""
         return Subject(self.name, self._load, top_k)
 
     def fresh(self, top_k: int) -> Detector:
@@ -78,7 +78,7 @@ class Subject:
 
     @property
     def joint(self) -> bool:
-        """Classes of a chunk see each other."""
+        """Whether the classes of a chunk affect each other."""
         return "joint" in self.detector.card.capabilities
 
     @cached_property
@@ -88,22 +88,22 @@ class Subject:
 
     @cached_property
     def answer(self) -> Detections:
-        """What the detector says about the ordinary image alone, about the usual vocabulary."""
+        """Result for the ordinary image alone, with the usual vocabulary."""
         return self.ask(self.picture)
 
     def ask(self, pixels: Pixels | Image, vocabulary: Vocabulary = FIGURES, plan: PromptPlan = PLAN) -> Detections:
-        """Detections of one image under a vocabulary that is set for it."""
+        """Detections of one image with a given vocabulary."""
         return self.ask_all([pixels], vocabulary, plan)[0]
 
     def ask_all(
         self, pixels: Sequence[Pixels | Image], vocabulary: Vocabulary = FIGURES, plan: PromptPlan = PLAN
     ) -> list[Detections]:
-        """Detections of one batch of images, with ids 101, 102, … and every rule about a single answer checked."""
+        """Detections of one batch of images, with ids 101, 102, …; checks all rules for single results."""
         self.detector.set_vocabulary(vocabulary, plan)
         return self.again(pixels, vocabulary)
 
     def again(self, pictures: Sequence[Pixels | Image], vocabulary: Vocabulary = FIGURES) -> list[Detections]:
-        """As ``ask_all``, with the vocabulary that is set; arrays are copied, an ``Image`` goes in as it is."""
+        """As ``ask_all``, with the current vocabulary; arrays are copied, an ``Image`` is passed unchanged."""
         images = [
             picture if isinstance(picture, Image) else Image(101 + number, picture.copy())
             for number, picture in enumerate(pictures)

@@ -1,4 +1,4 @@
-"""Synthetic images and vocabularies that the checks ask about."""
+"""Synthetic images and vocabularies of the checks."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _COLOURS = {
 }
 _SHAPES = ("circle", "square", "triangle", "hexagon")
 
-#: Names of the benchmark ``shapes``, so that detectors of its closed vocabulary know them too. Ids neither sorted nor
-#: dense: a detector that returns positions, or sorts, is found out.
+#: Names of the benchmark ``shapes``, so that detectors of its closed vocabulary have them too. Ids are neither sorted
+#: nor dense, to reveal a detector that returns positions or sorts.
 FIGURES = Vocabulary(
     ids=(41, 7, 1203, 12, 560),
     names=(
@@ -36,7 +36,7 @@ FIGURES = Vocabulary(
 )
 #: For switching back and forth.
 OTHERS = Vocabulary(ids=(3, 900), names=("solid pink hexagon", "solid red drop"))
-#: Names as LVIS and users have them: qualifiers, separators, hyphens, accents, one that is all qualifier.
+#: Names as in LVIS and from users: qualifiers, separators, hyphens, accents, one that is only a qualifier.
 ODD_NAMES = Vocabulary(
     ids=tuple(range(11, 21)),
     names=(
@@ -55,13 +55,13 @@ ODD_NAMES = Vocabulary(
 
 
 def ground(width: int, height: int, seed: int) -> Pixels:
-    """A grey ground with a little noise, uint8 (height, width, 3)."""
+    """A grey background with slight noise, uint8 (height, width, 3)."""
     noise = np.random.default_rng(seed).integers(-6, 7, (height, width, 3))
     return (_GROUND + noise).astype(np.uint8)
 
 
 def figures(width: int, height: int, seed: int = 0) -> Pixels:
-    """Coloured figures all over the image, the classes of ``FIGURES`` among them, uint8 (height, width, 3)."""
+    """Coloured figures all over the image, including the classes of ``FIGURES``, uint8 (height, width, 3)."""
     rng = np.random.default_rng(seed)
     picture = PilImage.fromarray(ground(width, height, seed))
     draw = ImageDraw.Draw(picture)
@@ -79,7 +79,7 @@ def figures(width: int, height: int, seed: int = 0) -> Pixels:
 
 
 def one_figure(width: int, height: int, place: tuple[float, float], side: float) -> Pixels:
-    """One red circle about the point ``place`` (x, y in pixels) on plain ground, uint8 (height, width, 3)."""
+    """One red circle around the point ``place`` (x, y in pixels) on a plain background, uint8 (height, width, 3)."""
     picture = PilImage.fromarray(ground(width, height, 0))
     x, y, half = *place, side / 2
     _draw_figure(ImageDraw.Draw(picture), FIGURES.names[0], (x - half, y - half, x + half, y + half))
@@ -87,7 +87,7 @@ def one_figure(width: int, height: int, place: tuple[float, float], side: float)
 
 
 def many_classes(count: int) -> Vocabulary:
-    """That many classes with different names and ids that are no positions."""
+    """``count`` classes with different names and ids that are not positions."""
     names = [f"{colour} {shape} {number}" for number in range(count) for colour in _COLOURS for shape in _SHAPES]
     return Vocabulary(ids=tuple(range(5 + 2 * count, 5, -2)), names=tuple(names[:count]))
 

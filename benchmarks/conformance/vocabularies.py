@@ -1,4 +1,4 @@
-"""Does a detector that reads tell names apart?"""
+"""Check that a text encoder distinguishes names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ovd_bench.detectors.class_vectors import NEARLY_SAME, most_alike
 from ovd_bench.detectors.interface import TextDetector
 from ovd_bench.detectors.types import Vocabulary
 
-#: Names of one common word each, which mean different things.
+#: Names of one common word each with different meanings.
 _WORDS = ("dog", "cat", "freedom", "star", "ring", "river", "bus", "chair", "apple", "person", "umbrella", "heart")
-#: Pairs that differ in their first word alone.
+#: Pairs that differ only in their first word.
 _SIBLINGS = (
     *("polar bear", "brown bear", "striped red star", "dotted red star", "tennis ball", "golf ball"),
     *("wine glass", "beer glass", "left shoe", "right shoe"),
@@ -18,9 +18,9 @@ _SIBLINGS = (
 
 
 def tells_names_apart(subject: Subject) -> str:
-    """Names of one word, siblings such as polar bear and brown bear, and those of shapes differ to the text encoder.
+    """Names of one word, siblings such as polar bear and brown bear, and those of shapes have different text vectors.
 
-    The names of a benchmark are looked at in each run; what is alike in them stands in the notes of its result.
+    Each run checks the names of its benchmark; nearly equal ones are in the notes of its result.
     """
     detector = subject.detector
     if not isinstance(detector, TextDetector):

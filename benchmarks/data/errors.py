@@ -10,7 +10,7 @@ from ovd_bench.metrics.types import DataError
 
 
 def one_line(error: BaseException) -> str:
-    """What to tell people: the message of an error that was meant for them, kind and place of any other."""
+    """The message of an error of the suite; for other errors type, message and location."""
     words = " ".join(str(error).split())[:500]
     if isinstance(error, DataError | DetectorError | OSError) and words:
         return words

@@ -1,4 +1,4 @@
-"""Where the images of a data set lie, as its annotation file says."""
+"""Paths of the images of a data set according to its annotation file."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 
 from ovd_bench.metrics.types import DataError, GroundTruth
 
-#: LVIS v0.5 names its images as COCO 2014 did; they lie in the folders of COCO 2017 under the digits alone.
+#: LVIS v0.5 uses the image names of COCO 2014; in the folders of COCO 2017 the names are the digits only.
 _COCO_2014 = re.compile(r"COCO_(?:train|val|test)2014_(\d{12}\.jpg)")
 
 
 def image_paths(gt: GroundTruth) -> list[str]:
     """Path of every image relative to the folder of the images, in the order of ``gt.image_ids``.
 
-    ``file_name`` as it stands, except for LVIS v0.5; where an image has only a ``coco_url`` (LVIS v1) its last folder
-    and file name, such as ``val2017/000000397133.jpg``. The paths come from the annotation file: whoever opens them
-    must keep them inside the folder (``benchmarks.data.images.image_file``).
+    ``file_name`` unchanged, except for LVIS v0.5; if an image has only a ``coco_url`` (LVIS v1), its last folder and
+    file name, such as ``val2017/000000397133.jpg``. The paths come from the annotation file: open them only with
+    ``benchmarks.data.images.image_file``, which keeps them inside the folder.
 
     Raises:
         DataError: an image without a name.

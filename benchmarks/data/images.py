@@ -1,4 +1,4 @@
-"""Images from files that are not to be trusted: one way to find them and one way to read them."""
+"""Lookup and decoding of images from untrusted files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ovd_bench.metrics.types import DataError
 #: Images with more pixels are refused before a pixel is decoded; 200 MB as RGB.
 MAX_PIXELS = 2**26
 
-PIL.Image.init()  # only then is every format of this build in OPEN
-#: Raster formats in common use. The rest of Pillow's list is left out: EPS, for one, runs a program.
+PIL.Image.init()  # needed for OPEN to contain every format of this build
+#: Raster formats in common use. Pillow's other formats are left out: EPS, for example, runs a program.
 _FORMATS = tuple(
     name
     for name in ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -29,7 +29,7 @@ _FORMATS = tuple(
 )
 
 _ORIENTATION = 0x0112
-#: What makes an image upright, by the value of its EXIF orientation tag.
+#: Operation that makes an image upright, by the value of its EXIF orientation tag.
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -40,12 +40,12 @@ _UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 
-# MAX_PIXELS is stricter; and a filter set for every image would race, since images are read in threads.
+# MAX_PIXELS is stricter; setting a filter for every image would be a race, since images are read in threads.
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
 
 class ImageError(DataError):
-    """An image that cannot be used. The runner counts it as failed; it is never skipped in silence.
+    """An image that cannot be used. The runner counts it as failed and never skips it silently.
 
     Attributes:
         reason: the message without the path, one line.
@@ -57,7 +57,7 @@ class ImageError(DataError):
 
 
 def image_file(root: Path, name: str) -> Path:
-    """Path of an image whose name comes from an annotation file; links are followed before it is judged.
+    """Path of an image whose name comes from an annotation file; links are followed before the check.
 
     Raises:
         DataError: the name is no path, or leaves ``root``.
@@ -78,22 +78,21 @@ def image_file(root: Path, name: str) -> Path:
 def read_image(image_id: int, path: Path, size: tuple[int, int] | None = None) -> Image:
     """Read an image as upright 8-bit RGB.
 
-    **Colour** is what Pillow's ``convert("RGB")`` gives, which torchvision and the detectors' own code use:
-    transparency is dropped (hidden colours show, nothing is composited), palettes are looked up, CMYK, YCbCr, HSV and
-    LAB are converted, colour profiles are not applied. Where that conversion clips it is corrected: 16 bits per channel
-    keep their high byte, as Pillow does for 16-bit colour and OpenCV for all, and floats from 0 to 1 are scaled to
-    0 … 255. Wider integers and other floats have no agreed white and are refused. Of an animation the first frame is
-    taken.
+    **Colour** is that of Pillow's ``convert("RGB")``, which torchvision and the detectors' own code use: transparency
+    is dropped (hidden colours become visible, nothing is composited), palettes are looked up, CMYK, YCbCr, HSV and LAB
+    are converted, colour profiles are not applied. Two conversions that clip are corrected: 16-bit channels keep their
+    high byte, as Pillow does for 16-bit colour and OpenCV for all, and floats from 0 to 1 are scaled to 0 … 255. Wider
+    integers and other floats have no defined white and are refused. The first frame of an animation is used.
 
-    **Orientation.** The EXIF tag is applied, as OpenCV and detectron2 do; a damaged tag counts as none. A box refers to
+    **Orientation.** The EXIF tag is applied, as in OpenCV and detectron2; a damaged tag is ignored. A box refers to
     the image that ``size`` describes, so a size that fits only before the tag's quarter turn is refused: some tools
-    write the stored size beside boxes of the upright image (HumanSignal/label-studio issue 6608), others draw both on
-    the stored pixels, and nothing in the file says which. detectron2 refuses it as well, and trains on COCO and LVIS:
-    those have no such image.
+    write the stored size together with boxes of the upright image (HumanSignal/label-studio issue 6608), others draw
+    both on the stored pixels, and the file does not say which. detectron2 refuses such images too; COCO and LVIS have
+    none.
 
     Args:
         image_id: id in the data set.
-        path: the file; its content decides on the format, not its suffix.
+        path: the file; the format follows from its content, not its suffix.
         size: annotated width and height; None or 0 = not known.
 
     Raises:
@@ -116,7 +115,7 @@ def read_image(image_id: int, path: Path, size: tuple[int, int] | None = None) -
 def _decode(path: Path, size: tuple[int, int] | None) -> PIL.Image.Image:
     """Pixels as stored; a quarter turn may be missing."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
             raise ImageError(path, "is not a regular file")
         with PIL.Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
@@ -134,7 +133,7 @@ def _decode(path: Path, size: tuple[int, int] | None) -> PIL.Image.Image:
         raise ImageError(path, "no such file") from None
     except UnidentifiedImageError as error:
         raise ImageError(path, f"is no image in a format that is read ({', '.join(_FORMATS)})") from error
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
+    except Exception as error:  # Pillow's decoders may raise any exception for a damaged file
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(path, f"cannot be read: {reason}") from error
     return image
@@ -158,7 +157,7 @@ def _rgb(path: Path, image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
         return np.array(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return np.repeat(_grey(path, np.asarray(image))[:, :, None], 3, axis=2)
-    image.info.pop("transparency", None)  # it does not change the colours; Pillow warns of it
+    image.info.pop("transparency", None)  # Pillow warns of it although it does not change the colours
     try:
         return np.array(image.convert("RGB"))
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Hashes of decoded pixels: what tells rows apart that were made from other images under the same names.
+"""Hashes of decoded pixels, which distinguish rows made from different images under the same names.
 
-Re-encoded or resized files, and another decoder, change the pixels and with them every prediction, while annotations,
-names and sizes in the annotation file stay as they are.
+Re-encoded or resized files, or another decoder, change the pixels and therefore the predictions, but not the
+annotations, names and sizes in the annotation file.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import numpy.typing as npt
 from ovd_bench.benchmarks.data.images import image_file, read_image
 from ovd_bench.metrics.types import DataError
 
-#: Images that stand for all where pixels are compared before the first prediction.
+#: Number of images that are compared before the first prediction, as a sample of all.
 PROBE_IMAGES = 32
 
-#: In place of the hash of an image that cannot be read.
+#: Replaces the hash of an image that cannot be read.
 UNREADABLE = "unreadable"
 
 
 def image_sha256(pixels: npt.NDArray[np.uint8]) -> str:
-    """Hash of one image as a detector sees it: its size and its pixels, upright RGB.
+    """Hash of one image as a detector gets it: its size and its pixels, upright RGB.
 
-    SHA-256 because processors have instructions for it: 0.09 ms for 192 x 192 pixels and 0.8 ms for 640 x 480, where
-    BLAKE2b takes 0.25 and 2.0 and decoding the JPEG 0.7 and 13 (one core of a busy server).
+    SHA-256 because CPUs have instructions for it: 0.09 ms for 192 x 192 pixels and 0.8 ms for 640 x 480, compared with
+    0.25 and 2.0 for BLAKE2b and 0.7 and 13 for decoding the JPEG (one core of a busy server).
 
     Args:
         pixels: uint8 (H, W, 3).
@@ -38,10 +38,10 @@ def image_sha256(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def pixels_sha256(images: Mapping[int, str]) -> str:
-    """One hash over images: of the sorted list of ids and hashes, so that it does not depend on how a run was cut.
+    """One hash over images: of the sorted list of ids and hashes, so that it does not depend on the shards of a run.
 
     Args:
-        images: image id -> what ``image_sha256`` gave, or ``UNREADABLE``.
+        images: image id -> result of ``image_sha256``, or ``UNREADABLE``.
     """
     lines = "".join(f"{image} {digest}\n" for image, digest in sorted(images.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
@@ -50,9 +50,9 @@ def pixels_sha256(images: Mapping[int, str]) -> str:
 def probe_sha256(
     root: Path, image_ids: Sequence[int], files: Sequence[str], sizes: Sequence[tuple[int, int] | None]
 ) -> str:
-    """Hash of up to ``PROBE_IMAGES`` of the images, spread evenly over their order: the state of all for little time.
+    """Hash of up to ``PROBE_IMAGES`` of the images, spread evenly over their order: a quick check of all images.
 
-    It is known before the first prediction, so that every process of a run can see that it decodes what the others do.
+    It is computed before the first prediction, so every process of a run can check that it decodes the same pixels.
 
     Args:
         root: folder of the images.
@@ -67,5 +67,5 @@ def probe_sha256(
 def _read(root: Path, image_id: int, file: str, size: tuple[int, int] | None) -> str:
     try:
         return image_sha256(read_image(image_id, image_file(root, file), size).pixels)
-    except DataError:  # ImageError is one; it is reported where it is read for the detector
+    except DataError:  # ImageError is one; it is reported when the image is read for the detector
         return UNREADABLE

@@ -21,7 +21,7 @@ Template = Annotated[str, Field(max_length=500)]
 
 
 class _PlanFile(BaseModel):
-    """The keys of a plan file; what is left out is as in the plan ``names``."""
+    """The keys of a plan file; the defaults are those of the plan ``names``."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -38,7 +38,7 @@ class _PlanFile(BaseModel):
 
 
 def read_plan(spec: str) -> PromptPlan:
-    """A plan by its name in ``detectors.prompts.PLANS``, else from a YAML file.
+    """A plan by its name in ``detectors.prompts.PLANS``, otherwise from a YAML file.
 
     The keys of the file are the fields of ``PromptPlan``; only ``name`` is required.
 

@@ -1,4 +1,4 @@
-"""What every document and YAML file of the suite is made of: strict types, unknown keys refused, values frozen."""
+"""Base of all documents and YAML files of the suite: strict types, unknown keys refused, values frozen."""
 
 from __future__ import annotations
 

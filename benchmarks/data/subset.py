@@ -1,4 +1,4 @@
-"""A part of a data set: some of its images."""
+"""A subset of a data set: some of its images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _T = TypeVar("_T", bound=np.generic)
 
 
 def restrict(gt: GroundTruth, image_ids: Sequence[int]) -> GroundTruth:
-    """The ground truth on those of its images that are given; all categories stay."""
+    """The ground truth of the given images; all categories are kept."""
     keep = np.isin(gt.image_ids, np.asarray(image_ids, np.int64))
     rank = np.cumsum(keep, dtype=np.int32) - 1
     boxes = keep[gt.image_index]

@@ -1,4 +1,4 @@
-"""Text from untrusted files on its way to a terminal."""
+"""Text from untrusted files for output on a terminal."""
 
 from __future__ import annotations
 

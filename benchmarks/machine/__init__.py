@@ -1,1 +1,1 @@
-"""The machine: what it is, how much memory and load it has, whether it is ready."""
+"""The machine: description, memory, load, readiness."""

@@ -1,4 +1,4 @@
-"""What other processes do on this machine while something is measured."""
+"""CPU load by other processes during a measurement."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pydantic import Field
 
 from ovd_bench.benchmarks.data.strict_model import Number, Seconds, StrictModel
 
-#: A process that used less than this share of a processor is not named.
+#: A process that used less than this share of a CPU is not named.
 _NAMED_FROM = 0.02
 _NAMED_AT_MOST = 3
-#: The system counts in steps of 10 ms, per processor and process.
+#: The system counts in steps of 10 ms, per CPU and process.
 _STEP_SECONDS = 0.02
 
-#: Process id and time of its start, since ids come again: name and seconds of processor time.
+#: Process id and start time, since ids are reused: name and seconds of CPU time.
 _Processes = dict[tuple[int, float], tuple[str, float]]
 
 
 class Busy(StrictModel):
-    """What others did on the processors that this process may use, during some seconds."""
+    """Load by others on the CPUs that this process may use, during some seconds."""
 
     seconds: Seconds
     other_processors: Number | None = Field(description="busy with other processes, on average; null = not known")
@@ -39,8 +39,8 @@ class _Reading:
 
     Attributes:
         wall: a clock.
-        busy: time in which the processors of this process did anything, for whomever.
-        stolen: time in which the host of a virtual machine did not let them run.
+        busy: time in which the CPUs of this process were busy, for any process.
+        stolen: time taken by the host of a virtual machine.
         own: of the busy time, by this process and its children.
     """
 
@@ -53,17 +53,17 @@ class _Reading:
     def now() -> _Reading:
         ours = os.sched_getaffinity(0)
         mine = [times for number, times in enumerate(psutil.cpu_times(percpu=True)) if number in ours]
-        # time of guests is part of the user's already
+        # guest time is already included in user time
         busy = sum(times.user + times.nice + times.system + times.irq + times.softirq for times in mine)
         return _Reading(time.perf_counter(), busy, sum(times.steal for times in mine), _own_seconds())
 
 
 class Watch:
-    """A context; afterwards ``busy`` says what others did in it.
+    """A context that measures the load by others; read ``busy`` afterwards.
 
-    Counters of the whole system are compared and not only those of processes: in a container the processes of others do
-    not show, and a short-lived one has come and gone between two looks. Processes are listed outside of the time that
-    is watched, only to name them.
+    It compares counters of the whole system and not only those of processes: in a container other processes are not
+    visible, and short-lived ones may start and end between two readings. Processes are listed outside of the measured
+    time, only to name them.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Watch:
 
     @property
     def busy(self) -> Busy:
-        """What others did. Only after the context."""
+        """Load by others. Available only after the context."""
         assert self._busy is not None
         return self._busy
 
@@ -86,7 +86,7 @@ class Watch:
         end = _Reading.now()
         seconds = max(end.wall - self._begin.wall, 1e-9)
         busy, own = end.busy - self._begin.busy, end.own - self._begin.own
-        # Some sandboxes show counters that stand still; these would call any machine free.
+        # Some sandboxes have constant counters, with which any machine would look idle.
         known = self._begin.busy > 0 and busy > own / 2 - _STEP_SECONDS
         self._busy = Busy(
             seconds=seconds,
@@ -98,20 +98,20 @@ class Watch:
 
 
 def _busiest(before: _Processes, after: _Processes, seconds: float) -> list[str]:
-    """Other processes by what they used in between, most first."""
+    """Other processes by CPU time used in between, highest first."""
     used = [(total - before.get(process, (name, 0.0))[1], name, process[0]) for process, (name, total) in after.items()]
     named = sorted((row for row in used if row[0] / seconds >= _NAMED_FROM), reverse=True)[:_NAMED_AT_MOST]
     return [f"{name} (process {number}): {share / seconds:.2f} processors" for share, name, number in named]
 
 
 def _own_seconds() -> float:
-    """Processor time of this process and its descendants, those that have ended and were waited for included."""
+    """CPU time of this process and its descendants, including those that ended and were waited for."""
     total = 0.0
     me = psutil.Process()
     for process in (me, *me.children(recursive=True)):
         try:
             total += sum(process.cpu_times()[:4])  # user, system, and both of ended children
-        except psutil.Error:  # it ended between two lines
+        except psutil.Error:  # it ended in the meantime
             continue
     return total
 

@@ -1,6 +1,6 @@
-"""What this machine has of what the detectors need, and what to do about the rest.
+"""Requirements of the detectors on this machine, and how to fix what is missing.
 
-Frameworks are asked in processes of their own: a broken one is a line of the table, not the end of it.
+Frameworks are tested in separate processes: a broken one is a line of the table and does not stop the command.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: ``absent``: not here, and not needed for detectors on the CPU.
+#: ``absent``: missing, but not needed for detectors on the CPU.
 Status = Literal["ok", "failed", "absent"]
 
-#: Seconds until a child that asks a framework is given up.
+#: Timeout of a child process that tests a framework, seconds.
 _PATIENCE = 180
 _GIB = 1 << 30
 #: Jittor's core, its kernels and a large model's weights.
@@ -46,8 +46,8 @@ class Check:
 
     Attributes:
         name: of the part.
-        status: whether it is as it has to be.
-        found: what is there.
+        status: verdict.
+        found: what was found.
         advice: what to do, empty if nothing.
     """
 
@@ -58,7 +58,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Look at everything."""
+    """Check everything."""
     with ThreadPoolExecutor(2) as pool:
         torch = pool.submit(_ask, ["-c", _ASK_TORCH])
         jittor = pool.submit(_ask, ["-m", "ovd_bench.kernels.probe"])
@@ -72,7 +72,7 @@ def usable(checks: list[Check]) -> bool:
 
 
 def _ask(arguments: list[str]) -> tuple[Mapping[str, Any], str]:
-    """The JSON object that a child prints last, and why there is none."""
+    """The JSON object that a child prints last, or why there is none."""
     try:
         done = subprocess.run(
             [sys.executable, *arguments],

@@ -1,4 +1,4 @@
-"""The machine and the software that a number was made with."""
+"""Description of machine and software for results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ovd_bench.benchmarks.data.strict_model import Count, Sha256, StrictModel
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-#: Distributions that take part in making or scoring predictions.
+#: Distributions that affect predictions or scores.
 _PACKAGES = (
     "jittor",
     "numpy",
@@ -52,9 +52,9 @@ class EnvironmentInfo(StrictModel):
 
 @cache
 def describe_environment() -> EnvironmentInfo:
-    """Facts on this process, its machine and the suite's checkout; what cannot be found out is None or empty.
+    """Facts on this process, its machine and the suite's checkout; unknown ones are None or empty.
 
-    Graphics processors are those that torch sees where it is loaded, else all that ``nvidia-smi`` lists.
+    GPUs are those visible to torch if it is loaded, otherwise all that ``nvidia-smi`` lists.
     """
     commit, dirty = _git()
     gpus, driver = _nvidia()
@@ -98,7 +98,7 @@ def _cpu() -> str:
 
 def _git() -> tuple[str | None, bool | None]:
     """Commit of the suite's checkout and whether it was changed; results and data do not count as changes."""
-    if not (_ROOT / ".git").exists():  # installed somewhere inside another checkout
+    if not (_ROOT / ".git").exists():  # installed inside another checkout
         return None, None
     commit = _output("git", "-C", str(_ROOT), "rev-parse", "HEAD")
     state = _output("git", "-C", str(_ROOT), "status", "--porcelain", "--", ".", ":!results", ":!data")
@@ -106,14 +106,14 @@ def _git() -> tuple[str | None, bool | None]:
 
 
 def _nvidia() -> tuple[list[str], str | None]:
-    """Names of all graphics processors, and the driver."""
+    """Names of all GPUs, and the driver."""
     lines = (_output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader") or "").splitlines()
     rows = [[cell.strip() for cell in line.rsplit(",", 1)] for line in lines if "," in line]
     return [name for name, _ in rows], rows[0][1] if rows else None
 
 
 def _output(*command: str) -> str | None:
-    """What a command printed; None if it is not there, fails or hangs."""
+    """Output of a command; None if it is missing, fails or hangs."""
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):

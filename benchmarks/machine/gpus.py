@@ -1,4 +1,4 @@
-"""Who uses the graphics processors, as ``nvidia-smi`` tells it."""
+"""Use of the GPUs according to ``nvidia-smi``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _TIMEOUT_SECONDS = 20
 
 @dataclass(frozen=True)
 class GpuUse:
-    """A look at all graphics processors.
+    """State of all GPUs.
 
     Attributes:
-        utilisation: percent, by UUID; those that do not tell (partitioned ones) are left out.
+        utilisation: percent, by UUID; without those that do not report it (partitioned ones).
         processes: UUID, process id and name of each computing process. In a container the ids may be the host's.
     """
 
@@ -22,14 +22,14 @@ class GpuUse:
 
 
 def look() -> GpuUse | None:
-    """Ask ``nvidia-smi``; None where it is not there or fails."""
+    """Query ``nvidia-smi``; None if it is missing or fails."""
     utilisation = _query("--query-gpu=uuid,utilization.gpu")
     processes = _query("--query-compute-apps=gpu_uuid,pid,process_name")
     return None if utilisation is None or processes is None else parse(utilisation, processes)
 
 
 def parse(utilisation: str, processes: str) -> GpuUse:
-    """Make sense of both answers, CSV without headings."""
+    """Parse both outputs, CSV without headings."""
     rows = [_cells(line, 2) for line in utilisation.splitlines()]
     apps = [_cells(line, 3) for line in processes.splitlines()]
     return GpuUse(

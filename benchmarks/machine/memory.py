@@ -1,4 +1,4 @@
-"""Memory of this process: how much it takes and took, and whether an error says that there was none left."""
+"""Memory of this process: current and peak use, and detection of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
-#: How the allocators of torch (CPU) and jittor word it; their exceptions are plain ``RuntimeError``.
+#: Messages of the allocators of torch (CPU) and jittor, whose exceptions are plain ``RuntimeError``.
 _WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether less work at once may help; known by name and wording, so that no framework is imported for it."""
+    """Whether an error is out of memory; recognised by type name and message, so that no framework is imported."""
     if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS)
 
 
 def free_memory() -> None:
-    """Give back what a failed batch left behind."""
+    """Release memory that a failed batch left behind."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
@@ -34,15 +34,15 @@ def resident_bytes() -> int:
 
 
 def peak_resident_bytes() -> int:
-    """Largest resident set since ``restart_peak``, or of this process image where there was no restart.
+    """Largest resident set since ``restart_peak``, or since the start of this process image.
 
-    ``ru_maxrss`` would start at that of the parent it was forked from.
+    ``ru_maxrss`` would start at the value of the parent that it was forked from.
     """
     return _status("VmHWM")
 
 
 def restart_peak() -> bool:
-    """Let the peak count from now on; says whether the system allows it."""
+    """Restart the peak; returns whether the system supports it."""
     try:
         _CLEAR.write_text("5")  # proc(5): reset the peak resident set size
     except OSError:
@@ -51,7 +51,7 @@ def restart_peak() -> bool:
 
 
 def peak_gpu_bytes() -> int | None:
-    """Most memory that torch held on a graphics processor; None without one."""
+    """Peak memory of torch on a GPU; None without one."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return None
@@ -62,7 +62,7 @@ def _status(name: str) -> int:
     """A size in ``/proc/self/status``, bytes.
 
     Raises:
-        OSError: the system does not tell (not Linux).
+        OSError: the system does not provide it (not Linux).
     """
     for line in _STATUS.read_text().splitlines():
         if line.startswith(f"{name}:"):

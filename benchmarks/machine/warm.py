@@ -1,4 +1,4 @@
-"""``python -m ovd_bench.benchmarks.machine.warm``: build all native libraries, so that no command waits later."""
+"""``python -m ovd_bench.benchmarks.machine.warm``: build all native libraries in advance."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from ovd_bench.metrics.matching import engine
 if __name__ == "__main__":
     for build in (engine, io_library, box_library, presence_library):
         build()
-    # In a process of its own, which tells of its progress: Jittor's core takes minutes. Scoring works without it.
+    # In a separate process with progress output: Jittor's core takes minutes. Scoring works without it.
     if subprocess.run([sys.executable, "-m", "ovd_bench.kernels.runtime"], check=False).returncode:
         print("everything but Jittor is ready; 'bench doctor' says what Jittor lacks", file=sys.stderr)

@@ -27,16 +27,16 @@ def write_sheet(
     Args:
         benchmark: the data set.
         target: ``.png``, ``.jpg`` or ``.webp``.
-        count: how many images at most.
-        class_name: only images that show this class, and only its boxes.
+        count: maximum number of images.
+        class_name: only images with this class, and only its boxes.
         seed: of the choice.
 
     Returns:
-        Ids of the images, in the order in which they are drawn, and one line for every image that was passed over
-        because it cannot be used.
+        Ids of the images, in the order in which they are drawn, and one line for every image that was skipped because
+        it cannot be used.
 
     Raises:
-        DataError: no such class, no image that shows it or can be used, another suffix.
+        DataError: no such class, no usable image with it, another suffix.
     """
     gt = read_ground_truth(benchmark.annotations)
     rows = np.flatnonzero(_of_class(gt, class_name)) if class_name else np.arange(len(gt.ann_ids))
@@ -60,11 +60,11 @@ def draw_some(
     """Draw some images, chosen at random, side by side.
 
     Args:
-        tile: reads the image at a position; gives it with its boxes, and a title.
+        tile: reads the image at a position; returns it with its boxes, and a title.
         positions: to choose from.
         target: ``.png``, ``.jpg`` or ``.webp``.
-        count: how many at most.
-        name: of what they are from.
+        count: maximum number of images.
+        name: of their source, for messages.
         seed: of the choice.
 
     Returns:

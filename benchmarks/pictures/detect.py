@@ -1,4 +1,4 @@
-"""One's own words on one's own image: vocabulary from a prompt, boxes above a threshold."""
+"""Detection in single images: vocabulary from a prompt, boxes above a threshold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import Image, Vocabulary
 from ovd_bench.metrics.types import DataError, FloatArray
 
-#: What the user writes is what the model reads.
+#: The model reads the text exactly as the user writes it.
 PLAN = PromptPlan(name="prompt", cleaning="none")
 
 _MAX_BYTES = 2**20
@@ -34,14 +34,14 @@ _MAX_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in one image, best first (n boxes).
+    """Detections in one image, best first (n boxes).
 
     Attributes:
         image: the image.
         boxes_xyxy: (n, 4), absolute pixels.
         labels: n texts.
         scores: (n,).
-        best: highest score at all, also below the threshold; None without any box.
+        best: highest score, even below the threshold; None without any box.
     """
 
     image: Image
@@ -58,7 +58,7 @@ class Found:
 
 
 def prompt_vocabulary(prompt: str) -> Vocabulary:
-    """Classes of a prompt such as ``a cat. a remote control.``; dots, commas and line breaks part them.
+    """Classes of a prompt such as ``a cat. a remote control.``; dots, commas and line breaks separate them.
 
     Empty parts are left out, as are repetitions (upper and lower case are the same).
 
@@ -72,7 +72,7 @@ def class_vocabulary(path: Path) -> Vocabulary:
     """Classes of a text file, one per line; empty lines and repetitions are left out.
 
     Raises:
-        DataError: the file cannot be read, is no text, or names no class.
+        DataError: the file cannot be read, is not text, or names no class.
     """
     try:
         text = read_document(path, _MAX_BYTES, "list of classes").decode()
@@ -104,7 +104,7 @@ def detect_classes(
     """Boxes of the classes, image by image.
 
     Raises:
-        DetectorError: the detector cannot.
+        DetectorError: the detector fails.
     """
     detector.set_vocabulary(vocabulary, PLAN)
     names = dict(zip(vocabulary.ids, vocabulary.names, strict=True))
@@ -123,7 +123,7 @@ def detect_caption(
     """Boxes of the phrases of a caption, image by image.
 
     Raises:
-        DataError: the detector knows no captions, or the caption is empty.
+        DataError: the detector does not support captions, or the caption is empty.
     """
     if not isinstance(detector, GroundingDetector):
         raise DataError(f"detector '{detector.card.name}' finds classes, not phrases of a caption: use --prompt")
@@ -137,10 +137,10 @@ def detect_caption(
 
 
 def save_raw(detector: Detector, image: Image, caption: str, file: Path) -> None:
-    """Write what the network itself says of an image and a caption, as npz.
+    """Write the raw network output for an image and a caption as npz.
 
     Raises:
-        DataError: the detector shows nothing of the kind, or the caption is empty.
+        DataError: the detector does not provide raw output, or the caption is empty.
     """
     if not isinstance(detector, RawDetector):
         raise DataError(f"detector '{detector.card.name}' does not show what its network says: leave --raw out")
@@ -172,7 +172,7 @@ def draw_found(results: Sequence[Found]) -> PIL.Image.Image:
 
 
 def found_table(found: Found, threshold: float) -> RenderableType:
-    """Label, score and box of everything found in one image."""
+    """Label, score and box of all detections in one image."""
     image = found.image
     title = Text(f"{printable(image.path)} · {image.width} × {image.height}")
     if not found.labels:

@@ -18,9 +18,9 @@ Pixels = npt.NDArray[np.uint8]
 #: Pixels uint8 (H, W, 3), boxes (n, 4) absolute xyxy, n labels, n scores or None.
 Tile = tuple[Pixels, FloatArray, Sequence[str], FloatArray | None]
 
-#: Okabe and Ito's colours, told apart by people with any kind of colour vision.
+#: Okabe and Ito's colours, distinguishable with any kind of colour vision.
 COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
-#: Smaller images are enlarged by a whole factor until their longer side has as many pixels.
+#: Smaller images are enlarged by a whole factor until their longer side has this many pixels.
 _READABLE = 480
 _HALO = "#111111"
 _PAPER = "#ffffff"
@@ -44,10 +44,10 @@ def draw_boxes(
 
     Args:
         pixels: uint8 (H, W, 3), RGB.
-        boxes_xyxy: (n, 4), absolute pixels of the image. What reaches over its border is drawn at the border; a box
-            wholly outside is left out.
+        boxes_xyxy: (n, 4), absolute pixels of the image. Boxes are clipped to the image; a box wholly outside is left
+            out.
         labels: n texts; an empty one draws the box alone. Characters without a glyph show as a square.
-        scores: (n,), shown behind the label.
+        scores: (n,), shown after the label.
         title: a line above the image.
         scale: picture pixels per image pixel; None = the smallest whole number that makes small images readable.
         colors: n colours; None = by label, the same in every picture.
@@ -82,7 +82,7 @@ def contact_sheet(
 
     Args:
         tiles: see ``Tile``; drawn row by row.
-        columns: how many tiles a row has.
+        columns: tiles per row.
         titles: one per tile.
         cell: the longer side of a tile in pixels; smaller images are enlarged by a whole factor only.
     """
@@ -119,7 +119,7 @@ def grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
 
 
 def fitting_scale(pixels: Pixels, cell: int) -> float:
-    """Factor that brings the longer side to at most ``cell`` pixels; a whole number where it enlarges."""
+    """Factor that scales the longer side to at most ``cell`` pixels; a whole number if it enlarges."""
     factor = cell / max(pixels.shape[:2])
     return float(int(factor)) if factor >= 1 else factor
 
@@ -167,7 +167,7 @@ def _to_pixel(value: float, extent: int, pixels: int) -> int:
 
 def _outline(pen: ImageDraw.ImageDraw, rectangle: _Rectangle, color: str, line: int) -> None:
     left, top, right, bottom = rectangle
-    # A dark line around and inside the coloured one keeps it visible on any ground.
+    # A dark line around and inside the coloured one keeps it visible on any background.
     pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_HALO)
     if right - left > 2 * line and bottom - top > 2 * line:
         pen.rectangle((left + line, top + line, right - line, bottom - line), outline=_HALO)
@@ -183,7 +183,7 @@ def _label(
     size: tuple[int, int],
     taken: list[_Rectangle],
 ) -> None:
-    """Write the text where it covers least of the labels already written, wholly inside the picture."""
+    """Draw the text where it overlaps least with existing labels, wholly inside the picture."""
     text = _shortened(text, font, size[0] - 4)
     ascent, descent = font.getmetrics()
     width, height = int(font.getlength(text)) + 5, ascent + descent + 2
@@ -206,7 +206,7 @@ def _label(
 
 
 def _covered(rectangle: _Rectangle, taken: list[_Rectangle]) -> int:
-    """Pixels of the rectangle that others have, counted once per other."""
+    """Overlap of the rectangle with others in pixels, summed over the others."""
     left, top, right, bottom = rectangle
     return sum(max(0, min(right, r) - max(left, x)) * max(0, min(bottom, b) - max(top, y)) for x, y, r, b in taken)
 
@@ -223,7 +223,7 @@ def _titled(picture: Image.Image, title: str) -> Image.Image:
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, its end replaced by an ellipsis where it is too wide; empty where nothing fits."""
+    """The text, truncated with an ellipsis if it is too wide; empty if nothing fits."""
     if font.getlength(text) <= width:
         return text
     for end in range(len(text) - 1, 0, -1):

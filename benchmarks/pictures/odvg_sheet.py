@@ -1,4 +1,4 @@
-"""A contact sheet of an ODVG file: images with their boxes and what each is called."""
+"""A contact sheet of an ODVG file: images with their boxes and labels."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def write_odvg_sheet(
         path: the ODVG file.
         images: folder of its images.
         target: ``.png``, ``.jpg`` or ``.webp``.
-        count: how many records at most.
-        label_map: names of the classes; None = the one beside the file, if there is one.
-        class_name: only records with a box of this class, or of a phrase that reads like this, and only such boxes.
+        count: maximum number of records.
+        label_map: names of the classes; None = the one in the folder of the file, if there is one.
+        class_name: only records with a box of this class, or of a phrase with this text, and only such boxes.
         seed: of the choice.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Where runs are kept: folders, result files, facts on the machine."""
+"""Storage of runs: folders, result files, protocols, contamination."""

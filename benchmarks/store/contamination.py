@@ -1,13 +1,13 @@
-"""What the weights of a detector have seen of a benchmark.
+"""Contamination: overlap of a detector's training data with a benchmark.
 
-Three things are told apart. *Test images*: images of the benchmark, or some of them, were in the training data, with
-whatever labels. *Train split*: boxes of the benchmark's own training split were learnt, so that the number is not
-zero-shot, although the images differ. *Unknown*: it cannot be judged. No row at all says that no overlap is documented.
+There are three kinds. *Test images*: some or all images of the benchmark were in the training data, with any labels.
+*Train split*: boxes of the benchmark's own training split were in the training data, so the number is not zero-shot,
+although the images differ. *Unknown*: it cannot be judged. Without any flag no overlap is documented.
 
-How the overlaps are known:
+Sources:
 
-* COCO 2017 is COCO 2014 cut anew (cocodataset.org): train2017 = train2014 and all of val2014 but 5,000 images, which
-  are val2017. RefCOCO, RefCOCO+ and RefCOCOg are of train2014, so of train2017.
+* COCO 2017 is a new split of COCO 2014 (cocodataset.org): train2017 = train2014 and all of val2014 but 5,000 images,
+  which are val2017. RefCOCO, RefCOCO+ and RefCOCOg are of train2014, so of train2017.
 * LVIS (lvisdataset.org): train is of COCO train2017; v1 val is 4,809 images of val2017 and 15,000 of train2017, none of
   them in LVIS train; minival is the 4,809 (ashkamath/mdetr, ``.github/lvis.md``); v0.5 val is val2017.
 * Visual Genome: 51,498 of its 108,077 images have a COCO id, about half of them
@@ -15,7 +15,7 @@ How the overlaps are known:
   are Visual Genome's, and all of these are of YFCC100M (Krishna et al. 2016), which therefore overlaps with COCO.
   GLIP's GoldG leaves COCO's images out (its abstract): ``visual-genome-no-coco``, ``gqa-no-coco``.
 * Flickr30k and COCO share images: UNITER excludes "duplicated Flickr30k images in COCO". The splits are not published.
-* Web crawls (image-text pairs) were not compared with the benchmarks by anyone the suite could cite.
+* For web crawls (image-text pairs) there is no citable comparison with the benchmarks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.store.schema import Contamination
 from ovd_bench.detectors.card import DetectorCard, TrainingData
 
-#: Images that the suite makes itself.
+#: Images that the suite renders itself.
 RENDERED = frozenset(
     f"{world}-{split}" for world in ("shapes", "shapes-lvis") for split in ("train", "minival", "test")
 )
@@ -58,7 +58,7 @@ COLLECTIONS = RENDERED | frozenset(
     }
 )
 
-#: Crawled from the web: nobody published which images of the benchmarks are among them.
+#: Crawled from the web: it is not published which images of the benchmarks are among them.
 WEB = frozenset(
     {
         "cc3m",
@@ -86,7 +86,7 @@ def _pairs(first: Iterable[str], second: Iterable[str], note: str) -> dict[froze
     return {frozenset({one, other}): note for one, other in product(first, second) if one != other}
 
 
-#: Two collections that share images -> how that is said. Equal names need no entry.
+#: Two collections that share images -> note. Equal names need no entry.
 _SHARED = {
     frozenset({"coco-train2014", "coco-train2017"}): "all of train2014 is in train2017",
     frozenset({"coco-val2014", "coco-train2017"}): "val2014 is in train2017 but for 5,000 images",
@@ -102,7 +102,7 @@ _SHARED = {
 #: Two collections that may share the images in question.
 _MAYBE_SHARED = _pairs(_FLICKR, _COCO, "some images of Flickr30k are in COCO, of which split is not published")
 
-#: How many of a benchmark's images a collection holds, where it is not all of them.
+#: Number of a benchmark's images in a collection, if not all of them.
 _SHARES = {
     ("lvis-v1-val", "coco-train2017"): "15,000 of the 19,809 images",
     ("lvis-v1-val", "coco-val2017"): "4,809 of the 19,809 images",
@@ -116,8 +116,8 @@ _STRANGE = "no image collection that the suite knows"
 def contamination(card: DetectorCard, benchmark: Benchmark) -> list[Contamination]:
     """Flags of a detector on a benchmark, in the order of its training data; empty = no overlap is documented.
 
-    Splits of one data set share no image, so that training on the benchmark's training split is a flag of its own and
-    never one for test images, even where both are cut from the same collection (LVIS v1 train and val).
+    Splits of one data set share no image. Training on the benchmark's training split is therefore a separate flag and
+    never one for test images, even if both are from the same collection (LVIS v1 train and val).
     """
     if card.training_data is None:
         return [_flag("", "unknown", "")]
@@ -140,7 +140,7 @@ def _flags_of(data: TrainingData, benchmark: Benchmark) -> list[Contamination]:
     if seen := [note for pair in pairs if (note := _shared(*pair, benchmark.name))]:
         return [_flag(data.dataset, "test-images", _joined([*seen, data.note]))]
     if RENDERED.issuperset(benchmark.image_sources):
-        return []  # these images are published nowhere
+        return []  # these images are not published
     doubts = [] if data.images else ["its images are not listed"]
     doubts += [note for pair in pairs if (note := _MAYBE_SHARED.get(frozenset(pair), ""))]
     doubts += [f"{name}: {_WEB_NOTE}" for name in data.images if name in WEB]
@@ -149,7 +149,7 @@ def _flags_of(data: TrainingData, benchmark: Benchmark) -> list[Contamination]:
 
 
 def _shared(collection: str, source: str, benchmark: str) -> str:
-    """What a collection has in common with one that the benchmark's images come from; empty = nothing."""
+    """Overlap of a collection with one of the benchmark's image sources; empty = none."""
     if collection == source:
         return f"{_SHARES.get((benchmark, source), 'all images')} are of {source}"
     note = _SHARED.get(frozenset({collection, source}))

@@ -1,4 +1,4 @@
-"""Detector, protocol and machine in the words of the store."""
+"""Detector and protocol as stored in results."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def source_sha256(detector: str) -> str | None:
 
 
 def detector_info(card: DetectorCard, detector: str) -> DetectorInfo:
-    """A loaded detector's card. One that has no weights, given as a file, is identified by its source.
+    """The card of a loaded detector. One given as a file without weights is identified by its source.
 
     Raises:
-        DetectorError: the card lacks what a result must state, or its name is no legal folder name.
+        DetectorError: the card lacks required information, or its name is not a legal folder name.
     """
     sha256 = card.weights_sha256 or source_sha256(detector)
     if not sha256:
@@ -57,7 +57,7 @@ def detector_info(card: DetectorCard, detector: str) -> DetectorInfo:
 
 
 def card_of(info: DetectorInfo) -> DetectorCard:
-    """The card that a result states; it loads nothing."""
+    """The card stored in a result; its loader is empty."""
     fields = info.model_dump(exclude={"training_data"})
     data = info.training_data
     return DetectorCard(
@@ -67,7 +67,7 @@ def card_of(info: DetectorInfo) -> DetectorCard:
 
 
 def protocol_info(protocol: RunProtocol, vocabulary: Vocabulary) -> ProtocolInfo:
-    """The protocol, with what its prompt plan makes of the vocabulary."""
+    """The protocol, with the collisions of names under its prompt plan."""
     plan = protocol.plan
     collisions = plan.collisions(plan.spoken(vocabulary))
     lists = {"templates": list(plan.templates), "distractors": list(plan.distractors)}
@@ -87,9 +87,9 @@ def protocol_info(protocol: RunProtocol, vocabulary: Vocabulary) -> ProtocolInfo
 
 
 def scored_under(made_under: ProtocolInfo, tables: str | None, judge: JudgeInfo | None) -> ProtocolInfo:
-    """The protocol of a result: that of its predictions, and what they were scored with besides.
+    """The protocol of a result: that of its predictions, with the tables and judge of the score.
 
-    Tables other than the benchmark's own, and a judge, make it another protocol: their numbers stand beside the AP.
+    Tables other than the benchmark's own, and a judge, make it another protocol, because they add numbers to the row.
 
     Args:
         made_under: protocol that the predictions were made under.

@@ -1,4 +1,4 @@
-"""Where a run lies under the results folder, and which runs there are."""
+"""Folders of runs under the results folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RESULT = "result.json"
 PER_CLASS = "per_class.csv"
 PREDICTIONS = "predictions"
 
-#: What may become a folder: no separator, no leading dot.
+#: Legal names of folders: no separator, no leading dot.
 _LEGAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
@@ -25,10 +25,10 @@ def run_folder(
     *,
     partial: str = "",
 ) -> Path:
-    """``ROOT/<benchmark>/<protocol>/<detector>@<weights8>``; for a part of the images ``-partial-<partial>`` behind it.
+    """``ROOT/<benchmark>/<protocol>/<detector>@<weights8>``, for a part of the images plus ``-partial-<partial>``.
 
     Raises:
-        DataError: a name that is no legal folder name.
+        DataError: a name that is not a legal folder name.
     """
     for what, name in (("benchmark", benchmark_name), ("protocol", protocol_slug), ("detector", detector_name)):
         if not _LEGAL.fullmatch(name):

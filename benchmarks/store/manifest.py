@@ -1,8 +1,8 @@
-"""What a run consists of: the manifest says how it is made and cut, a record per shard says that it is there.
+"""Files of a run: the manifest with recipe and shards, and a record per complete shard.
 
-``predictions/`` of a run holds ``manifest.json``, and per shard an Arrow file and a record. The record is written
-after the Arrow file and carries its sha256: a shard without a fitting record does not exist. So a run that is killed
-at any moment is either without the shard in work or has all of it.
+``predictions/`` of a run has ``manifest.json``, and per shard an Arrow file and a record. The record is written after
+the Arrow file and contains its sha256: a shard without a matching record does not count. When a run is killed, its
+current shard is therefore either missing or complete.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ MANIFEST = "manifest.json"
 
 
 class Recipe(StrictModel):
-    """Everything that decides the bytes of the predictions; shards made by different recipes never meet in one run.
+    """Everything that determines the bytes of the predictions; all shards of a run have the same recipe.
 
-    The machine does too (processor, versions of packages), but a run may be spread over several: each shard's record
-    says what it was made on.
+    The machine matters too (CPU, versions of packages), but a run may be spread over several machines, so it is in the
+    record of each shard instead.
     """
 
     detector: Name
@@ -55,14 +55,14 @@ class Recipe(StrictModel):
 
     @property
     def sha256(self) -> str:
-        """Hash of all of it; what is not known or was not asked for is left out: older manifests keep theirs."""
+        """Hash of all fields; optional ones that are None are left out, so hashes of older manifests stay valid."""
         optional = ("chunk_batch", "nms_iou", "adapter_version", "suppression_version", "probe_sha256")
         left_out = {name for name in optional if getattr(self, name) is None}
         document = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def differences(self, wanted: Recipe) -> list[str]:
-        """What is not as wanted, in words."""
+        """Differences from the wanted recipe, in words."""
         ours, theirs = self.model_dump(exclude={"probe_sha256"}), wanted.model_dump(exclude={"probe_sha256"})
         words = [f"{name} {ours[name]}, not {theirs[name]}" for name in ours if ours[name] != theirs[name]]
         if self.probe_sha256 != wanted.probe_sha256:
@@ -81,7 +81,7 @@ class ShardRange(StrictModel):
 
 
 class BenchmarkPlace(StrictModel):
-    """The benchmark and where it lies on the machine that made the run; see ``benchmarks.data.catalog.Benchmark``."""
+    """The benchmark and its paths on the machine that made the run; see ``benchmarks.data.catalog.Benchmark``."""
 
     name: Name
     dataset: str
@@ -96,7 +96,7 @@ class BenchmarkPlace(StrictModel):
 
     @staticmethod
     def of(benchmark: Benchmark, annotations_sha256: str) -> BenchmarkPlace:
-        """From a benchmark that is open."""
+        """From an open benchmark."""
         return BenchmarkPlace(
             name=benchmark.name,
             dataset=benchmark.dataset,
@@ -111,10 +111,10 @@ class BenchmarkPlace(StrictModel):
         )
 
     def benchmark(self, annotations: Path | None = None) -> Benchmark:
-        """The benchmark, with its annotations at another place or at the recorded one.
+        """The benchmark, with its annotations at the given or the recorded path.
 
         Raises:
-            DataError: the recorded annotation file is not there any more, or another one is.
+            DataError: the recorded annotation file is missing or has changed.
         """
         if annotations is None:
             annotations = Path(self.annotations)
@@ -151,12 +151,12 @@ class Manifest(StrictModel):
 
     @property
     def partial(self) -> bool:
-        """Whether the run covers a part of the images only."""
+        """Whether the run covers only a part of the images."""
         return self.image_ids is not None
 
 
 class ShardRecord(StrictModel):
-    """That a shard is there, and how it was made."""
+    """Record of a complete shard."""
 
     schema_version: Literal[1] = Field(alias="schema")
     recipe_sha256: Sha256
@@ -182,11 +182,11 @@ _Document = TypeVar("_Document", Manifest, ShardRecord)
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Names of the files of a run.
+    """Paths of the files of a run.
 
     Attributes:
         folder: of the run.
-        shards: how many it is cut into.
+        shards: number of shards.
     """
 
     folder: Path
@@ -202,15 +202,15 @@ class RunFiles:
 
 
 def manifest_path(folder: Path) -> Path:
-    """Where the manifest of a run lies."""
+    """Path of the manifest of a run."""
     return folder / PREDICTIONS / MANIFEST
 
 
 def run_of(path: Path) -> Path | None:
-    """The run folder that a path means: the folder itself or its ``result.json``; None for anything else.
+    """The run folder for a path: the folder itself or its ``result.json``; None for anything else.
 
     Raises:
-        DataError: a result file whose predictions are elsewhere, or a folder that is no run.
+        DataError: a result file without its predictions, or a folder that is not a run.
     """
     folder = path.parent if path.name == RESULT else path
     if not folder.is_dir():
@@ -236,7 +236,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_record(folder: Path, manifest: Manifest, shard: int) -> ShardRecord | None:
-    """The record of a shard if the shard is there, whole and made by the manifest's recipe; None otherwise."""
+    """The record of a shard if it is complete and has the manifest's recipe; None otherwise."""
     files = RunFiles(folder, len(manifest.shards))
     try:
         record = _read(files.record(shard), ShardRecord)
@@ -247,7 +247,7 @@ def read_record(folder: Path, manifest: Manifest, shard: int) -> ShardRecord | N
 
 
 def missing_shards(folder: Path, manifest: Manifest, shards: Sequence[int]) -> list[int]:
-    """Those of the shards that are not there."""
+    """The missing ones of the given shards."""
     return [shard for shard in shards if read_record(folder, manifest, shard) is None]
 
 
@@ -268,7 +268,7 @@ def read_records(folder: Path, manifest: Manifest) -> list[ShardRecord]:
 
 
 def pixels_of(records: Sequence[ShardRecord]) -> dict[int, str] | None:
-    """Image id -> hash of its pixels, of all shards together; None where a shard was made before they were hashed."""
+    """Image id -> hash of its pixels, of all shards; None if a shard was made before pixels were hashed."""
     pixels: dict[int, str] = {}
     for record in records:
         if record.pixels is None:
@@ -278,7 +278,7 @@ def pixels_of(records: Sequence[ShardRecord]) -> dict[int, str] | None:
 
 
 def write_document(path: Path, document: Manifest | ShardRecord) -> None:
-    """Write a manifest or record, whole or not at all."""
+    """Write a manifest or record atomically."""
     content = document.model_dump(mode="json", by_alias=True)
     with atomic_write(path) as file:
         file.write((json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())

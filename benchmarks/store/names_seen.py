@@ -1,8 +1,8 @@
-"""How many of a benchmark's names the weights of a detector were taught: images may be new where names are not.
+"""Names of a benchmark that occur as labels in the training data of a detector.
 
-A name is counted where the label set of a training data set has a class for it, by the rule by which closed-set
-detectors find theirs (``detectors.closed_set_classes``): the name itself, case and underscores aside, another name that
-data sets use for the same thing, one of several between slashes, or a synonym that the annotations list.
+A name counts if the label set of a training data set has a class for it, by the rule of closed-set detectors
+(``detectors.closed_set_classes``): the name itself, ignoring case and underscores, another name that data sets use for
+the same thing, one of several between slashes, or a synonym that the annotations list.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Flags = npt.NDArray[np.bool_]
 
 
 def names_seen(card: DetectorCard, benchmark: Benchmark, categories: Categories) -> list[Contamination]:
-    """One entry per training data set whose label set is known, then one for several together and what is not known.
+    """One entry per training data set whose label set is known, then one for all together and one for unknown ones.
 
-    Where something is not known, the shares are lower bounds. An empty list means that the card names no training data
-    at all, not that no name was seen.
+    With unknown label sets the shares are lower bounds. An empty list means that the card names no training data at
+    all, not that no name was seen.
     """
     if card.training_data is None:
         return [_entry("", None, "names of its training data are not known")]
@@ -47,7 +47,7 @@ def names_seen(card: DetectorCard, benchmark: Benchmark, categories: Categories)
 
 
 def _seen(data: TrainingData, benchmark: Benchmark, categories: Categories) -> Flags | None:
-    """Which of the names are in the label set; None = it is not known."""
+    """Flags of the names that are in the label set; None = not known."""
     names = categories.names if _teaches(data, benchmark) else label_set(data.dataset)
     if names is None:
         return None
@@ -57,12 +57,12 @@ def _seen(data: TrainingData, benchmark: Benchmark, categories: Categories) -> F
 
 
 def _teaches(data: TrainingData, benchmark: Benchmark) -> bool:
-    """Whether it carries the benchmark's own names, and no list says which of them."""
+    """Whether it has the benchmark's own names without a known list of them."""
     return label_set(data.dataset) is None and data.dataset in (benchmark.name, *benchmark.train_sources)
 
 
 def _rare(categories: Categories) -> Flags:
-    """None of them where the annotations have no frequencies."""
+    """Flags of rare names; all False if the annotations have no frequencies."""
     return np.array([letter == "r" for letter in categories.frequency])
 
 

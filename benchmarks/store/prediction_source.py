@@ -1,4 +1,4 @@
-"""What can be scored: a prediction file, or a run."""
+"""Sources of predictions for scoring: a prediction file, or a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.store.manifest import (
-        Manifest,  # pydantic takes time that a prediction file need not spend
+        Manifest,  # a prediction file does not need pydantic, which takes time to import
     )
 
 
@@ -34,7 +34,7 @@ class Source:
         """From the path of a prediction file, a run folder or its ``result.json``.
 
         Raises:
-            DataError: a folder that is no run, or a result without predictions.
+            DataError: a folder that is not a run, or a result without predictions.
         """
         if not path.is_dir() and path.name != "result.json":
             return Source(path, None)
@@ -57,7 +57,7 @@ class Source:
 
     @property
     def sha256(self) -> str:
-        """Of the file; of a run, see ``run_sha256``."""
+        """Hash of the file; for a run, see ``run_sha256``."""
         if self.manifest is None:
             return file_sha256(self.path)
         from ovd_bench.benchmarks.store.predictions import run_sha256
@@ -65,7 +65,7 @@ class Source:
         return run_sha256(self.path)
 
     def covered(self, gt: GroundTruth, annotations: Path) -> tuple[GroundTruth, list[str]]:
-        """The part of the ground truth that the predictions cover, and remarks on that."""
+        """The part of the ground truth that the predictions cover, and notes on it."""
         notes: list[str] = []
         if self.manifest is None:
             return gt, notes
@@ -84,20 +84,20 @@ class Source:
 def find_annotations(
     paths: Sequence[Path], annotations: Path | None, benchmark: str | None, data_root: Path
 ) -> tuple[Path | None, str]:
-    """What predictions are to be scored against where the user does not say it.
+    """Annotations and protocol for scoring predictions, with defaults from the run.
 
     Args:
         paths: of the predictions.
-        annotations: file that the user names; it goes before all else.
-        benchmark: name that the user gives; its images need not be there.
+        annotations: file given by the user; it has priority.
+        benchmark: name given by the user; its images need not exist.
         data_root: folder of the data sets.
 
     Returns:
-        The annotation file (named, of the benchmark, or that of the first run; None if nobody knows it), and the usual
-        kind of AP: that of the first run, else ``lvis``.
+        The annotation file (given, of the benchmark, or of the first run; None if unknown), and the default kind of AP:
+        that of the first run, else ``lvis``.
 
     Raises:
-        DataError: unknown benchmark, or the annotations of the run are not there any more.
+        DataError: unknown benchmark, or the annotations of the run are missing.
     """
     manifests = [one.manifest for one in map(Source.of, paths) if one.manifest is not None]
     if annotations is None and benchmark is not None:

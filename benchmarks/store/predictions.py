@@ -1,4 +1,4 @@
-"""Predictions of a run: all its shards as one."""
+"""Predictions of a run: all its shards together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_run_predictions(folder: Path) -> Predictions:
     files = RunFiles(folder, len(records))
     parts = [no_predictions()]
     for record in records:
-        if record.detections == 0:  # a table without rows is refused as a prediction file of its own
+        if record.detections == 0:  # a table without rows is not a valid prediction file
             continue
         part = read_predictions(files.arrow(record.shard))
         if len(part) != record.detections or part.phrase is not None or part.score.dtype != np.float32:
@@ -38,7 +38,7 @@ def read_run_predictions(folder: Path) -> Predictions:
 
 
 def run_sha256(folder: Path) -> str:
-    """One hash for the predictions of a run: of the hashes of its shards in order.
+    """Hash of the predictions of a run: of the hashes of its shards in order.
 
     Raises:
         DataError: as ``read_run_predictions``.

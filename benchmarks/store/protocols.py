@@ -1,4 +1,4 @@
-"""The protocol of a run: everything besides detector and data that the number depends on, and its hash."""
+"""The protocol of a run: everything besides detector and data that a number depends on, and its hash."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ovd_bench.metrics.lexicon import lexicon_sha256
 from ovd_bench.metrics.protocol import PROTOCOLS, SCORER_VERSION
 from ovd_bench.metrics.types import DataError
 
-#: Which categories a detector is asked for in an image: all, those present, or those present or verified absent.
+#: Vocabulary of a detector in an image: all categories, those present, or those present or verified absent.
 VocabularyMode = Literal["full", "present", "verified"]
 
-#: (box, class) pairs a detector returns per image, and per chunk of classes, by kind of AP. ``lvis`` and ``coco`` cut
-#: at 300 per image, as the official Grounding DINO and OWL-ViT evaluations do; fixed AP must not be cut per image, and
-#: mmdetection keeps 300 per chunk of 40 classes for it.
+#: (box, class) pairs that a detector returns per image, and per chunk of classes, by kind of AP. ``lvis`` and ``coco``
+#: have 300 per image, as in the official Grounding DINO and OWL-ViT evaluations; fixed AP must not be limited per
+#: image, and mmdetection keeps 300 per chunk of 40 classes for it.
 TOP_K: dict[str, tuple[int, int | None]] = {"lvis": (300, None), "lvis-fixed": (10_000, 300), "coco": (300, None)}
 
 
 def versions() -> dict[str, int]:
-    """Semantics versions that are protocol; the comments beside the constants say what raises them."""
+    """Semantics versions in the protocol; the comments at the constants state when to raise them."""
     return {"cleaning": CLEANING_VERSION, "selection": SELECTION_VERSION, "scorer": SCORER_VERSION}
 
 
@@ -37,13 +37,13 @@ def lookups() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class RunProtocol:
-    """What two rows of one table must have in common besides the benchmark.
+    """Settings that rows of one table must share besides the benchmark.
 
     Attributes:
         ap: kind of AP, a name of ``metrics.protocol.PROTOCOLS``.
         plan: how names become text.
-        vocabulary: which categories are asked for in an image.
-        image_size: shorter or square side the network sees, pixels; None = each model's own.
+        vocabulary: categories that are queried in an image.
+        image_size: shorter or square side of the network input, pixels; None = each model's own.
         top_k: pairs per image.
         chunk_top_k: pairs per chunk of classes; None = ``top_k``.
         tables: sha256 of the benchmark's tables of class names; None = it has none.
@@ -66,7 +66,7 @@ class RunProtocol:
         top_k: int | None = None,
         tables: str | None = None,
     ) -> RunProtocol:
-        """A protocol with the usual limits of its kind of AP; a ``top_k`` of one's own also lifts the limit per chunk.
+        """A protocol with the default limits of its kind of AP; a custom ``top_k`` also removes the limit per chunk.
 
         Raises:
             DataError: an unknown kind of AP, or a number below 1.
@@ -82,7 +82,7 @@ class RunProtocol:
 
     @property
     def sha256(self) -> str:
-        """Hash of everything that moves the number; the plan's name does not."""
+        """Hash of everything that affects the number; the plan's name does not."""
         content: dict[str, Any] = asdict(self) | {
             "plan": self.plan.sha256,
             "rules": asdict(PROTOCOLS[self.ap]),
@@ -93,5 +93,5 @@ class RunProtocol:
 
     @property
     def slug(self) -> str:
-        """Folder name: kind of AP, prompt plan, and enough of the hash to tell variants apart."""
+        """Folder name: kind of AP, prompt plan, and eight digits of the hash."""
         return f"{self.ap}-{self.plan.name}-{self.sha256[:8]}"

@@ -19,7 +19,7 @@ MAX_BYTES = 64 * 2**20
 
 
 def _unknown(value: object) -> bool:
-    """Whether a field is left out, as in the files that were written before it existed."""
+    """Whether a field is left out, as in files from before it existed."""
     return value is None
 
 
@@ -73,7 +73,7 @@ class PlanInfo(StrictModel):
     chunk_classes: int | None
     token_budget: int
     order: str
-    #: Left out at 0, as in the files that were written before it existed.
+    #: Left out at 0, as in files from before it existed.
     paraphrase: Annotated[
         int, Field(ge=0, exclude_if=lambda value: value == 0, description="which synonym stands for the name; 0 = none")
     ] = 0
@@ -84,14 +84,14 @@ class PlanInfo(StrictModel):
 
 
 class JudgeInfo(StrictModel):
-    """What judged how near a wrong name is; see ``metrics.semantic.SimilarityMatrix``."""
+    """The judge of wrong names; see ``metrics.semantic.SimilarityMatrix``."""
 
     name: str
     sha256: Sha256 = Field(description="of the similarity matrix with all that it was made from")
 
 
 class ProtocolInfo(StrictModel):
-    """Everything else the number depends on; see ``benchmarks.store.protocols.RunProtocol``."""
+    """Everything else that the number depends on; see ``benchmarks.store.protocols.RunProtocol``."""
 
     name: str = Field(description="kind of AP")
     sha256: Sha256
@@ -128,7 +128,7 @@ class FailedImage(StrictModel):
 
 
 class RunInfo(StrictModel):
-    """How the run was made."""
+    """Facts about the run."""
 
     started: str = Field(description="UTC, ISO 8601")
     seconds: Seconds = Field(description="wall time of prediction, added up over shards and resumes")
@@ -165,7 +165,7 @@ class RunInfo(StrictModel):
 
 
 class SpeedInfo(StrictModel):
-    """Speed as seen during the run, other load on the machine included; 'bench speed' measures it by itself."""
+    """Speed during the run, under any other load of the machine; 'bench speed' measures it separately."""
 
     images_per_second: Number | None
     load_seconds: Seconds = Field(description="imports, weights and text, before the first image")
@@ -174,7 +174,7 @@ class SpeedInfo(StrictModel):
 
 
 class NamesSeen(StrictModel):
-    """How many names of the benchmark a label set has; see ``benchmarks.store.names_seen``."""
+    """Number of names of the benchmark in a label set; see ``benchmarks.store.names_seen``."""
 
     seen: Count
     names: Count = Field(description="of the benchmark")
@@ -183,7 +183,7 @@ class NamesSeen(StrictModel):
 
 
 class Contamination(StrictModel):
-    """What the weights have seen of the benchmark."""
+    """Overlap of the training data with the benchmark."""
 
     dataset: str = Field(description="of the training data; empty = all of it together")
     level: Literal["test-images", "train-split", "unknown", "names"]
@@ -196,7 +196,7 @@ class Contamination(StrictModel):
 class Result(StrictModel):
     """One row of the board with everything needed to trace and repeat it.
 
-    ``id`` is the sha256 of the document without it, so that two files with one id say the same.
+    ``id`` is the sha256 of the document without ``id``, so files with the same id have the same content.
     """
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -215,7 +215,7 @@ class Result(StrictModel):
 
 
 def content_id(document: dict[str, Any]) -> str:
-    """Hash of a result document, its ``id`` left out."""
+    """Hash of a result document without its ``id``."""
     content = {key: value for key, value in document.items() if key != "id"}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -229,7 +229,7 @@ def new_result(**parts: Any) -> Result:
 
 
 def write_result(path: Path, result: Result) -> None:
-    """Write the file, whole or not at all; the same result gives the same bytes."""
+    """Write the file atomically; the same result gives the same bytes."""
     document = result.model_dump(mode="json", by_alias=True)
     with atomic_write(path) as file:
         file.write((json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())

@@ -1,1 +1,1 @@
-"""DINO (Zhang et al. 2022) with fixed classes, of the layers of Grounding DINO in this suite."""
+"""DINO (Zhang et al. 2022) with fixed classes, built from this suite's layers of Grounding DINO."""

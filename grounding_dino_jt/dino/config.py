@@ -1,4 +1,4 @@
-"""What a DINO is made of. The defaults are DINO-4scale's with ResNet-50."""
+"""Configuration of DINO. The defaults are DINO-4scale's with ResNet-50."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ResNetConfig:
 class DinoConfig:
     """A model; names follow the official configuration (``config/DINO/DINO_4scale.py``).
 
-    Box heads and class heads of the decoder layers are one of each (``dec_pred_bbox_embed_share``,
-    ``dec_pred_class_embed_share``), those of the encoder are others, queries start from learned content
-    (``embed_init_tgt``): so in every official configuration.
+    As in every official configuration, the decoder layers share one box head and one class head
+    (``dec_pred_bbox_embed_share``, ``dec_pred_class_embed_share``), the encoder has its own, and queries start from
+    learned content (``embed_init_tgt``).
 
     Attributes:
         backbone: ResNet or Swin.
@@ -65,7 +65,7 @@ class DinoConfig:
             )
 
     def transformer(self) -> Config:
-        """Encoder and decoder as a Grounding DINO that reads no text; its encoders mean nothing."""
+        """Encoder and decoder as the configuration of a Grounding DINO without text; its encoders are not used."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del own["backbone"], own["num_classes"]
         return Config(
@@ -85,7 +85,7 @@ class DinoConfig:
         """The configuration that ``to_json`` wrote.
 
         Raises:
-            ValueError: no JSON object, an unknown key, or a value of the wrong type.
+            ValueError: not a JSON object, an unknown key, or a value of the wrong type.
         """
         try:
             fields = json.loads(text)

@@ -16,7 +16,7 @@ from ovd_bench.grounding_dino_jt.flops import (
 
 
 def dino_flops(config: DinoConfig, height: int, width: int) -> int:
-    """All that is done with an image of ``height`` x ``width`` pixels; a multiply-add counts as two."""
+    """Operations for an image of ``height`` x ``width`` pixels; a multiply-add counts as two."""
     backbone = config.backbone
     if isinstance(backbone, SwinConfig):
         maps, total = swin_maps(backbone, height, width), swin_flops(backbone, height, width)
@@ -28,7 +28,7 @@ def dino_flops(config: DinoConfig, height: int, width: int) -> int:
 
 
 def resnet_flops(config: ResNetConfig, height: int, width: int) -> int:
-    """What a ResNet does with an image, up to its last output."""
+    """Operations of a ResNet for an image, up to its last output."""
     total = _half(height) * _half(width) * 64 * 3 * 49
     maps = _resnet_maps(height, width)
     before = maps[0]

@@ -33,7 +33,7 @@ class DinoPredictor:
 
     @property
     def config(self) -> DinoConfig:
-        """What the model is made of."""
+        """Configuration of the model."""
         return self.network.config
 
     def __call__(self, pixels: npt.NDArray[np.float32]) -> Output:

@@ -70,7 +70,7 @@ class Dino(Module):
         return seen
 
     def select(self, seen: Any, image: ImageFeatures) -> Selection:
-        """Boxes to start from: around the places where any class is likeliest."""
+        """Initial boxes: around the positions with the highest class logits."""
         selection: Selection = self.transformer.select_by(self.transformer.enc_out_class_embed, seen, image)
         return selection
 
@@ -84,13 +84,13 @@ class Dino(Module):
         return decoded
 
     def output(self, decoded: Decoded, layer: int) -> Output:
-        """Logits and boxes that a decoder layer gives."""
+        """Logits and boxes of a decoder layer."""
         logits = self.class_embed[0](decoded.hidden[layer])
         return Output(logits, decoded.boxes(layer, self.bbox_embed[0], self.config.box_epsilon))
 
 
 def class_head(width: int, classes: int) -> Any:
-    """One linear layer; every class has a probability of 0.01 at first (Lin et al. 2017, section 4.1)."""
+    """One linear layer; the initial probability of every class is 0.01 (Lin et al. 2017, section 4.1)."""
     head = Linear(width, classes)
     head.bias = jt.array(np.full(classes, -np.log(99.0), np.float32))
     return head

@@ -11,7 +11,7 @@ from ovd_bench.kernels.runtime import jittor
 jt = jittor()
 nn = jt.nn
 
-#: Guard of the variance, as in ``FrozenBatchNorm2d`` of ``models/dino/backbone.py``.
+#: Added to the variance, as in ``FrozenBatchNorm2d`` of ``models/dino/backbone.py``.
 _EPSILON = 1e-5
 
 
@@ -27,7 +27,7 @@ class ResNet(Module):
 
 
 class FrozenBatchNorm(Module):
-    """Scale and shift of each channel, from statistics that no training changes."""
+    """Scale and shift of each channel, from statistics that training does not change."""
 
     def __init__(self, channels: int) -> None:
         self.weight, self.bias = jt.ones((channels,)).stop_grad(), jt.zeros((channels,)).stop_grad()
@@ -63,7 +63,7 @@ class _Body(Module):
 
 
 class Bottleneck(Module):
-    """1 x 1, 3 x 3, 1 x 1, and the way around them."""
+    """1 x 1, 3 x 3, 1 x 1, and the shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         inner = outputs // 4
@@ -88,9 +88,9 @@ class Bottleneck(Module):
 
 
 def _max_pool(x: Any) -> Any:
-    """3 x 3, stride 2, of numbers that are not negative, so that a border of zeros changes nothing.
+    """Max pooling, 3 x 3, stride 2, of non-negative numbers, so that padding with zeros has no effect.
 
-    Jittor's own refuses maps of three rows or fewer, which thin images give.
+    Jittor's own refuses maps of three rows or fewer, which occur for thin images.
     """
     x = nn.pad(x, (1, 1, 1, 1))
     x = jt.maximum(jt.maximum(x[:, :, :-2:2], x[:, :, 1:-1:2]), x[:, :, 2::2])

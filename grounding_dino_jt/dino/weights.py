@@ -38,7 +38,7 @@ from ovd_bench.grounding_dino_jt.weights.write import replacing
 
 FORMAT, VERSION = "ovd-bench dino", "1"
 
-#: Denoising labels of the training and computed integers: in the file, in no use.
+#: Denoising labels of the training and computed integers: in the file but not used.
 _LEFTOVERS = re.compile(r"(module\.)?(label_enc\.weight|.*\.(num_batches_tracked|relative_position_index))")
 #: The moving average of the weights, beside ``model`` where a training kept one; the official evaluation reads
 #: ``model`` unless told otherwise.
@@ -52,12 +52,12 @@ class DinoCheckpoint:
     """A model as read from a file.
 
     Attributes:
-        path: where from.
+        path: of the file.
         kind: layout of the file; ``jittor`` is the suite's own.
         tensors: float32, canonical names, exactly those of ``expected_shapes(config)``.
         config: of the model.
         sha256: of the file.
-        dropped: names of what the file holds and no inference needs.
+        dropped: names of tensors that inference does not need.
     """
 
     path: Path
@@ -72,7 +72,7 @@ def expected_shapes(config: DinoConfig) -> Shapes:
     """Shape of every parameter by name.
 
     Raises:
-        WeightsError: sizes of no model.
+        WeightsError: impossible sizes.
     """
     backbone, d = config.backbone, config.hidden_dim
     sound = swin_fits(backbone) if isinstance(backbone, SwinConfig) else _resnet_fits(backbone)
@@ -88,7 +88,7 @@ def expected_shapes(config: DinoConfig) -> Shapes:
 
 
 def parameter_count(config: DinoConfig) -> int:
-    """Numbers that a training changes or starts from, without the statistics of frozen norms.
+    """Number of parameters, without the statistics of frozen norms.
 
     46,869,630 with ResNet-50 and 4 scales, to which a training adds 23,552 of denoising labels: the paper's 47 M.
     """
@@ -137,8 +137,8 @@ def write_canonical(
     Args:
         tensors: canonical names.
         config: of the model.
-        path: file to write; one that is there is replaced.
-        source: where the numbers are from, for people.
+        path: file to write; an existing file is replaced.
+        source: origin of the numbers, for people.
         source_sha256: of the file they were read from, or empty.
 
     Raises:
@@ -227,7 +227,7 @@ def _read_canonical(path: Path) -> DinoCheckpoint:
 
 
 def _placer(layers: int) -> Callable[[str], Part | None]:
-    """Where a stored tensor belongs; the heads are in two lists, once per decoder layer, and all are the same."""
+    """Target of a stored tensor; the heads are in two lists, once per decoder layer, and all are the same."""
 
     def place(name: str) -> Part | None:
         name = official_name(name)
@@ -241,7 +241,7 @@ def _placer(layers: int) -> Callable[[str], Part | None]:
 
 
 def _model(path: Path, config: DinoConfig, stored: Mapping[str, Stored]) -> Shapes:
-    """Shapes of a model that may be what a file holds; a configuration can promise any number of layers."""
+    """Expected shapes of a model in a file; the configuration is untrusted and may state any number of layers."""
     backbone = config.backbone
     depths = backbone.depths if isinstance(backbone, SwinConfig) else backbone.blocks
     layers = sum(depths) + config.enc_layers + config.dec_layers
@@ -254,7 +254,7 @@ def _model(path: Path, config: DinoConfig, stored: Mapping[str, Stored]) -> Shap
 
 
 def _check_variances(path: Path, tensors: Mapping[str, Array]) -> None:
-    """A root is taken of them."""
+    """Checks the variances, whose square root is taken."""
     for name, tensor in tensors.items():
         if name.endswith(".running_var") and (tensor < 0).any():
             raise WeightsError(f"{path}: {name} holds a negative variance")

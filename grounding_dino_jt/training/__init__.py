@@ -1,1 +1,1 @@
-"""Training of Grounding DINO: losses, denoising, optimisation. Eats plain numpy batches, reads and writes no file."""
+"""Training of Grounding DINO: losses, denoising, optimisation. Input is numpy batches; it reads and writes no files."""

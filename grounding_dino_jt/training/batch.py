@@ -1,4 +1,4 @@
-"""What one step learns from: plain numpy, so that any reader of files can feed the trainer. No framework."""
+"""Training batches in plain numpy, so that any reader can feed the trainer. No framework."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ovd_bench.grounding_dino_jt.tokens import TokenBatch
 
 @dataclass(frozen=True)
 class Targets:
-    """What is to be found in one image with its caption (n boxes, T token columns of the batch).
+    """Targets of one image with its caption (n boxes, T token columns of the batch).
 
     Attributes:
         boxes: float32 (n, 4) cxcywh, relative to the image (not to the padded batch), inside 0 … 1, sides > 0.
         phrases: int64 (n,), number of the box's phrase within its caption, 0, 1, 2 … in the order of the caption. It is
-            what the label embedding of the denoising queries is asked for, so it says nothing of the class itself.
-        token_map: bool (n, T), true at the tokens of the caption that stand for the box; never at [CLS], [SEP], a
+            the index into the label embedding of the denoising queries and independent of the class itself.
+        token_map: bool (n, T), true at the tokens of the caption that belong to the box; never at [CLS], [SEP], a
             separator or padding, and true somewhere in every row.
-        dropped: how many other boxes the image has, which its caption has no place for; for the log.
+        dropped: number of other boxes of the image that do not fit into its caption; for the log.
     """
 
     boxes: npt.NDArray[np.float32]
@@ -35,10 +35,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """B images, each with a caption of its own.
+    """B images, each with its own caption.
 
     Attributes:
-        images: uint8 (B, H, W, 3) RGB; smaller images lie in the upper left corner.
+        images: uint8 (B, H, W, 3) RGB; smaller images are in the upper left corner.
         sizes: int64 (B, 2), height and width of each image.
         tokens: of the captions, with [CLS] and [SEP], padded to the longest; at most ``max_text_len`` columns.
         targets: of each image.
@@ -53,7 +53,7 @@ class TrainingBatch:
         return len(self.images)
 
     def split(self, parts: int) -> list[TrainingBatch]:
-        """The batch in so many equal pieces, in order; all are as large as the whole, padding included."""
+        """The batch in equal pieces, in order; all keep the padded size of the whole batch."""
         size = len(self) // parts
         return [
             TrainingBatch(
@@ -66,7 +66,7 @@ class TrainingBatch:
         ]
 
     def padding(self) -> npt.NDArray[np.bool_] | None:
-        """Bool (B, H, W), true where there is no image; None = every image fills the batch."""
+        """Bool (B, H, W), true at padding; None = every image fills the batch."""
         height, width = self.images.shape[1:3]
         if (self.sizes == (height, width)).all():
             return None

@@ -1,4 +1,4 @@
-"""The mean that centred text loses: what the names of a training have in common."""
+"""The mean vector of the training names, which is subtracted from centred text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
 
-#: Name of the parameter that holds it; it is measured and does not learn.
+#: Name of the parameter that holds it; it is computed and not trained.
 TEXT_MEAN = "text_mean"
 _CLS, _SEP, _DOT = BERT_SEPARATORS[:3]
 #: Phrases that go through the encoder together.

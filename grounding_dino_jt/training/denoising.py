@@ -2,8 +2,9 @@
 
 In the details this is mmdetection's ``dino_layers.py``, CdnQueryGenerator.
 
-Noisy copies of the true boxes are given to the decoder beside the matching queries, so that it learns from them without
-a matching. Each group holds every box twice: slightly wrong, to be put right, and more wrong, to be called nothing.
+Noisy copies of the true boxes are given to the decoder in addition to the matching queries, so that it learns from them
+without a matching. Each group has every box twice: with little noise, to be corrected, and with more noise, as a
+negative.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from ovd_bench.grounding_dino_jt.training.batch import Targets
 
 @dataclass(frozen=True)
 class DenoisingConfig:
-    """How noisy, and how many.
+    """Number and noise of denoising queries.
 
     Attributes:
         queries: queries aimed at per image; 0 = no denoising. Groups = max(1, queries // most boxes of an image), each
             with two queries per box, as in mmdetection.
-        label_noise: half of it is the chance that a query is told the number of another phrase.
-        box_noise: 1 = a slightly wrong box has its corners up to half a side away, a very wrong one up to a whole side.
-        labels: numbers of phrases that a wrong one is drawn from.
+        label_noise: half of it is the probability that a query gets the number of another phrase.
+        box_noise: 1 = corners of positives move by up to half a side, those of negatives by up to a whole side.
+        labels: number of phrases that a wrong one is drawn from.
     """
 
     queries: int = 100
@@ -37,7 +38,7 @@ class DenoisingConfig:
 
 @dataclass(frozen=True)
 class Noise:
-    """What chance decides for one image with n boxes in G groups; rows are group by group, positives before negatives.
+    """Random numbers for one image with n boxes in G groups; rows are group by group, positives before negatives.
 
     Attributes:
         relabel: float (2 G n,), below half the label noise = take the other label.
@@ -58,9 +59,9 @@ class DenoisingQueries:
 
     Attributes:
         phrases: int64 (B, R), number of the phrase, -1 in an empty slot.
-        boxes: float32 (B, R, 4) cxcywh shares to start from; the centre of the image in an empty slot.
-        hidden: bool (R + Q, R + Q), true where the query of the row does not see that of the column; these queries come
-            before the Q others.
+        boxes: float32 (B, R, 4) initial boxes, relative cxcywh; the centre of the image in an empty slot.
+        hidden: bool (R + Q, R + Q), true where the query of the row does not attend to that of the column; these
+            queries come before the Q others.
         positives: per image, int64 (G n,), queries that have to find a box.
         found: per image, int64 (G n,), the box of each.
     """
@@ -78,7 +79,7 @@ class Slots:
 
     Attributes:
         groups: G.
-        most: N, boxes of the image that has most; each group has 2 N slots.
+        most: N, maximum number of boxes per image; each group has 2 N slots.
     """
 
     groups: int
@@ -86,7 +87,7 @@ class Slots:
 
     @staticmethod
     def of(most: int, config: DenoisingConfig) -> Slots | None:
-        """Slots for a batch in which an image has at most so many boxes; None if nothing is to be denoised."""
+        """Slots for a batch with at most ``most`` boxes per image; None without denoising."""
         return Slots(max(1, config.queries // most), most) if most and config.queries else None
 
 
@@ -150,7 +151,7 @@ def _moved(
 
 
 def _through_logit(shares: npt.NDArray[np.float64], epsilon: float) -> npt.NDArray[np.float64]:
-    """Sigmoid of the guarded logit: a corner that was pushed over another gives a side of about ``epsilon``."""
+    """Sigmoid of the clamped logit: if a corner was moved past another, the side becomes about ``epsilon``."""
     shares = shares.clip(0, 1)
     up, down = np.maximum(shares, epsilon), np.maximum(1 - shares, epsilon)
     through: npt.NDArray[np.float64] = up / (up + down)
@@ -158,7 +159,7 @@ def _through_logit(shares: npt.NDArray[np.float64], epsilon: float) -> npt.NDArr
 
 
 def _hidden(groups: int, width: int, queries: int) -> npt.NDArray[np.bool_]:
-    """Groups see themselves and the matching queries; the matching queries see only one another."""
+    """Groups attend to themselves and the matching queries; the matching queries attend only to each other."""
     total = groups * width
     group = np.concatenate([np.repeat(np.arange(groups), width), np.full(queries, -1)])
     hidden: npt.NDArray[np.bool_] = (group[None] >= 0) & (group[:, None] != group[None])

@@ -17,10 +17,10 @@ nn = jt.nn
 
 
 class LabelEmbedding(Module):
-    """Content of the denoising queries; used in training only, so it is no part of the network.
+    """Content of the denoising queries; used only in training, so it is not part of the network.
 
     Args:
-        labels: how many there are.
+        labels: their number.
         width: d.
     """
 
@@ -38,7 +38,7 @@ class LabelEmbedding(Module):
 def all_predictions(
     network: GroundingDino, image: ImageFeatures, text: TextFeatures, extra: ExtraQueries | None, losses: LossConfig
 ) -> tuple[list[Predictions], list[Predictions]]:
-    """Run the network and keep what has a loss: of the matching queries, and of the extra ones.
+    """Run the network and return the predictions that have a loss, of matching and extra queries.
 
     Args:
         network: in training mode.

@@ -1,4 +1,4 @@
-"""Output of a text encoder that does not learn, kept per phrase."""
+"""Cache of the output of a frozen text encoder, per phrase."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ _Floats = npt.NDArray[np.float32]
 
 
 class FrozenText:
-    """Text encoder output, computed once for each phrase ever seen.
+    """Text encoder output, computed once for each phrase.
 
-    Exact, since a phrase and its dot see only one another, and its frame where it has one (prompt ``phrase`` and
-    ``sentence``): in whatever caption they stand, the text encoder gives the same. [CLS], [SEP] and padding see
-    themselves alone.
+    This is exact, since a phrase and its dot attend only to each other and to their frame if there is one (prompt
+    ``phrase`` and ``sentence``), so the output does not depend on the rest of the caption. [CLS], [SEP] and padding
+    attend only to themselves.
 
     Args:
-        network: with a BERT that no longer changes.
-        phrases_at_once: how many unknown phrases go through the encoder together.
-        most: phrases kept; when there are more, all are forgotten. A phrase takes about 6 kB with MiniLM.
+        network: with a frozen BERT.
+        phrases_at_once: number of uncached phrases that go through the encoder together.
+        most: maximum number of cached phrases; when it is exceeded, the cache is cleared. A phrase takes about 6 kB
+            with MiniLM.
     """
 
     def __init__(self, network: GroundingDino, phrases_at_once: int = 256, most: int = 100_000) -> None:
@@ -36,7 +37,7 @@ class FrozenText:
         self._known: dict[tuple[int, ...], _Floats] = {}
 
     def __call__(self, tokens: TokenBatch) -> Any:
-        """What ``GroundingDino.read_tokens`` gives, (B, n, hidden_size), without gradients; zeros at padding."""
+        """Output of ``GroundingDino.read_tokens``, (B, n, hidden_size), without gradients; zeros at padding."""
         columns = tokens.ids.shape[1]
         rows = [phrase_parts(ids[real].tolist(), columns) for ids, real in zip(tokens.ids, tokens.real, strict=True)]
         if len(self._known) > self._most:

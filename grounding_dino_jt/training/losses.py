@@ -1,6 +1,6 @@
-"""What is made small: token-level focal loss, L1 and GIoU.
+"""Losses: token-level focal loss, L1 and GIoU.
 
-After every decoder layer, on the encoder's selection and on the denoising queries (mmdetection
+They are computed after every decoder layer, on the encoder's selection and on the denoising queries (mmdetection
 ``grounding_dino_head.py`` and ``dino_head.py``; Open-GroundingDino ``groundingdino.py``, SetCriterion).
 """
 
@@ -23,7 +23,7 @@ jt = jittor()
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses, and what the sums are divided by.
+    """Weights and divisors of the losses.
 
     Attributes:
         style: ``mmdetection`` divides all sums by the number of matched pairs, averaged over processes;
@@ -50,7 +50,7 @@ STYLES = {config.style: config for config in (MMDETECTION, OPEN_GROUNDINGDINO)}
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one group of queries says in one place of the network; variables of Jittor.
+    """Predictions of one group of queries at one layer of the network; variables of Jittor.
 
     Attributes:
         name: ``decoder.5``, ``encoder``, ``denoising.5`` …
@@ -65,10 +65,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Divisors:
-    """What sums are divided by, matching queries and denoising queries apart.
+    """Divisors of the sums, separate for matching and denoising queries.
 
-    Known before anything is computed, since every box is matched: so processes, and the parts of a batch that is
-    gone through bit by bit, can agree on them beforehand.
+    They are known before the forward pass, since every box is matched. Processes, and the parts of a batch that is
+    processed in pieces, can therefore agree on them beforehand.
     """
 
     classes: float
@@ -78,7 +78,7 @@ class Divisors:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a batch, or a part of it, contributes to ``Divisors``."""
+    """Contribution of a batch, or a part of it, to ``Divisors``."""
 
     pairs: int
     boxes: int
@@ -109,7 +109,7 @@ def divisors(own: Counts, everywhere: Counts, processes: int, style: str) -> Div
 
 @dataclass(frozen=True)
 class Loss:
-    """A variable to minimise and what it is made of.
+    """The loss and its terms.
 
     Attributes:
         total: weighted sum.
@@ -139,7 +139,7 @@ def total_loss(
         queries: the denoising queries; None if there are none.
         targets: of the B images.
         real: bool (B, T), false at padding of the captions.
-        divided: what the sums are divided by.
+        divided: divisors of the sums.
         config: weights.
 
     Raises:

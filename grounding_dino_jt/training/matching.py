@@ -1,4 +1,4 @@
-"""Which query answers for which box: the cheapest one-to-one assignment (DETR, Carion et al. 2020, section 3.1)."""
+"""Matching of queries to boxes: the one-to-one assignment of lowest cost (DETR, Carion et al. 2020, section 3.1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from ovd_bench.grounding_dino_jt.training.batch import Targets
 
-#: Of the focal loss, in costs and losses alike.
+#: Parameters of the focal loss, in costs and losses.
 ALPHA, GAMMA = 0.25, 2.0
 
 
@@ -22,9 +22,9 @@ class Costs:
     """Weights of a match.
 
     Attributes:
-        class_rule: ``sum`` adds up the costs of all tokens of the caption, those of the box to be on and all others to
-            be off (mmdetection ``match_cost.py``, BinaryFocalLossCost); ``mean`` takes the mean over the tokens of the
-            box of what turning it on rather than off costs (Open-GroundingDino ``matcher.py``).
+        class_rule: ``sum`` is the sum over all tokens of the caption of the cost of target 1 for tokens of the box and
+            target 0 for others (mmdetection ``match_cost.py``, BinaryFocalLossCost); ``mean`` is the mean over the
+            tokens of the box of the cost of target 1 minus that of target 0 (Open-GroundingDino ``matcher.py``).
         class_weight, l1_weight, giou_weight: of the three parts.
     """
 
@@ -34,7 +34,7 @@ class Costs:
     giou_weight: float = 2.0
 
 
-#: Guard of the logarithms, as each of the two sources has it.
+#: Added inside the logarithms, as in each of the two sources.
 _EPSILON = {"sum": 1e-12, "mean": 1e-8}
 
 

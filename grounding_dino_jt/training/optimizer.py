@@ -1,4 +1,4 @@
-"""AdamW, clipping and the running average, as one pass over every parameter."""
+"""AdamW, clipping and the running average, in one pass over each parameter."""
 
 from __future__ import annotations
 

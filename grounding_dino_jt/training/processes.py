@@ -21,7 +21,7 @@ class Processes:
     """The processes that train together; each has an equal part of every batch.
 
     Attributes:
-        count, rank: how many, and which this is; 0 leads.
+        count, rank: number of processes, and rank of this one; 0 leads.
         add, most: sums and maxima of arrays over all processes, the same in each.
     """
 

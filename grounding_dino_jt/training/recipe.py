@@ -1,4 +1,4 @@
-"""How to optimise: rates, schedule, decay, averages. No framework."""
+"""Optimisation settings: rates, schedule, decay, averages. No framework."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-#: The paper's (arXiv 2303.05499, appendix): encoders learn at a tenth of the rate.
+#: As in the paper (arXiv 2303.05499, appendix): encoders have a tenth of the learning rate.
 ENCODER_RATES = {"backbone.": 0.1, "bert.": 0.1, "clip.": 0.1}
 
 
@@ -49,14 +49,14 @@ class Recipe:
         steps: optimisation steps.
         lr: peak learning rate.
         schedule: of the rate.
-        rates: beginnings of parameter names, or whole names, to a factor of their learning rate; the longest that fits
-            counts, 0 freezes. Names are the official ones.
+        rates: prefixes of parameter names, or whole names, to a factor of their learning rate; the longest match
+            applies, 0 freezes. Names are the official ones.
         weight_decay: of every parameter.
         decay_vectors: whether vectors (biases, norms) decay as well, as they do officially.
         betas, eps: of AdamW.
-        clip: greatest norm of the whole gradient; 0 = any.
-        average: decay of the running average of the weights, which is then what is evaluated and kept; 0 = none.
-        seed: of first weights and of what is drawn in training.
+        clip: maximum norm of the whole gradient; 0 = no clipping.
+        average: decay of the running average of the weights, which is then evaluated and saved; 0 = none.
+        seed: of initial weights and of random numbers in training.
     """
 
     steps: int
@@ -81,9 +81,9 @@ class Recipe:
         return self.rates[max(fitting, key=len)] if fitting else 1.0
 
     def decay(self, dimensions: int) -> float:
-        """Weight decay of a parameter with so many dimensions."""
+        """Weight decay of a parameter with this number of dimensions."""
         return self.weight_decay if dimensions > 1 or self.decay_vectors else 0.0
 
     def average_decay(self, step: int) -> float:
-        """Decay after ``step`` steps; the average follows faster at first."""
+        """Decay after ``step`` steps; it is smaller in the first steps."""
         return min(self.average, (1 + step) / (10 + step))

@@ -1,4 +1,4 @@
-"""Activations that are computed again in the backward pass instead of being kept (Chen et al. 2016, 1604.06174)."""
+"""Activation checkpointing: recomputation in the backward pass (Chen et al. 2016, 1604.06174)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ jt = jittor()
 
 
 def recompute_layers(network: GroundingDino) -> None:
-    """From now on keep only what goes in and out of each block of the backbone and each layer of encoder and decoder.
+    """From now on keep only inputs and outputs of each block of the backbone and each layer of encoder and decoder.
 
-    Loss and gradients stay the same, but for the order of sums in fused loops.
+    Loss and gradients stay the same, except for the order of sums in fused loops.
     """
     encoder, decoder = network.transformer.encoder, network.transformer.decoder
     blocks = [block for stage in network.backbone[0].layers for block in stage.blocks]
@@ -48,7 +48,7 @@ class _Block:
             return self.plain(*arguments)
 
         def run(given: Sequence[Any]) -> Any:
-            """The block with other variables in the place of ``inputs``."""
+            """The block with ``inputs`` replaced by other variables."""
             replaced = {id(old): new for old, new in zip(inputs, given, strict=True)}
             return self.plain(*(_with(argument, replaced) for argument in arguments))
 
@@ -58,8 +58,8 @@ class _Block:
 class _Recomputed(Function):
     """``run(inputs)``, which also depends on parameters.
 
-    The parameters come twice: as variables that gradients are handed back for, which Jittor replaces by stand-ins, and
-    in a list, as ``run`` knows them.
+    The parameters are passed twice: as variables that get gradients, which Jittor replaces by placeholders, and in a
+    list, as ``run`` uses them.
     """
 
     def execute(self, run: Callable[[Sequence[Any]], Any], parameters: list[Any], *variables: Any) -> Any:
@@ -73,14 +73,14 @@ class _Recomputed(Function):
         return outputs
 
     def grad(self, *gradients: Any) -> tuple[Any, ...]:
-        """Build the way there and back.
+        """Build the forward and backward pass.
 
-        Jittor computes in the order in which things were built, so all that follows this block is done with by then.
+        Jittor computes in the order of construction, so everything after this block has been computed by then.
         """
         inputs = [value.detach() for value in self.given]
         for value in inputs:
             value.start_grad()
-        # detached, or the way back would go on through the gradients themselves
+        # detached, otherwise the backward pass would continue through the gradients
         weights = [None if gradient is None else give_back_memory(gradient.detach()) for gradient in gradients]
         with drawn_by(self.drawing):
             outputs = _sequence(self.run(inputs))

@@ -1,4 +1,4 @@
-"""The network that a training starts from."""
+"""The initial network of a training."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ jt = jittor()
 
 
 def new_network(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], seed: int) -> GroundingDino:
-    """A network of random numbers, but for the parameters that are given.
+    """A network with random parameters, except for those that are given.
 
     Args:
-        config: what it is made of.
+        config: of the model.
         tensors: parameters by their official names; all must be the network's.
         seed: of the random numbers.
 
     Raises:
         ValueError: a tensor is no parameter of the network, or of another shape.
     """
-    jt.sync_all()  # random numbers are drawn when they are computed, so none may be left over from before
+    jt.sync_all()  # Jittor draws random numbers lazily, so earlier ones must be computed first
     jt.set_seed(seed)
     network = GroundingDino(config)
     named = network.state_dict()

@@ -36,13 +36,13 @@ jt = jittor()
 
 _Floats = npt.NDArray[np.float32]
 
-#: Jittor keeps freed memory by size. Every other size of image or caption adds to it, so it is given back now and then.
+#: Jittor keeps freed memory by size. Every new size of image or caption adds to it, so it is released regularly.
 _STEPS_PER_COLLECTION = 100
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a trainer does.
+    """Settings of a trainer.
 
     Attributes:
         recipe: of the optimisation.
@@ -61,8 +61,8 @@ class Trainer:
     """A network in training.
 
     Args:
-        network: with its first weights; it is changed in place.
-        settings: what to do.
+        network: with its initial weights; it is changed in place.
+        settings: of the training.
         processes: that train together.
 
     Attributes:
@@ -102,14 +102,15 @@ class Trainer:
         """One step of optimisation.
 
         Args:
-            parts: the batch of this process, in as many parts as memory asks for: the gradients are those of the whole.
+            parts: the batch of this process, in any number of parts to save memory: the gradients are those of the
+                whole.
 
         Returns:
             The terms of the loss, their sum ``loss``, the norm of the gradient and the learning rate; over all
             processes.
 
         Raises:
-            FloatingPointError: the loss or its gradient is not finite; the weights are as they were.
+            FloatingPointError: the loss or its gradient is not finite; the weights are unchanged.
         """
         self.network.train()
         slots, divided = self._slots_and_divisors(parts)
@@ -145,9 +146,9 @@ class Trainer:
         Args:
             batch: the part.
             slots: for denoising queries; None = none.
-            divided: what sums are divided by.
-            first: number of its first image in the batch of all processes: what is drawn for an image depends on its
-                number and the step, not on who has it.
+            divided: divisors of the sums.
+            first: number of its first image in the batch of all processes: random numbers of an image depend on its
+                number and the step, not on the process.
 
         Raises:
             FloatingPointError: logits or boxes are not finite.
@@ -171,12 +172,12 @@ class Trainer:
         return total_loss(matching, others, queries, batch.targets, real, divided, self.settings.losses)
 
     def _generators(self, batch: TrainingBatch, first: int, use: int) -> list[np.random.Generator]:
-        """What decides for each image of a part: numbers that no other image, step or use has."""
+        """Random seeds for each image of a part, distinct from those of any other image, step or use."""
         key = [self.settings.recipe.seed, self.step]
         return [np.random.Generator(np.random.PCG64([*key, first + n, use])) for n in range(len(batch))]
 
     def _slots_and_divisors(self, parts: Sequence[TrainingBatch]) -> tuple[Slots | None, Divisors]:
-        """What all parts of a step in all processes have in common, so that they add up to one batch."""
+        """Values that all parts of a step share in all processes, so that they add up to one batch."""
         targets = [target for part in parts for target in part.targets]
         most = self._processes.most(np.array([max(map(len, targets), default=0)]))
         slots = Slots.of(int(most[0]), self.settings.denoising)
@@ -200,11 +201,11 @@ class Trainer:
         return {name: flat[begin + 3 * n : begin + 3 * n + 3] for n, name in enumerate(values)}, means
 
     def state(self) -> dict[str, _Floats]:
-        """All that is needed to go on as if never stopped, beside the weights that do not learn."""
+        """Everything needed to resume exactly, except the frozen weights."""
         return {name: value.numpy() for name, value in self._variables().items()}
 
     def restore(self, step: int, state: Mapping[str, _Floats]) -> None:
-        """Go on from ``state`` after ``step`` steps.
+        """Resume from ``state`` after ``step`` steps.
 
         Raises:
             ValueError: something is missing, left over or of another shape.

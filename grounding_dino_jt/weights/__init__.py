@@ -1,4 +1,4 @@
-"""Weights of Grounding DINO: one canonical layout, read from and written to the layouts of other projects.
+"""Weights of Grounding DINO: a canonical layout, converted from and to the layouts of other projects.
 
 Importing this imports no framework; torch is imported when a ``.pth`` file is read or written.
 """

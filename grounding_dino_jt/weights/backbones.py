@@ -1,4 +1,4 @@
-"""Image backbones alone, to start a training from: Swin transformers of ImageNet, or drawn."""
+"""Image backbones as a start for trainings: Swin transformers of ImageNet, or random ones."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What reading and writing weights can raise."""
+"""Errors of reading and writing weights."""
 
 from __future__ import annotations
 
 
 class WeightsError(ValueError):
-    """A file that is no Grounding DINO, or not the one it should be.
+    """A file that does not contain the expected model.
 
     Args:
         message: made one line; names of tensors come from files and can hold anything.

@@ -18,7 +18,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of at most 8 MB.
 
     Raises:
-        WeightsError: no such file, or something else.
+        WeightsError: no such file, or not such an object.
     """
     try:
         if path.stat().st_size > _LONGEST_JSON:

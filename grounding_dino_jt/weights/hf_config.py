@@ -15,7 +15,7 @@ from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
 
 MODEL_TYPES = ("grounding-dino", "mm-grounding-dino")
 
-#: The suite's network has exactly one value of these.
+#: The suite's network supports only one value of these.
 _FIXED = {
     "activation_function": "relu",
     "position_embedding_type": "sine",
@@ -50,8 +50,8 @@ def config_from_hf(document: Mapping[str, Any], preprocessor: Mapping[str, Any],
             published files do not say it or say it wrongly.
 
     Raises:
-        WeightsError: another model, a value that the suite's network has not, or one of a wrong type; without the
-            file's name.
+        WeightsError: another model, a value that the suite's network does not support, or one of a wrong type; without
+            the file's name.
     """
     kind = document.get("model_type")
     if kind not in MODEL_TYPES:
@@ -184,7 +184,7 @@ def hf_config(config: Config) -> dict[str, Any]:
     """``config.json`` of a model.
 
     Raises:
-        WeightsError: a model that transformers has not.
+        WeightsError: a model that transformers does not have.
     """
     plain = Config()
     switches = (
@@ -270,7 +270,7 @@ def hf_preprocessor(config: Config) -> dict[str, Any]:
 
 
 def _require(document: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """What a document does not say is as it should be."""
+    """Whether fields with only one supported value have it; missing ones do."""
     for key, value in values.items():
         if (found := document.get(key, value)) != value:
             raise WeightsError(f"{key} is {found!r}, only {value!r} is supported")

@@ -12,7 +12,7 @@ _PLACEHOLDER = re.compile(r"[#*]")
 
 @dataclass(frozen=True)
 class Part:
-    """Where a stored tensor belongs.
+    """Target of a stored tensor.
 
     Attributes:
         name: canonical name.
@@ -25,7 +25,7 @@ class Part:
 
 
 class NameMap:
-    """Pairs of templates; a canonical tensor may be several foreign ones, one below the other.
+    """Pairs of templates; a canonical tensor may consist of several foreign ones, stacked along the rows.
 
     Args:
         rules: canonical template and foreign templates, with the same placeholders in the same order.
@@ -40,14 +40,14 @@ class NameMap:
                 self._to_canonical.append((_pattern(template), canonical, index, len(foreign)))
 
     def part(self, foreign: str) -> Part | None:
-        """Where a foreign tensor belongs; None if no rule knows it."""
+        """Target of a foreign tensor; None if no rule matches."""
         for pattern, canonical, index, count in self._to_canonical:
             if match := pattern.fullmatch(foreign):
                 return Part(_fill(canonical, match.groups()), index, count)
         return None
 
     def foreign(self, canonical: str) -> tuple[str, ...]:
-        """Foreign names of a canonical tensor, in the order of their rows; empty if no rule knows it."""
+        """Foreign names of a canonical tensor, in the order of their rows; empty if no rule matches."""
         for pattern, templates in self._to_foreign:
             if match := pattern.fullmatch(canonical):
                 return tuple(_fill(template, match.groups()) for template in templates)
@@ -55,7 +55,7 @@ class NameMap:
 
 
 def multihead(canonical: str, foreign: str, projections: tuple[str, str, str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Rules of an attention whose ``in_proj_*`` is three layers elsewhere."""
+    """Rules of an attention whose ``in_proj_*`` is three layers in the other layout."""
     return [
         (f"{canonical}.in_proj_*", tuple(f"{foreign}.{name}.*" for name in projections)),
         (f"{canonical}.out_proj.*", (f"{foreign}.out_proj.*",)),

@@ -1,7 +1,7 @@
 """Names of Grounding DINO and MM-Grounding-DINO in files of Hugging Face's transformers.
 
-Canonical are the names in published files, which transformers 5 still writes. Its models carry other names in memory;
-files that hold those are read too.
+The rules use the names in published files, which transformers 5 still writes. Its models have other names in memory;
+files with those are read too.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ _LAYERS = {
     },
 }
 
-#: Denoising, exponential averages of mmdetection 2, and what LLMDet trained beside the detector.
+#: Denoising, exponential averages of mmdetection 2, and LLMDet's language model.
 MMDET_LEFTOVERS = re.compile(
     r"(dn_query_generator|lmm|connector|region_connector|image_seperate|ref_point_head|data_preprocessor)\..*|ema_.*"
 )
@@ -86,7 +86,7 @@ def mmdet_names(names: Iterable[str]) -> NameMap:
 
 
 def is_patch_merging(canonical: str) -> bool:
-    """Whether the last axis of a tensor runs over the four neighbours that are merged."""
+    """Whether the last axis of a tensor covers the four merged neighbours."""
     return re.fullmatch(r"backbone\.0\.layers\.\d+\.downsample\..*", canonical) is not None
 
 
@@ -94,10 +94,10 @@ def official_merge_order(tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.floa
     """Patch merging from the order of ``unfold`` to the official one.
 
     Args:
-        tensor: (..., 4C); the neighbours (row, column) of a channel lie together, as 00, 01, 10, 11.
+        tensor: (..., 4C); the neighbours (row, column) of a channel are adjacent, as 00, 01, 10, 11.
 
     Returns:
-        (..., 4C); the channels of a neighbour lie together, neighbours as 00, 10, 01, 11.
+        (..., 4C); the channels of a neighbour are adjacent, neighbours as 00, 10, 01, 11.
     """
     *rest, width = tensor.shape
     by_neighbour = tensor.reshape(*rest, width // 4, 4).swapaxes(-1, -2)[..., [0, 2, 1, 3], :]

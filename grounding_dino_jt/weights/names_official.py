@@ -1,4 +1,4 @@
-"""Names of the official state dict, and what a model is to judge by its tensors."""
+"""Names of the official state dict, and inference of the configuration from shapes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def official_name(name: str) -> str:
 
 
 def placer(config: Config, rename: Callable[[str], Part | None]) -> Callable[[str], Part | None]:
-    """Where a stored tensor belongs in a model, tied copies included.
+    """Target of a stored tensor in a model, tied copies included.
 
     Args:
         config: of the model.
@@ -62,7 +62,7 @@ def copies(config: Config, name: str) -> Iterable[str]:
 def infer_config(shapes: Shapes, *, shared_box_head: bool) -> Config:
     """The configuration of an official checkpoint, from the shapes of its tensors.
 
-    What shapes cannot tell (temperature, text length, image size, drop path) is Grounding DINO's.
+    Values that do not follow from shapes (temperature, text length, image size, drop path) are Grounding DINO's.
 
     Raises:
         WeightsError: a tensor that every such model has is missing or has too few axes, or the text encoder's number
@@ -163,7 +163,7 @@ def _infer_bert(shapes: Shapes) -> TextConfig:
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
-    """How many different numbers a name occurs with."""
+    """Number of different numbers in a name."""
     return len({match[1] for name in shapes if (match := re.fullmatch(pattern, name))})
 
 

@@ -1,4 +1,4 @@
-"""Reads Grounding DINO from the files of every project that publishes one, strictly and without executing anything."""
+"""Strict reading of Grounding DINO from the layouts of all projects that publish one, without executing anything."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Checkpoint:
     """A model as read from a file.
 
     Attributes:
-        path: where from.
+        path: of the file.
         kind: layout of the file; ``jittor`` is the suite's own.
         tensors: float32, canonical names, exactly those of ``expected_shapes(config)``.
         config: of the model.
         sha256: of the file; of several, of the list of their sums.
-        dropped: names of tensors that the file holds and no inference needs.
+        dropped: names of tensors that inference does not need.
         packaged_text_sha256: of the packaged text encoder, if the file leaves its own out.
     """
 
@@ -153,7 +153,7 @@ def _read_hf(folder: Path) -> Checkpoint:
 
 
 def _with_shared_biases(stored: Mapping[str, Stored], layers: int) -> dict[str, Stored]:
-    """Class bias of each decoder layer where the file holds the first for all."""
+    """Class bias of each decoder layer if the file has only the first."""
     biases = {f"class_embed.{layer}.bias": stored.get("class_embed.0.bias") for layer in range(layers)}
     return {**{name: bias for name, bias in biases.items() if bias}, **stored}
 
@@ -199,7 +199,7 @@ def _read_mmdet(path: Path, everything: Mapping[str, Stored]) -> Checkpoint:
 
 
 def _reordered(tensor: Stored) -> Stored:
-    """Patch merging in the official order; anything else than whole groups of four is left to the check of shapes."""
+    """Patch merging in the official order; other sizes than groups of four are left to the check of shapes."""
     if tensor.load is None or not tensor.shape or tensor.shape[-1] % 4:
         return tensor
     load = tensor.load
@@ -216,7 +216,7 @@ def _equal_box_heads(tensors: Mapping[str, Array]) -> bool:
 
 
 def without(stored: Mapping[str, Stored], leftovers: re.Pattern[str]) -> tuple[dict[str, Stored], tuple[str, ...]]:
-    """Tensors whose whole names do not match, and the names of those that do."""
+    """Tensors whose full names do not match, and the names of those that do."""
     dropped = tuple(name for name in stored if leftovers.fullmatch(name))
     return {name: tensor for name, tensor in stored.items() if name not in dropped}, dropped
 
@@ -238,7 +238,7 @@ def _parsed(path: Path, text: str) -> Config:
 
 
 def _model(path: Path, config: Config, stored: Mapping[str, Any]) -> Shapes:
-    """Shapes of a model that may be what a file holds; a configuration can promise any number of layers."""
+    """Expected shapes of a model in a file; the configuration is untrusted and may state any number of layers."""
     layers = sum(config.backbone.depths) + config.text.num_layers + config.enc_layers + config.dec_layers
     if layers > len(stored) or config.num_feature_levels > len(stored):
         raise WeightsError(f"{path}: its configuration has {layers} layers, the file {len(stored)} tensors")

@@ -1,7 +1,7 @@
-"""Safetensors files: read piece by piece whatever the number type, written with the same bytes for the same content.
+"""Safetensors files: read tensor by tensor in any number type, written with the same bytes for the same content.
 
-The library checks a header; the numbers are read here, because its numpy side knows no bfloat16, and written here,
-because it shuffles the entries of the metadata.
+The library checks the header. Numbers are read here, because its numpy interface does not support bfloat16, and written
+here, because it shuffles the entries of the metadata.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Names and shapes of all parameters, from the configuration alone: what a weights file must hold, no more, no less.
+"""Names and shapes of all parameters, from the configuration alone: the exact content of a weights file.
 
-Names are those of the official state dict (IDEA-Research/GroundingDINO), each parameter once. What the official model
-does not have is named in its manner: ``class_embed.{layer}.bias`` and ``transformer.enc_out_class_embed.bias``
+Names are those of the official state dict (IDEA-Research/GroundingDINO), each parameter once. Parameters that the
+official model does not have follow its style: ``class_embed.{layer}.bias`` and ``transformer.enc_out_class_embed.bias``
 (MM-Grounding-DINO), ``text_mean`` (centred text), ``transformer.refpoint_embed.weight`` (static queries),
 ``self_attn.attn.*`` and ``cross_attn.attn.*`` (dense attention), ``clip.*`` (a CLIP text tower, with the names of
 open_clip).
@@ -24,7 +24,7 @@ def expected_shapes(config: Config) -> Shapes:
     """Shape of every parameter by name.
 
     Raises:
-        WeightsError: sizes or settings of no model, such as other numbers of stages in depths than in heads.
+        WeightsError: impossible sizes or settings, such as different numbers of stages in depths and heads.
     """
     _check(config)
     shapes: Shapes = {}
@@ -95,7 +95,7 @@ def transformer_fits(config: Config) -> bool:
     return (
         min(counts) >= 1
         and config.dim_feedforward % 2 == 0
-        and config.hidden_dim % 32 == 0  # groups of the norm behind each feature level
+        and config.hidden_dim % 32 == 0  # groups of the norm after each feature level
         and _words_known(config)
     )
 
@@ -107,7 +107,7 @@ def _check(config: Config) -> None:
 
 
 def _words_known(fields: Config | TextConfig) -> bool:
-    """Whether every choice has one of its values."""
+    """Whether every choice has an allowed value."""
     hints = get_type_hints(type(fields))
     choices = {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
     return all(getattr(fields, name) in values for name, values in choices.items())
@@ -127,7 +127,7 @@ def _mlp(shapes: Shapes, name: str, *widths: int) -> None:
 
 
 def _multihead(shapes: Shapes, name: str, width: int) -> None:
-    """Query, key and value in one matrix, as ``torch.nn.MultiheadAttention`` has them."""
+    """Query, key and value in one matrix, as in ``torch.nn.MultiheadAttention``."""
     shapes[f"{name}.in_proj_weight"], shapes[f"{name}.in_proj_bias"] = (3 * width, width), (3 * width,)
     _linear(shapes, f"{name}.out_proj", width, width)
 
@@ -167,7 +167,7 @@ def _swin(shapes: Shapes, swin: SwinConfig) -> None:
 
 
 def projection_shapes(shapes: Shapes, inputs: Sequence[int], d: int, levels: int) -> None:
-    """Add the projections of levels of width ``d``, the first of them from maps of so many channels.
+    """Add the projections of levels of width ``d``, the first of them from maps with these channels.
 
     1 x 1 for each level of the backbone; 3 x 3 for the extra ones, the first of them from the last of these.
     """

@@ -1,4 +1,4 @@
-"""Tensors as they lie in a file, and putting them together: every parameter once, nothing else."""
+"""Tensors in files, and their assembly: every parameter exactly once, nothing else."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def assemble(
 
     Args:
         path: the file, for messages.
-        stored: what it holds, leftovers taken out.
-        place: where a stored tensor belongs; None = nowhere. Several at one place are copies, which must be equal.
+        stored: its tensors, without unused ones.
+        place: target of a stored tensor; None = unknown. Several with one target are copies, which must be equal.
         expected: names and shapes of the model.
-        size: bytes of the file; tensors that claim more together are refused before they are read.
+        size: bytes of the file; if the tensors claim more in total, they are refused before they are read.
 
     Returns:
         float32 arrays with the names, shapes and order of ``expected``.
@@ -120,7 +120,7 @@ def _part_shape(shape: tuple[int, ...], parts: int) -> tuple[int, ...]:
 
 
 def _fits(found: tuple[int, ...], shape: tuple[int, ...], parts: int) -> bool:
-    """A single number may come without an axis."""
+    """A single number may be stored without an axis."""
     return found == _part_shape(shape, parts) or (found == () and shape == (1,))
 
 

@@ -1,7 +1,7 @@
-"""Pretrained text encoders alone, to start a training from: BERT and MiniLM, and the text tower of CLIP.
+"""Pretrained text encoders as a start for trainings: BERT and MiniLM, and the text tower of CLIP.
 
-Canonical CLIP names are open_clip's behind ``clip.``, without the projection into CLIP's joint space: the detector's
-own ``feat_map`` takes its place.
+Canonical CLIP names are those of open_clip with the prefix ``clip.``, without the projection into CLIP's joint space:
+the detector's own ``feat_map`` replaces it.
 """
 
 from __future__ import annotations

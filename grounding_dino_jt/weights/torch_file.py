@@ -1,4 +1,4 @@
-"""Checkpoints of PyTorch (``.pth``): numbers, text and containers; nothing in them is ever executed."""
+"""Checkpoints of PyTorch (``.pth``): numbers, text and containers; nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _DAMAGE = (
 
 
 def read_torch(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds; its numbers stay in the file until they are asked for.
+    """Content of a checkpoint; its numbers stay in the file until they are accessed.
 
     Raises:
-        WeightsError: no zip archive (torch wrote others before 1.6), a compressed one, a damaged one, one that holds
+        WeightsError: not a zip archive (torch before 1.6 wrote other files), a compressed or damaged one, one with
             other objects than tensors, containers, text, numbers and ``argparse.Namespace`` (which training scripts
             add), or torch is not installed.
     """
@@ -51,7 +51,7 @@ def read_torch(path: Path) -> dict[str, Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """Torch stores without compression, so an archive that unfolds to more than the file is none of its."""
+    """Torch stores without compression, so an archive whose content is larger than the file is refused."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -66,14 +66,14 @@ def _check_archive(path: Path) -> None:
 
 
 def state_of(path: Path, content: Mapping[str, Any]) -> dict[str, Stored]:
-    """Tensors under ``model`` or ``state_dict``, or of the content itself.
+    """Tensors under ``model`` or ``state_dict``, or at the top level.
 
     Args:
         path: of the file, for messages.
         content: of a checkpoint.
 
     Raises:
-        WeightsError: it is no state dict.
+        WeightsError: not a state dict.
     """
     state = content.get("model", content.get("state_dict", content))
     found = torch_tensors(state) if isinstance(state, Mapping) else None
@@ -98,7 +98,7 @@ def _stored(value: Any) -> Stored:
 
     def load() -> Array:
         numbers: Array = value.detach().to(torch.float32).numpy()
-        return np.array(numbers, order="C")  # out of the mapped file, which may change
+        return np.array(numbers, order="C")  # a copy, because the mapped file may change
 
     floating = value.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
     nbytes = value.numel() * value.element_size()

@@ -1,4 +1,4 @@
-"""Writes Grounding DINO for this suite, for the official code and for transformers; a file is whole or not there."""
+"""Atomic writing of Grounding DINO for this suite, for the official code and for transformers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ovd_bench.grounding_dino_jt.weights.torch_file import write_torch
 
 FORMAT, VERSION = "ovd-bench grounding-dino", "1"
 
-#: Beside ``model`` in a checkpoint that this suite wrote in the official layout; the official code does not look at it.
+#: Key next to ``model`` in a checkpoint that this suite wrote in the official layout; the official code ignores it.
 CONFIG_ENTRY = "ovd_bench_config"
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
@@ -34,7 +34,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spe
 _Tensors = Mapping[str, npt.NDArray[Any]]
 
 
-#: Beginning of the names of BERT's parameters.
+#: Prefix of the names of BERT's parameters.
 TEXT = "bert."
 
 
@@ -54,11 +54,11 @@ def write_canonical(
     Args:
         tensors: canonical names.
         config: of the model.
-        path: file to write; one that is there is replaced.
-        source: where the numbers are from, for people.
+        path: file to write; an existing file is replaced.
+        source: origin of the numbers, for people.
         source_sha256: of the file they were read from, or empty.
         half: float16, for weights that are shipped.
-        packaged_text_sha256: if given, the text encoder is the packaged one with this sum, unchanged, and is left out:
+        packaged_text_sha256: if given, the text encoder is the unchanged packaged one with this hash and is left out:
             the reader takes it from the package.
         about: further entries of the file's metadata.
 
@@ -94,8 +94,8 @@ def write_official(tensors: _Tensors, config: Config, path: Path) -> None:
     ``strict=False``. The configuration is an entry beside ``model``.
 
     Raises:
-        WeightsError: the tensors are not the model's, it reads phrases in another way than the official code, or torch
-            is not installed.
+        WeightsError: the tensors are not the model's, its encoding of phrases is not the official one, or torch is not
+            installed.
     """
     if config.text.phrase_frame != "bare" or config.text.centred:
         raise WeightsError("the official code reads phrases bare and does not centre them: it would misread this model")
@@ -114,8 +114,8 @@ def write_hf(tensors: _Tensors, config: Config, folder: Path, *, tokenizer_from:
     Args:
         tensors: canonical names.
         config: of the model.
-        folder: appears as a whole; of one that is there, these files are replaced.
-        tokenizer_from: a folder whose tokenizer files are copied; without, they are to be added.
+        folder: written atomically; in an existing folder these files are replaced.
+        tokenizer_from: a folder whose tokenizer files are copied; without it they must be added by hand.
 
     Raises:
         WeightsError: the tensors are not the model's, transformers has no such model, or the folder holds weights in
@@ -127,7 +127,7 @@ def write_hf(tensors: _Tensors, config: Config, folder: Path, *, tokenizer_from:
     for name, tensor in tensors.items():
         foreign = HF_NAMES.foreign(name)
         for part, block in zip(foreign, np.split(tensor.astype(np.float32, copy=False), len(foreign)), strict=True):
-            state[part] = block.reshape(()) if "class_embed." in part else block  # a number without an axis there
+            state[part] = block.reshape(()) if "class_embed." in part else block  # without an axis there
     if (folder / "model.safetensors.index.json").exists():
         raise WeightsError(f"{folder}: holds weights in several files: remove them first")
     target = folder if folder.is_dir() else _temporary(folder)
@@ -155,7 +155,7 @@ def _temporary(path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name, whole, when the block ends without an exception."""
+    """A file that gets its name only when the block ends without an exception."""
     temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:

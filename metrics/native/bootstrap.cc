@@ -1,7 +1,7 @@
 // AP of many weighted resamples of the images, from the outcomes of one evaluation.
 //
-// A resample is a weight per image: how often the image was drawn. Matching does not change, so precision and recall are
-// weighted running sums over the records of a class. Resamples are processed side by side, one vector lane each.
+// A resample is a weight per image: how often the image was drawn. Matching does not change, so precision and recall
+// are weighted running sums over the records of a class. Resamples are processed side by side, one vector lane each.
 
 #include <algorithm>
 #include <cmath>
@@ -44,7 +44,8 @@ struct ClassSums {
   bool defined[kAreas][kWide];
 };
 
-// Records of a class that can change the curve of an area: neither ignored throughout nor behind the last true positive.
+// Records of a class that can change the curve of an area: neither ignored throughout nor behind the last true
+// positive.
 std::vector<Step> steps_of(const Inputs& in, int64_t k, int area) {
   std::vector<Step> steps;
   size_t end = 0;
@@ -61,7 +62,7 @@ std::vector<Step> steps_of(const Inputs& in, int64_t k, int area) {
   return steps;
 }
 
-// Eight lanes at a time, spelled out: the compiler does not vectorize these loops by itself.
+// Eight lanes at a time, written explicitly: the compiler does not vectorize these loops.
 constexpr int kPacks = kWide / 8;
 using Doubles = double __attribute__((vector_size(64)));
 using Unsigned = uint32_t __attribute__((vector_size(32)));
@@ -208,7 +209,8 @@ void reduce(const Inputs& in, const std::vector<ClassSums>& sums, int64_t lanes,
 
 extern "C" {
 
-// statistics: (resamples, 10) AP, AP50, AP75, AR, APs, APm, APl, APr, APc, APf; per_class: (resamples, classes) or null.
+// statistics: (resamples, 10) AP, AP50, AP75, AR, APs, APm, APl, APr, APc, APf; per_class: (resamples, classes) or
+// null.
 void ovd_bootstrap(const Inputs* inputs, double* statistics, float* per_class) {
   const Inputs& in = *inputs;
   std::vector<std::vector<Step>> steps(in.classes * kAreas);

@@ -1,7 +1,6 @@
 // Box primitives over a whole data set: IoU, greedy NMS, greedy matching, best overlap.
-//
-// Rows are bucketed by image with a stable counting sort; each image is then worked on by one thread, alone, so the
-// result cannot depend on the number of threads. Boxes are xyxy float64.
+// Rows are bucketed by image with a stable counting sort. Each image is then processed by one thread, so the result
+// does not depend on the number of threads. Boxes are xyxy float64.
 
 #include <algorithm>
 #include <atomic>

@@ -1,4 +1,4 @@
-// The columns that cross the language border, and the look-ups on them.
+// The columns that Python passes in, and lookups on them.
 #pragma once
 
 #include <algorithm>

@@ -29,7 +29,7 @@ void interpolate(const uint32_t* fp_at_tp, int32_t tp_count, const int32_t* firs
 void find_first_tp(int32_t positives, const double* recall_thresholds, int32_t* first_tp) {
   int32_t k = 1;
   for (int r = 0; r < kRecalls; ++r) {
-    // start near the answer, then decide by the very comparison of the original
+    // start near the answer, then use the same comparison as the original
     k = std::max(k, static_cast<int32_t>(recall_thresholds[r] * positives) - 1);
     while (k <= positives && static_cast<double>(k) / positives < recall_thresholds[r]) ++k;
     first_tp[r] = k;
@@ -41,8 +41,8 @@ void find_first_tp(int32_t positives, const double* recall_thresholds, int32_t* 
 extern "C" {
 
 // Precision plane (thresholds, recalls, classes) of one area range and one detection limit; -1 where a class has no
-// positives. Strides: curve (k, t) has tp_count[k * count_stride + t] true positives and its false-positive counts start
-// at fp_at_tp[fp_start[k] + t * boxes], with boxes = truth_offsets[k + 1] - truth_offsets[k].
+// positives. Strides: curve (k, t) has tp_count[k * count_stride + t] true positives and its false-positive counts
+// start at fp_at_tp[fp_start[k] + t * boxes], with boxes = truth_offsets[k + 1] - truth_offsets[k].
 void ovd_precision(int64_t classes, const int64_t* truth_offsets, const int32_t* positives, int64_t positives_stride,
                    const int32_t* tp_count, int64_t count_stride, const uint32_t* fp_at_tp, int64_t lists, int64_t list,
                    int64_t area, const double* recall_thresholds, int32_t threads, double* precision) {

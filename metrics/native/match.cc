@@ -167,7 +167,8 @@ class Matcher {
     return intersection / (crowd ? detection : detection + g[2] * g[3] - intersection);
   }
 
-  // A detection takes the best ground truth that is free; comparisons are written so that NaN behaves as in the originals.
+  // A detection takes the best ground truth that is free; comparisons are written so that NaN behaves as in the
+  // originals.
   void match_one(const Rec& r, int32_t image, const int32_t* box, int64_t boxes, Scratch& s, uint64_t out_of_range,
                  uint64_t& tp, uint64_t& ignored) const {
     s.candidates.clear();

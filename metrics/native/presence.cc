@@ -1,10 +1,9 @@
 // Best one-to-one assignment of detections to ground truth, for every score threshold at once.
-//
-// Inside a pair (image, class) detections come by descending score. After each one the assignment of largest total IoU
-// of all detections so far is known: a detection enters by one shortest augmenting path (the Hungarian method, one row at
-// a time). An unassigned detection counts as assigned to "nobody", a column of IoU 0 that never runs out. What is
-// written is the change in true and false positives that the detection brings, so a sum over the detections of at least
-// some score gives the counts at that threshold.
+// Inside a pair (image, class) detections are processed by descending score. Each is added by one shortest augmenting
+// path (the Hungarian method, one row at a time), which gives the assignment of largest total IoU of all detections so
+// far. An unassigned detection is assigned to a dummy column of IoU 0 with unlimited capacity. The output is the change
+// in true and false positives by each detection, so the sum over the detections of at least some score gives the counts
+// at that threshold.
 
 #include <algorithm>
 #include <limits>
@@ -18,7 +17,7 @@ using ovd::Box;
 using ovd::area;
 using ovd::iou;
 
-// Columns 0 … columns - 1 are ground truth, column `columns` is nobody. Costs are -IoU.
+// Columns 0 … columns - 1 are ground truth, column `columns` is the dummy. Costs are -IoU.
 class Assignment {
  public:
   void reset(int32_t columns) {
@@ -29,7 +28,7 @@ class Assignment {
     row_of_.assign(columns, -1);
   }
 
-  // Adds a row. Calls moved(row, before, after) with the IoUs of every row whose column changes, 0 for nobody.
+  // Adds a row. Calls moved(row, before, after) with the IoUs of every row whose column changes, 0 for the dummy.
   template <class Moved>
   void add(const Box& detection, const Box* truth, const Moved& moved) {
     const int32_t row = static_cast<int32_t>(row_price_.size());

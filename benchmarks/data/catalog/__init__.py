@@ -1,1 +1,1 @@
-"""Data sets: cards, where their files lie, how they are made or fetched, and their images."""
+"""Data sets: cards, locations of their files, conversion and verification."""

@@ -1,4 +1,4 @@
-"""A benchmark that is ready to be run on: files on this machine."""
+"""A benchmark whose files are on this machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Benchmark:
     """One split of one data set on disk.
 
     Attributes:
-        name: what the command line and the board call it, such as ``lvis-minival``; a legal folder name.
+        name: on the command line and the board, such as ``lvis-minival``; a legal folder name.
         dataset: the data set it is a split of, such as ``lvis-v1``.
         split: such as ``minival``.
         annotations: LVIS or COCO instances JSON.
         images: folder that the file names in the annotations are relative to; no path leaves it.
         protocol: the usual kind of AP (``metrics.protocol.PROTOCOLS``).
-        image_sources: image collections its images come from, such as ``coco-val2017``; they decide on contamination.
-        train_sources: data sets whose boxes make a detector "trained on this benchmark", such as ``lvis-v1-train``.
+        image_sources: collections of its images, such as ``coco-val2017``; used to judge contamination.
+        train_sources: data sets that count as training on this benchmark, such as ``lvis-v1-train``.
         tables: JSON tables of class names (``benchmarks.scoring.vocabulary_tables``), or None.
     """
 
@@ -37,7 +37,7 @@ class Benchmark:
 
 
 def vocabulary_of(categories: Categories) -> Vocabulary:
-    """The vocabulary that a detector is asked for: categories in order of their ids.
+    """The vocabulary of a benchmark: categories in order of their ids.
 
     Raises:
         DetectorError: a name is empty, or an id does not fit 32 bits.

@@ -1,4 +1,4 @@
-"""Declarative cards of data sets: facts only; nothing here reads a file."""
+"""Declarative cards of data sets; nothing here reads a file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Download:
     Attributes:
         url: address of the file, or of the page that leads to it.
         size: in words.
-        into: folder below the data root in which it is unpacked, or, if it is no archive, put.
-        gives: what then lies there, relative to the data root.
+        into: folder below the data root in which an archive is unpacked or another file is put.
+        gives: the resulting files or folders, relative to the data root.
         md5: published checksum of the file as downloaded; empty = none known.
         optional: the benchmark runs without it.
     """
@@ -29,7 +29,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Counts:
-    """How much an annotation file holds; None = not published, so not checked."""
+    """Counts of an annotation file; None = not published, so not checked."""
 
     images: int | None = None
     classes: int | None = None
@@ -41,21 +41,21 @@ class DatasetCard:
     """One split of one data set.
 
     Attributes:
-        name: what the command line calls it.
+        name: on the command line.
         dataset, split: see ``benchmarks.data.catalog.benchmark.Benchmark``.
         title: for people.
         protocol: the usual kind of AP, or the grounding protocol of ``bench score``.
-        annotations: usual places of the annotation file below the data root; the first that exists is taken, the first
-            of all is where it is written or asked for.
+        annotations: usual paths of the annotation file below the data root; the first that exists is used, and the
+            first in the list is where it is written and what instructions name.
         images: usual folders that file names in the annotations are relative to.
-        image_folders: folders that must be in it, for annotations whose file names begin with them.
+        image_folders: folders that must be inside, for annotations whose file names begin with them.
         image_name: file name by image id, such as ``{id}.jpg``, for annotation files that name no files.
         downloads: what to fetch.
         derived_from: name of the card whose annotation file this one is cut from.
         world: name in ``benchmarks.data.shapes.WORLDS`` for data that is rendered.
         licence: of annotations and images.
         counts: of the official file.
-        sha256: of the official annotation file, where it is known for sure.
+        sha256: of the official annotation file, if it is known reliably.
         tables: file with tables of class names below the data root (``benchmarks.scoring.vocabulary_tables``).
         image_sources, train_sources: see ``Benchmark``.
         task: ``grounding`` files are read by ``benchmarks.data.files.grounding``.

@@ -2,8 +2,8 @@
 
 Counts are those of the official releases: cocodataset.org, lvisdataset.org (the LVIS v1 val images are 4,809 of COCO
 val2017 and 15,000 of COCO train2017), objects365.org. Checksums of the COCO archives are those that
-intel/neural-compressor lists (``examples/pytorch/fx/object_detection/maskrcnn/download_dataset.sh``). No sha256 of an
-annotation file is published by its makers, so none stands here: counts are checked instead.
+intel/neural-compressor lists (``examples/pytorch/fx/object_detection/maskrcnn/download_dataset.sh``). The authors
+publish no sha256 of annotation files, so there is none here; counts are checked instead.
 """
 
 from __future__ import annotations

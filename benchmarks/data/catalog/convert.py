@@ -1,4 +1,4 @@
-"""Annotation files made from annotation files."""
+"""Conversion of annotation files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ovd_bench.metrics.types import DataError, GroundTruth
 
 @dataclass(frozen=True)
 class Facts:
-    """What an annotation file holds.
+    """Counts of an annotation file.
 
     Attributes:
         path, sha256: the file.
@@ -59,7 +59,7 @@ def derive_minival(lvis_val: Path, target: Path) -> Facts:
     """Cut LVIS minival out of LVIS v1 val: the images whose ``coco_url`` lies in ``val2017``, and their annotations.
 
     This is MDETR's definition (ashkamath/mdetr, ``.github/lvis.md``): val without the images of COCO train2017. Both
-    lists of every image, all categories and all other fields stay as they are.
+    lists of every image, all categories and all other fields are unchanged.
 
     Raises:
         DataError: not an LVIS v1 file, an image from neither COCO folder, or no image of val2017.
@@ -77,7 +77,7 @@ def derive_minival(lvis_val: Path, target: Path) -> Facts:
 
 
 def cut_images(source: Path, target: Path, image_ids: Collection[int]) -> Facts:
-    """Keep the images with the given ids, and their annotations; everything else stays as it is.
+    """Keep the images with the given ids, and their annotations; everything else is unchanged.
 
     Raises:
         DataError: an id that the file does not have.
@@ -156,7 +156,7 @@ def _cut(
         if keep(image):
             kept.add(image["id"])
 
-    document.visit("images", choose)  # before the annotations, which may stand first
+    document.visit("images", choose)  # before the annotations, which may come first
     if missing := set(wanted) - kept:
         raise DataError(f"{source}: has no image {min(missing)}, nor {len(missing) - 1:,} others of those to keep")
     if not kept:

@@ -1,4 +1,4 @@
-"""Benchmarks of one's own: a COCO or LVIS annotation file, or a folder in one of the usual COCO layouts."""
+"""Custom benchmarks: a COCO or LVIS annotation file, or a folder in one of the usual COCO layouts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BESIDE = "_annotations.coco.json"
 _SPLITS = ("train", "valid", "val", "validation", "test")
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._+-]+")
 _MAX_NAME = 128
-#: Images that are looked for when the folder of the images is guessed; the first ones may be missing.
+#: Number of images to look for when the folder of the images is guessed; the first ones may be missing.
 _TRIES = 20
 
 
@@ -27,7 +27,7 @@ def open_own(path: Path, images: Path | None, protocol: str | None, *, taken: Co
 
     Layouts of folders: ``_annotations.coco.json`` beside the images (Roboflow), ``annotations/instances_SPLIT.json``
     with the images in ``SPLIT``, ``images/SPLIT`` or ``images`` (COCO, CVAT), or one JSON file beside ``images`` or
-    ``data``. The images are looked for, not only their folder. Where they come from is not known, nor is it guessed.
+    ``data``. The images must exist, not only their folder. Their origin is unknown and not guessed.
 
     Args:
         path: annotation file or folder.
@@ -57,7 +57,7 @@ def open_own(path: Path, images: Path | None, protocol: str | None, *, taken: Co
 def legal_name(text: str) -> str:
     """A folder name of the letters, digits and signs that result folders may have.
 
-    A name that had to be changed ends in a hash of what it was, so that two names stay two.
+    A name that had to be changed ends in a hash of the original, so that different names stay different.
     """
     name = _ILLEGAL.sub("-", text).lstrip("._+-")
     if name and name == text and len(name) <= _MAX_NAME:
@@ -81,7 +81,7 @@ def _annotation_file(folder: Path) -> Path:
 
 
 def _names(annotations: Path) -> tuple[str, str]:
-    """Data set and split, by the usual layouts; the split is empty where the file does not tell."""
+    """Data set and split, by the usual layouts; the split is empty if it is unknown."""
     parent = annotations.parent
     if annotations.name == _BESIDE:
         return (parent.parent.name, parent.name) if parent.name in _SPLITS else (parent.name, "")
@@ -91,7 +91,7 @@ def _names(annotations: Path) -> tuple[str, str]:
 
 
 def _image_folder(annotations: Path, gt: GroundTruth) -> Path:
-    """The first of the usual folders that has one of the first images."""
+    """The first of the usual folders that contains one of the first images."""
     parent = annotations.parent
     base = parent.parent if parent.name == "annotations" else parent
     split = annotations.stem.removeprefix("instances_")

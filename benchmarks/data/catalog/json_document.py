@@ -1,4 +1,4 @@
-"""Editing annotation files record by record: what is kept stays byte for byte, only the text is in memory."""
+"""Editing of annotation files record by record: kept records are unchanged bytes; only the text is in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ovd_bench.benchmarks.data.files.atomic import atomic_write, content_kind
 from ovd_bench.metrics.types import DataError
 
-#: What becomes of a record: its own text, another text, or None, which leaves it out.
+#: Result of an edit: the text of the record, another text, or None to leave it out.
 Edit = Callable[[dict[str, Any], str], str | None]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -22,7 +22,7 @@ class JsonDocument:
     """A JSON object some of whose values are lists of records.
 
     Args:
-        path: the file; reading it takes some two times its size in memory, LVIS v1 val 0.4 GB.
+        path: the file; reading it takes about twice its size in memory, LVIS v1 val 0.4 GB.
 
     Raises:
         DataError: not a JSON file.
@@ -38,7 +38,7 @@ class JsonDocument:
             raise DataError(f"{path}: is not UTF-8") from None
 
     def visit(self, key: str, visitor: Callable[[dict[str, Any]], None]) -> None:
-        """Show every record of a list to the visitor.
+        """Call the visitor with every record of a list.
 
         Raises:
             DataError: not a JSON object, no such list, a record that is no object, or what the visitor raises.
@@ -52,7 +52,7 @@ class JsonDocument:
             pass
 
     def write(self, target: Path, edits: dict[str, Edit]) -> None:
-        """Write a copy, whole or not at all, passing every record of some lists through an edit.
+        """Write a copy atomically, with every record of some lists passed through an edit.
 
         Raises:
             DataError: as :meth:`visit`; or ``target`` is the file itself.
@@ -130,7 +130,7 @@ def _edited(text: str, index: int, key: str, edit: Edit) -> Generator[tuple[str,
 
 
 def _end(text: str, index: int) -> int:
-    """Where the value at ``index`` ends; of a list one element at a time is in memory."""
+    """End of the value at ``index``; one element of a list is in memory at a time."""
     if text[index : index + 1] != "[":
         return _DECODE(text, index)[1]
     index = _space(text, index + 1)
@@ -140,7 +140,7 @@ def _end(text: str, index: int) -> int:
 
 
 def _next(text: str, index: int) -> int:
-    """From behind an element of a list to the next one, or to the end of the list."""
+    """Move from the end of an element of a list to the next one, or to the end of the list."""
     index = _space(text, index)
     if text[index : index + 1] == ",":
         return _space(text, index + 1)

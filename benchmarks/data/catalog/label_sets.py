@@ -1,8 +1,8 @@
-"""Names of the classes that data sets are annotated with, as far as the suite knows them.
+"""Class names of training data sets, as far as the suite knows them.
 
-COCO's are in ``detectors.coco_classes``, those of rendered scenes follow from their world, the others lie in
-``label_sets.json``. What is annotated with phrases (GoldG, Visual Genome), by a model (Cap4M, GRIT) or with names that
-are not listed here (OpenImages, V3Det) has no label set: nothing can be said of it, which is not the same as nothing.
+COCO's are in ``detectors.coco_classes``, those of rendered scenes follow from their world, the others are in
+``label_sets.json``. Data annotated with phrases (GoldG, Visual Genome), by a model (Cap4M, GRIT) or with names that are
+not listed here (OpenImages, V3Det) has no label set: its names are unknown, which does not mean that there are none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OF_DATASET = {
 
 @cache
 def label_set(dataset: str) -> tuple[str, ...] | None:
-    """Class names that boxes of a data set carry, by its name on a detector's card; None = not known."""
+    """Class names of the boxes of a data set, by its name on a detector's card; None = not known."""
     if dataset in CARDS and CARDS[dataset].world:
         return _rendered(CARDS[dataset].world)
     name = _OF_DATASET.get(dataset)
@@ -36,7 +36,7 @@ def label_set(dataset: str) -> tuple[str, ...] | None:
 
 
 def _rendered(world: str) -> tuple[str, ...]:
-    """Names that a training image shows; the others are read by no training of the suite, not even as negatives."""
+    """Names with a training image; no training of the suite uses the others, not even as negatives."""
     from ovd_bench.benchmarks.data.shapes import WORLDS
 
     return tuple(category.name for category in WORLDS[world].categories if category.image_count)

@@ -1,4 +1,4 @@
-"""From what the user calls a benchmark to files on this machine."""
+"""Benchmarks by name or path: lookup of their files on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ovd_bench.metrics.types import DataError
 
 @dataclass(frozen=True)
 class Located:
-    """What of a data set is on this machine; None = not there.
+    """Files of a data set on this machine; None = missing.
 
     Attributes:
         annotations: the annotation file.
@@ -39,17 +39,18 @@ def open_benchmark(
     protocol: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Benchmark:
-    """The benchmark, ready to run on.
+    """Open a benchmark by name or path.
 
     Args:
         spec: name of a card, path of a COCO or LVIS annotation file, or of a folder in COCO format.
         data_root: folder of the data sets.
-        images: folder of the images where it is not the usual one.
-        protocol: kind of AP where it is not the usual one.
+        images: folder of the images if it is not the usual one.
+        protocol: kind of AP if it is not the usual one.
         progress: called with numbers of images finished while a rendered data set is made, at its first use.
 
     Raises:
-        DataError: neither name nor path, or files are missing; says where they were looked for and how to get them.
+        DataError: neither name nor path, or files are missing; names the paths that were tried and how to get the
+            files.
     """
     if protocol is not None and protocol not in PROTOCOLS:
         raise DataError(f"unknown protocol '{protocol}': choose from {', '.join(PROTOCOLS)}")
@@ -97,7 +98,7 @@ def find_dataset(name: str) -> DatasetCard:
 
 
 def locate(card: DatasetCard, data_root: Path) -> Located:
-    """Look for the files of a data set in their usual places."""
+    """Look for the files of a data set at their usual paths."""
     tables = data_root / card.tables if card.tables else None
     return Located(
         next((data_root / place for place in card.annotations if (data_root / place).is_file()), None),
@@ -107,7 +108,7 @@ def locate(card: DatasetCard, data_root: Path) -> Located:
 
 
 def render(card: DatasetCard, data_root: Path, progress: Callable[[int], None] | None = None) -> bool:
-    """Render the data set of a card that has a world, unless it is there whole; says whether it did.
+    """Render the data set of a card that has a world, unless it is complete; returns whether it was rendered.
 
     Raises:
         DataError: the data root cannot be written to.
@@ -120,7 +121,7 @@ def render(card: DatasetCard, data_root: Path, progress: Callable[[int], None] |
         return False
     try:
         data_root.mkdir(parents=True, exist_ok=True)
-        with FileLock(data_root / f".{card.world}.lock"):  # two runs may need it at once
+        with FileLock(data_root / f".{card.world}.lock"):  # two runs may render it at the same time
             if read_manifest(world, card.split, folder) is not None:
                 return False
             write_split(world, card.split, folder, workers=0, progress=progress)
@@ -132,7 +133,7 @@ def render(card: DatasetCard, data_root: Path, progress: Callable[[int], None] |
 
 
 def expected_counts(card: DatasetCard) -> Counts:
-    """What the annotation file of a card should hold."""
+    """Expected counts of the annotation file of a card."""
     if not card.world:
         return card.counts
     from ovd_bench.benchmarks.data.shapes import WORLDS
@@ -142,7 +143,7 @@ def expected_counts(card: DatasetCard) -> Counts:
 
 
 def _image_root(place: Path, folders: tuple[str, ...]) -> Path | None:
-    """The folder of the images; where its parts are links, the folder that they lead to, for no path may leave it."""
+    """The folder of the images. If its parts are links, the folder that they lead to, because no path may leave it."""
     if not place.is_dir() or not all((place / folder).is_dir() for folder in folders):
         return None
     parts = [(place / folder).resolve() for folder in folders]

@@ -1,4 +1,4 @@
-"""Is a data set on this machine what it should be."""
+"""Verification of a data set on this machine."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ovd_bench.benchmarks.data.image_paths import image_paths
 from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
 from ovd_bench.metrics.types import DataError, GroundTruth
 
-#: Examples that a finding names.
+#: Number of examples in a finding.
 _SHOWN = 3
-#: Boxes may reach over the border by rounding.
+#: Boxes may extend over the border by rounding.
 _SLACK = 1.0
 
 
 @dataclass
 class Report:
-    """What was found.
+    """Result of a verification.
 
     Attributes:
-        facts: name -> what it is.
+        facts: name -> value.
         wrong: one line each; any makes the data set unfit.
-        remarks: one line each: odd, but usual in good data.
+        remarks: one line each: unusual, but common in valid data.
     """
 
     facts: dict[str, str | int] = field(default_factory=dict)
@@ -50,10 +50,10 @@ def verify(
 
     Args:
         benchmark: the data set on this machine.
-        card: its card; None = one's own.
+        card: its card; None for custom data.
         expected: counts that it should have.
-        decode: read all images, not only look whether they are there.
-        progress: called with numbers of images looked at.
+        decode: also decode all images, not only check that they exist.
+        progress: called with numbers of checked images.
 
     Raises:
         DataError: the annotation file cannot be read.

@@ -1,4 +1,4 @@
-"""Files to columns and back: predictions and annotations in their usual forms."""
+"""Readers and writers of prediction and annotation files as columns."""
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import atomic_write, file_sha256

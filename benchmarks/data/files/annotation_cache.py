@@ -17,13 +17,13 @@ from platformdirs import user_cache_path
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.metrics.types import Categories, GroundTruth, Ragged, Texts
 
-#: Part of the file name: a change of the layout or of what the reader does makes old files invisible.
+#: Part of the file name: after a change of the layout or of the reader old files are not found.
 FORMAT_VERSION = 2
 
 _RAGGED = ("neg", "not_exhaustive")
 _TEXTS = "image_files"
 
-#: What numpy, zipfile and the value types say about a file that is not what was written.
+#: Exceptions of numpy, zipfile and the value types for a damaged file.
 _DAMAGE = (
     OSError,
     ValueError,
@@ -39,12 +39,12 @@ _DAMAGE = (
 
 
 def cache_path(sha256: str) -> Path:
-    """Where the columns of the annotation file with that sha256 lie."""
+    """Path of the columns of the annotation file with that sha256."""
     return user_cache_path("ovd-bench") / "annotations" / f"{sha256}-v{FORMAT_VERSION}.npz"
 
 
 def store_cached(sha256: str, truth: GroundTruth) -> None:
-    """Write the columns; a cache that cannot be written is reported and otherwise does no harm."""
+    """Write the columns; a cache that cannot be written is logged and otherwise ignored."""
     arrays: dict[str, Any] = {}
     texts: dict[str, Any] = {}
     for prefix, owner in (("", truth), ("categories.", truth.categories)):
@@ -69,7 +69,7 @@ def store_cached(sha256: str, truth: GroundTruth) -> None:
 
 
 def load_cached(sha256: str) -> GroundTruth | None:
-    """The columns, or None when there are none or the file is damaged."""
+    """The columns, or None if the file is missing or damaged."""
     path = cache_path(sha256)
     if not path.exists():
         return None

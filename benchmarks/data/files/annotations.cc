@@ -1,5 +1,5 @@
-// LVIS / COCO instances JSON to columns: the fields scoring needs are extracted, polygons and the like are only checked.
-// Categories are few and carry texts; their byte ranges are reported for the caller to read.
+// LVIS / COCO instances JSON to columns: the fields that scoring needs are extracted, polygons etc. are only checked.
+// Categories are few and contain texts; the caller reads them from the byte ranges that are returned.
 
 #include "block_array.h"
 #include "column.h"
@@ -221,7 +221,7 @@ struct Section : Columns {
 
 constexpr std::array<json::Field, 3> kSections{{{"images\"", ""}, {"annotations\"", ""}, {"categories\"", ""}}};
 
-// Runs step(cursor) on the text from `offset` on, with ever more of the file in memory until it does not end too early.
+// Runs step(cursor) on the text from `offset` on, and reads more of the file until the step does not reach the end.
 // Returns the offset at which the step stopped.
 template <class Step>
 std::int64_t advance(const Source& source, std::int64_t offset, Step&& step) {
@@ -286,8 +286,8 @@ struct Document {
 
 }  // namespace
 
-// Columns: image id, lengths of neg and not-exhaustive lists, their values, width, height, ends of file names, their text;
-// annotation, image and category id, box, area, crowd, ignore; byte ranges of the categories.
+// Columns: image id, lengths of neg and not-exhaustive lists, their values, width, height, ends of file names, their
+// text; annotation, image and category id, box, area, crowd, ignore; byte ranges of the categories.
 extern "C" void read_annotations(int descriptor, std::int64_t size, std::int32_t threads, std::int64_t block_bytes,
                                  Mapping* columns, Report* report) {
   report_errors(report, [&] {

@@ -13,7 +13,7 @@ from ovd_bench.benchmarks.data.files.ids import sorted_unique
 from ovd_bench.benchmarks.data.files.native import BLOCK_BYTES, read_columns
 from ovd_bench.metrics.types import DataError, GroundTruth, Ragged, Texts, positions
 
-#: Smaller files are read in a few milliseconds; the cache holds no traces of them.
+#: Smaller files are read in a few milliseconds and are not cached.
 CACHE_MIN_BYTES = 256 << 10
 
 _Ints = npt.NDArray[np.int64]
@@ -25,7 +25,7 @@ def read_ground_truth(path: Path, *, cache: bool = True) -> GroundTruth:
 
     An image without ``neg_category_ids`` and ``not_exhaustive_category_ids`` makes the data set a COCO one; all images
     need both lists or none. As in the official evaluators, annotations of images or categories that the file does not
-    declare are left out; that, and everything else that was passed over, is said in ``GroundTruth.notes``.
+    declare are left out; ``GroundTruth.notes`` reports this and everything else that was skipped.
 
     Args:
         path: the JSON file.
@@ -50,7 +50,7 @@ def read_ground_truth(path: Path, *, cache: bool = True) -> GroundTruth:
 def parse_ground_truth(path: Path, *, threads: int = 0, block_bytes: int = BLOCK_BYTES) -> GroundTruth:
     """Read an annotation file without the cache. The result depends on neither ``threads`` nor ``block_bytes``."""
     from ovd_bench.benchmarks.data.files.categories import (
-        read_categories,  # pydantic takes time that a cached file need not spend
+        read_categories,  # a cached file does not need pydantic, which takes time to import
     )
 
     columns = read_columns("read_annotations", 17, path, threads, block_bytes)
@@ -102,7 +102,7 @@ def parse_ground_truth(path: Path, *, threads: int = 0, block_bytes: int = BLOCK
 
 
 def _reordered(ends: _Ints, text: npt.NDArray[np.uint8], order: _Ints) -> Texts:
-    """Texts that end at ``ends`` in the order of the file, in another order."""
+    """Texts that end at ``ends`` in the order of the file, reordered."""
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
     lengths = (ends - starts)[order]
     offsets = np.zeros(len(order) + 1, np.int64)

@@ -1,4 +1,4 @@
-"""How much memory an Arrow IPC file takes when decoded, read from its metadata before anything is decoded.
+"""Memory that an Arrow IPC file needs when decoded, from its metadata before anything is decoded.
 
 The footer lists the record batches and dictionaries; every compressed buffer starts with its length when decompressed
 (Arrow columnar format, "IPC File Format" and "Buffer Compression"; the tables are flatbuffers, schemas File.fbs and
@@ -46,7 +46,7 @@ def _decoded_bytes(data: memoryview) -> int:
                 if length >= 8:
                     total += max(0, _unpack("<q", data, offset + metadata_length + start))
                 visited += 1
-                if visited > len(data) // 16:  # batches that overlap could make this loop endless
+                if visited > len(data) // 16:  # overlapping batches could make this loop endless
                     raise struct.error
     return total
 
@@ -64,7 +64,7 @@ class _Table:
         return _Table(data, position + _unpack("<I", data, position))
 
     def _target(self, slot: int) -> int | None:
-        """Where the offset stored in a slot leads to; None when the field is absent."""
+        """Position that the offset in a slot refers to; None if the field is absent."""
         at = 4 + 2 * slot
         field = _unpack("<H", self._data, self._slots + at) if at < self._slots_bytes else 0
         return self._position + field + _unpack("<I", self._data, self._position + field) if field else None
@@ -82,7 +82,7 @@ class _Table:
 
 
 def _unpack(code: str, data: memoryview, position: int) -> int:
-    if position < 0:  # struct would count it from the end
+    if position < 0:  # struct would count it from the end of the buffer
         raise struct.error
     value: int = struct.unpack_from(code, data, position)[0]
     return value

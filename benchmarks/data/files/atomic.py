@@ -1,4 +1,4 @@
-"""Files as such: what one holds, its sha256, and writing one so that it is there whole or not at all."""
+"""Basic file operations: kind of content, sha256, atomic writing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from ovd_bench.metrics.types import DataError
 
-#: What the suffix of a file promises about its content.
+#: Content that the suffix of a file stands for.
 SUFFIXES = {
     ".json": "JSON",
     ".arrow": "Arrow IPC",
@@ -36,10 +36,10 @@ _MAGIC = (
 
 
 def content_kind(path: Path) -> str:
-    """What a file holds: ``JSON``, ``Arrow IPC`` or ``Parquet``.
+    """Kind of content of a file: ``JSON``, ``Arrow IPC`` or ``Parquet``.
 
     Raises:
-        DataError: no such file, not a regular one, empty, of another kind, or not what its name says.
+        DataError: no such file, not a regular one, empty, of another kind, or not of the kind of its suffix.
     """
     try:
         mode = path.stat().st_mode
@@ -67,7 +67,7 @@ def content_kind(path: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file's content; remembered as long as size and time of the file stay the same."""
+    """Hexadecimal sha256 of a file's content; cached as long as size and modification time are the same."""
     status = path.stat()
     return _sha256(path, status.st_ino, status.st_size, status.st_mtime_ns)
 
@@ -80,7 +80,7 @@ def _sha256(path: Path, inode: int, size: int, mtime_ns: int) -> str:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under its name, whole, when the block ends without an exception.
+    """A binary file that gets its name only when the block ends without an exception.
 
     Raises:
         DataError: the folder of the file does not exist.

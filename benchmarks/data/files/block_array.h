@@ -1,9 +1,8 @@
 // A long JSON array of records, parsed block by block in parallel, exactly.
-//
-// The file is cut into blocks of equal size; a record belongs to the block in which it starts. A worker guesses where the
-// first record of its block starts (an opening brace behind "},") and parses on from there. Results are taken over in
-// block order, and only if the guess is the very place where the parse of the blocks before ended; otherwise the block
-// is parsed again from the right place. Whatever strings contain, the outcome is that of a sequential parse.
+// The file is cut into blocks of equal size; a record belongs to the block in which it starts. A worker guesses where
+// the first record of its block starts (an opening brace after "},") and parses from there. Results are accepted in
+// block order, and only if the guess is exactly where the parse of the blocks before ended; otherwise the block is
+// parsed again from the right position. Whatever strings contain, the result is that of a sequential parse.
 #pragma once
 
 #include <atomic>
@@ -16,15 +15,16 @@
 
 #include "file_window.h"
 
-// Block: parse(Cursor&) parses one record, keep() adds it, size() counts the records added, clear() forgets them.
-// Sink: append(const Block&) takes a block's records over, in file order.
+// Block: parse(Cursor&) parses one record, keep() adds it, size() counts the records added, clear() removes them.
+// Sink: append(const Block&) appends a block's records, in file order.
 template <class Block, class Sink>
 class ArrayReader {
  public:
   ArrayReader(const Source& source, std::string noun, int threads, std::int64_t block_bytes, Sink& sink)
       : source_(source), noun_(std::move(noun)), threads_(threads), block_bytes_(block_bytes), sink_(sink) {}
 
-  // Reads the array whose opening bracket ends at `begin`. Returns the offset behind its closing bracket; -1: see problem.
+  // Reads the array whose opening bracket ends at `begin`. Returns the offset after its closing bracket; -1: see
+  // problem.
   std::int64_t read(std::int64_t begin) {
     if (!find_first(begin)) return end_;
     begin_ = chain_;
@@ -35,7 +35,7 @@ class ArrayReader {
     try {
       while (static_cast<std::int64_t>(helpers.size()) + 1 < workers) helpers.emplace_back([this] { work(); });
     } catch (const std::exception&) {
-      // the system gives no more threads: those there are give the same result
+      // the system gives no more threads: fewer threads give the same result
     }
     work();
     for (std::thread& helper : helpers) helper.join();
@@ -47,7 +47,7 @@ class ArrayReader {
  private:
   enum class Outcome { kNext, kClosed, kFailed, kNotFound };
 
-  // What one worker keeps from block to block.
+  // State of one worker that is kept between blocks.
   struct Worker {
     explicit Worker(const Source& source) : window(source) {}
     Window window;
@@ -58,7 +58,7 @@ class ArrayReader {
     bool behind = false;               // it failed behind record block.size(), not inside
   };
 
-  // Sets chain_ to the first record. False: the array is empty or broken, end_ says which.
+  // Sets chain_ to the first record. False: the array is empty or broken, see end_.
   bool find_first(std::int64_t begin) {
     Window window(source_);
     window.load(begin, begin + 4096);
@@ -127,14 +127,14 @@ class ArrayReader {
     turn_changed_.notify_all();
   }
 
-  // The first failure counts, and none counts any more when the list is closed.
+  // The first failure counts, and none after the list is closed.
   void fail(const std::string& message) {
     if (stopped_) return;
     problem = message;
     stopped_ = true;
   }
 
-  // Parses the block from a guessed first record; a guess whose first record is none is replaced by the next one.
+  // Parses the block from a guessed first record; if no record starts there, the next guess is tried.
   Outcome guess(Worker& worker, std::int64_t first, std::int64_t limit) {
     for (int attempt = 0; attempt < 16; ++attempt) {
       first = next_candidate(worker.window, first, limit);

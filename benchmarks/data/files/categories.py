@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ovd_bench.benchmarks.data.files.ids import sorted_unique
 from ovd_bench.metrics.types import Categories, DataError
 
-#: No vocabulary is larger; the limits keep a hostile file from taking many times its size in memory.
+#: No real vocabulary is larger; the limits keep a malicious file from taking many times its size in memory.
 MAX_CATEGORIES = 100_000
 MAX_RECORD_BYTES = 1 << 20
 
@@ -32,7 +32,7 @@ class _Category(BaseModel):
     frequency: Literal["r", "c", "f", ""] = ""
     image_count: _Integer = -1
     synset: str = ""
-    synonyms: Annotated[tuple[str, ...], Field(strict=False)] = ()  # a JSON list is none of Python's tuples
+    synonyms: Annotated[tuple[str, ...], Field(strict=False)] = ()  # a JSON list is not a tuple in Python
     supercategory: str = ""
 
     @model_validator(mode="before")

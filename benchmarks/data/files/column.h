@@ -1,5 +1,5 @@
-// Growing arrays in memory mappings of their own: growth moves pages instead of copying them, untouched capacity costs
-// nothing, and the finished array is handed to the caller, who unmaps it.
+// Growing arrays in separate memory mappings: growth moves pages instead of copying them, unused capacity costs
+// nothing, and the finished array is passed to the caller, who unmaps it.
 #pragma once
 
 #include <sys/mman.h>
@@ -40,7 +40,7 @@ class Column {
     size_ = capacity_ = 0;
   }
 
-  // Gives the mapping away, cut to the elements it holds.
+  // Passes the mapping to the caller, truncated to its elements.
   Mapping release() {
     if (size_ == 0) clear();
     if (size_ > 0) remap(size_ * sizeof(T));

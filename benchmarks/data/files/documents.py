@@ -1,4 +1,4 @@
-"""Small documents of users: reading one within a size limit, and saying in one line what is wrong with it."""
+"""Small documents of users: reading with a size limit, and errors of one line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ovd_bench.metrics.types import DataError
 
 
 def read_document(path: Path, max_bytes: int, kind: str) -> bytes:
-    """Content of a file that is small if it is what it should be.
+    """Content of a file of limited size.
 
     Args:
         path: the file.
         max_bytes: refuse a larger one before reading it.
-        kind: what it should be, such as ``result file``.
+        kind: expected kind, such as ``result file``.
 
     Raises:
         DataError: it cannot be read, or is too large.
@@ -30,7 +30,7 @@ def read_document(path: Path, max_bytes: int, kind: str) -> bytes:
 
 
 def first_problem(error: ValidationError) -> str:
-    """``field: what is wrong`` of the first problem; on one line, whatever the document's keys are."""
+    """``field: problem`` of the first problem; always one line, whatever the document's keys are."""
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part)[:60] for part in problem["loc"]) or "the document"
     return printable(f"{where}: {problem['msg'].removeprefix('Value error, ')[:200]}")

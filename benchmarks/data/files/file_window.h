@@ -54,7 +54,7 @@ class Window {
     return true;
   }
 
-  // Puts the cursor on a byte of the file inside the window (or just behind it).
+  // Moves the cursor to a byte of the file inside the window (or just after it).
   void place(json::Cursor& c, std::int64_t offset) const {
     static const char kNothing[json::kPadding] = {};
     const char* text = data_ == nullptr ? kNothing : data_.get();

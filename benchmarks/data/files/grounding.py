@@ -15,8 +15,8 @@ Predictions; as many scores as boxes, in any order::
 ``images``, one entry per *caption*, and ``annotations``, whose ``tokens_positive`` lists the character spans of the
 caption that name the box. Keys not needed here are skipped unread.
 
-Both are parsed record by record with a limit on the size of one record, so that a hostile file costs little more memory
-than its own size.
+Both are parsed record by record with a limit on the size of one record, so that a malicious file needs little more
+memory than its own size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ovd_bench.benchmarks.data.files.json_elements import array_elements
 from ovd_bench.metrics.grounding import GroundingPredictions, GroundingTruth
 from ovd_bench.metrics.types import MAX_COORDINATE, DataError, Ragged
 
-#: Longest record: a phrase with some 25,000 boxes.
+#: Longest record: a phrase with about 25,000 boxes.
 MAX_RECORD_BYTES = 4 * 2**20
 #: Largest document of MDETR that is read.
 MAX_DOCUMENT_BYTES = 2**30
@@ -49,14 +49,14 @@ Span = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 PredictedBox = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
 TrueBox = tuple[Coordinate, Coordinate, Size, Size]
 
-# Every list stops at its first bad element (FailFast): a hostile file must not produce a million error records.
+# Every list stops at its first bad element (FailFast): a malicious file must not produce a million error records.
 
 
 _OWN = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 _MDETR = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
 
-# Records are slotted: a hundred thousand of them must not outweigh their file.
+# Records have slots: a hundred thousand of them must not need more memory than their file.
 @dataclass(config=_OWN, slots=True, kw_only=True)
 class _Line:
     phrase_id: Id
@@ -80,7 +80,7 @@ class _Caption:
     id: Id
     caption: str
     dataset_name: str = ""
-    original_id: Id | None = None  # the name the image id has in RefCOCO files …
+    original_id: Id | None = None  # name of the image id in RefCOCO files …
     original_img_id: Id | None = None  # … and in Flickr30k files
 
     def image(self) -> int:
@@ -280,12 +280,12 @@ def _mdetr_document(
 
 
 def _validate(where: str, data: bytes, adapter: TypeAdapter[_Model]) -> _Model:
-    """The object, or a one-line error that names the place, the field and what is wrong with it."""
+    """The object, or an error of one line that names location, field and problem."""
     try:
         return adapter.validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        # an unknown key is the file's own text: it must not break the line
+        # an unknown key comes from the file and must not break the line
         names = (f"[{part}]" if isinstance(part, int) else "." + repr(part[:40])[1:-1] for part in first["loc"])
         field = "".join(names).lstrip(".")
         message = "unknown key" if first["type"] == "unexpected_keyword_argument" else first["msg"]

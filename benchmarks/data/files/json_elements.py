@@ -1,4 +1,4 @@
-"""Where the elements of large arrays lie in a JSON document, found without parsing it."""
+"""Positions of the elements of large arrays in a JSON document, without parsing it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ovd_bench.metrics.types import DataError
 
-# A whole string, a bracket, or the quote of a string that never ends; possessive, so that no file makes it backtrack.
+# A whole string, a bracket, or the quote of an unterminated string; possessive, so that it never backtracks.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
 _ARRAY_FOLLOWS = re.compile(rb"\s*:\s*(?=\[)")
 
@@ -17,9 +17,9 @@ _ARRAY_FOLLOWS = re.compile(rb"\s*:\s*(?=\[)")
 def array_elements(
     path: Path, data: bytes | mmap, keys: tuple[str, ...], max_bytes: int
 ) -> Iterator[tuple[str, int, int]]:
-    """Key, begin and end of every element of the arrays under ``keys`` of a JSON object; each key must be there once.
+    """Key, begin and end of every element of the arrays under ``keys`` of a JSON object; each key must occur once.
 
-    Only brackets and strings are looked at: what an element holds is for its parser, other keys are skipped.
+    Only brackets and strings are scanned; elements are parsed by the caller, other keys are skipped.
 
     Args:
         path: for messages.
@@ -31,7 +31,7 @@ def array_elements(
         DataError: no such document.
     """
     seen: list[str] = []
-    key = ""  # the wanted array that we are in
+    key = ""  # the current array, if it is one of the requested
     depth = index = start = end = 0
     for token in _TOKEN.finditer(data):
         text = token[0]

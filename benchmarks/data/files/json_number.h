@@ -1,8 +1,8 @@
 // Numbers of JSON text: a strict scanner and exact conversion to double and int64.
 //
-// The value is rounded as by a correctly rounding strtod (Python's float): small mantissas by one exact double operation
-// (Clinger, "How to read floating point numbers accurately", 1990), mantissas up to 64 bits by one 80-bit operation
-// whose dropped bits are checked, everything else by the C library.
+// The value is rounded as by a correctly rounding strtod (Python's float): small mantissas by one exact double
+// operation (Clinger, "How to read floating point numbers accurately", 1990), mantissas up to 64 bits by one 80-bit
+// operation whose dropped bits are checked, everything else by the C library.
 #pragma once
 
 #include <locale.h>

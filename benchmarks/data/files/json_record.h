@@ -1,7 +1,6 @@
-// Objects with known fields: dispatch on keys, values of the expected type, and the message when one is missing or wrong.
-//
-// A field of the wrong type is remembered, not refused, because of a repeated key only the last value counts (as in
-// Python); the record is judged when it is complete.
+// Objects with known fields: dispatch on keys, values of the expected type, and the message when one is missing or
+// wrong. A field of the wrong type is recorded, not refused at once, because only the last value of a repeated key
+// counts (as in Python); the record is checked when it is complete.
 #pragma once
 
 #include <array>
@@ -13,8 +12,8 @@ namespace json {
 
 struct Field {
   std::string_view name;       // with its closing quote
-  const char* need;            // what its value has to be
-  const char* where_from = ""; // said when the field is missing
+  const char* need;            // expected value
+  const char* where_from = ""; // message if the field is missing
 };
 
 // Number of the field whose key starts at c.p, -1 for an unknown key. Keys spelled with escapes are recognised.
@@ -155,7 +154,7 @@ inline bool read_number(Cursor& c, double& value, bool& usable) {
   return usable || skip_unusable(c, start, usable);
 }
 
-// Coordinates beyond this are refused, here as in metrics/types.py: their products would overflow.
+// Larger coordinates are refused, as in metrics/types.py: their products would overflow.
 constexpr double kMaxCoordinate = 1e100;
 
 // [x, y, width, height]

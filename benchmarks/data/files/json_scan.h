@@ -1,8 +1,7 @@
 // A strict RFC 8259 scanner over a piece of text that 64 NUL bytes follow.
-//
-// Every function returns false either because the text is wrong (Cursor::problem says how) or because it ended
-// (problem is empty and p >= end): NUL is no part of JSON, so one test in the failing path tells the two apart and the
-// hot loops need no bounds checks.
+// Every function returns false either because the text is invalid (see Cursor::problem) or because it ended
+// (problem is empty and p >= end). NUL does not occur in JSON, so one test in the failing path distinguishes the two
+// and the hot loops need no bounds checks.
 #pragma once
 
 #include <cstdio>
@@ -37,7 +36,7 @@ class Cursor {
     while (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t') ++p;
   }
 
-  // Fails: something else stands here, or the text ends here.
+  // Fails: something else was found, or the text ends here.
   bool expected(const char* what) {
     if (p >= end) return false;
     const auto byte = static_cast<unsigned char>(*p);
@@ -72,7 +71,7 @@ class Cursor {
         p += 8;
         continue;
       }
-      p += __builtin_ctzll(special) >> 3;  // a borrow can only flag bytes behind the first true one
+      p += __builtin_ctzll(special) >> 3;  // a borrow can only flag bytes after the first true one
       if (*p == '"') {
         ++p;
         return true;

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ovd_bench.metrics.native import load
 from ovd_bench.metrics.types import DataError
 
-#: Bytes a worker parses at a time; small enough to stay in the second-level cache.
+#: Bytes that a worker parses at a time; fits into the second-level cache.
 BLOCK_BYTES = 1 << 20
 
 _SOURCES = tuple(Path(__file__).parent / name for name in ("results.cc", "annotations.cc"))
@@ -30,7 +30,7 @@ class _Report(ctypes.Structure):
 
 
 class _Owner:
-    """Owns one memory mapping for the byte array made of it, and for the arrays made of that."""
+    """Owner of one memory mapping, for the byte array of it and all arrays derived from that."""
 
     def __init__(self, mapping: _Mapping) -> None:
         self._data, self._bytes = mapping.data, mapping.bytes
@@ -50,13 +50,13 @@ class Columns:
 
     Attributes:
         rows: records read.
-        single: the float columns are float32, because every number of the file is one exactly.
+        single: the float columns are float32, because every number of the file is exactly a float32.
     """
 
     def __init__(self, mappings: Iterable[_Mapping], report: _Report) -> None:
         self.rows: int = report.rows
         self.single = bool(report.single)
-        # every mapping gets its owner at once, so none is lost when a reader stops half-way
+        # every mapping gets its owner at once, so none leaks if a reader stops half-way
         self._columns = iter([np.asarray(_Owner(m)) if m.bytes else np.empty(0, np.uint8) for m in mappings])
 
     def take(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -75,7 +75,7 @@ def read_columns(function: str, columns: int, path: Path, threads: int, block_by
         block_bytes: bytes a worker parses at a time.
 
     Raises:
-        DataError: the file is not what the reader reads; one line with file, record and field.
+        DataError: the file is invalid; one line with file, record and field.
     """
     mappings = (_Mapping * columns)()
     report = _Report()

@@ -14,7 +14,7 @@ from ovd_bench.metrics.types import DataError, Predictions
 
 
 def read_predictions(path: Path, *, threads: int = 0) -> Predictions:
-    """Read a prediction file, whatever its form.
+    """Read a prediction file of any format.
 
     Args:
         path: results JSON (``[{"image_id", "category_id", "bbox": [x, y, w, h], "score", optional "phrase"}, …]``), or
@@ -23,7 +23,7 @@ def read_predictions(path: Path, *, threads: int = 0) -> Predictions:
         threads: for JSON; 0 = all processors this process may use. The result does not depend on it.
 
     Returns:
-        The records in file order. Floats are exactly the file's: float32 when every number is one, float64 otherwise.
+        The records in file order. Floats are exact: float32 if every number of the file is one, float64 otherwise.
 
     Raises:
         DataError: anything wrong with the file; one line with file, record number and field.
@@ -39,12 +39,12 @@ def read_predictions(path: Path, *, threads: int = 0) -> Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write predictions in the form that the suffix names: ``.arrow``, ``.parquet`` or ``.json``.
+    """Write predictions in the format of the suffix: ``.arrow``, ``.parquet`` or ``.json``.
 
-    The same predictions give the same bytes. The file appears whole or not at all.
+    The same predictions give the same bytes. The file is written atomically.
 
     Raises:
-        DataError: the suffix names no known form.
+        DataError: unknown suffix.
     """
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
@@ -74,7 +74,7 @@ def read_results(path: Path, *, threads: int = 0, block_bytes: int = BLOCK_BYTES
 
 
 def _texts(text: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
-    """The texts that lie one behind the other in ``text``; equal ones are one object."""
+    """The texts that are concatenated in ``text``; equal ones are one object."""
     phrases = np.empty(len(ends), object)
     known: dict[bytes, str] = {}
     data = text.data

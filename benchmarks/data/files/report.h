@@ -1,4 +1,4 @@
-// What a reader tells its caller besides the columns.
+// What a reader returns besides the columns.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,10 @@
 struct Report {
   std::int64_t rows;
   std::int32_t single;  // float columns are float32
-  char problem[500];    // empty: all is well
+  char problem[500];    // empty: no problem
 };
 
-// Runs read() and turns its exceptions into the report's problem: none may leave an extern "C" function.
+// Runs read() and turns its exceptions into the report's problem, because none may leave an extern "C" function.
 template <class Read>
 void report_errors(Report* report, Read&& read) {
   report->problem[0] = '\0';

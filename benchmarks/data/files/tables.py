@@ -1,4 +1,4 @@
-"""Predictions as a table: Arrow IPC (the suite's own artefact) and Parquet."""
+"""Predictions as a table: Arrow IPC (the suite's own format) and Parquet."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def read_table(path: Path, kind: str) -> Predictions:
     """Read the columns ``image_id``, ``category_id``, ``score``, ``x``, ``y``, ``w``, ``h``, optionally ``phrase``.
 
     Columns of an uncompressed Arrow IPC file with one record batch are views of the mapped file if their types are
-    those of ``Predictions``; other integer and float types are converted when that loses nothing.
+    those of ``Predictions``; other integer and float types are converted if the values do not change.
 
     Args:
-        path: a file that starts as one of the kind.
+        path: a file whose first bytes are those of the kind.
         kind: ``Arrow IPC`` or ``Parquet``.
 
     Raises:
@@ -70,7 +70,7 @@ def _shared(values: npt.NDArray[Any]) -> Any:
 def _open_arrow(path: Path) -> dict[str, npt.NDArray[Any]]:
     buffer = pa.memory_map(str(path)).read_buffer()
     _refuse_bomb(path, decoded_bytes(memoryview(buffer)))
-    # all columns: choosing some by IpcReadOptions(included_fields=...) would copy what is only mapped otherwise
+    # all columns: selecting some with IpcReadOptions(included_fields=...) would copy instead of map
     reader = pa.ipc.open_file(buffer)
     names = _wanted(reader.schema.names)
     table = reader.read_all()
@@ -84,13 +84,13 @@ def _open_parquet(path: Path) -> dict[str, npt.NDArray[Any]]:
     metadata = pq.read_metadata(path, memory_map=True)
     schema = metadata.schema.to_arrow_schema()
     names = _wanted(schema.names)
-    # not the sizes of single columns: pyarrow aborts the process when it is asked for those of a damaged file
+    # not the sizes of single columns: pyarrow aborts the process when it reads those of a damaged file
     pages = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
     _refuse_bomb(path, max(pages, metadata.num_rows * _ROW_BYTES))
-    # texts stay encoded by a dictionary: a long one that many rows share must not be written out for each of them
+    # texts stay dictionary-encoded: a long text that many rows share must not be expanded for each of them
     texts = [field.name for field in schema if field.name == "phrase" and field.type == pa.string()]
     with pq.ParquetFile(path, memory_map=True, metadata=metadata, read_dictionary=texts) as file:
-        # one column at a time: the memory of a decoded column is given back before the next is decoded
+        # one column at a time: the memory of a decoded column is released before the next is decoded
         return _arrays(names, lambda name: file.read(columns=[name]).column(name))
 
 
@@ -104,7 +104,7 @@ def _refuse_bomb(path: Path, needed: int) -> None:
 
 
 def _wanted(names: list[str]) -> list[str]:
-    """The columns to read; all required ones are there, and none is there twice."""
+    """The columns to read; checks that all required ones exist and none exists twice."""
     for name in (*_REQUIRED, "phrase"):
         if names.count(name) > 1:
             raise DataError(f"column '{name}' is there {names.count(name)} times")
@@ -153,7 +153,7 @@ def _texts(column: Any) -> npt.NDArray[np.object_]:
 
 
 def _check(name: str, column: Any) -> None:
-    """Refuse nulls, and buffers that do not fit what they claim to hold."""
+    """Refuse nulls and inconsistent buffers."""
     column.validate(full=True)
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy()))

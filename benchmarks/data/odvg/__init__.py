@@ -1,1 +1,1 @@
-"""ODVG, the training files of Grounding DINO: records, index, and how other annotation files become it."""
+"""ODVG, the training files of Grounding DINO: records, index, and conversion from other annotation files."""

@@ -1,4 +1,4 @@
-"""What all converters share: which boxes are kept, what is counted, and the report."""
+"""Common parts of all converters: filtering of boxes, counts, and the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ovd_bench.metrics.types import DataError
 
 #: Thinner boxes are dropped, as mmdetection's converters do.
 MIN_SIDE = 1.0
-#: Digits behind the point: hundredths of a pixel, which is what COCO and LVIS have.
+#: Decimal places: hundredths of a pixel, as in COCO and LVIS.
 DIGITS = 2
 
 CROWD = "crowd"
@@ -25,7 +25,7 @@ DUPLICATE = "there twice"
 
 @dataclass
 class Conversion:
-    """What became of a data set.
+    """Result of a conversion.
 
     Attributes:
         path: the ODVG file.
@@ -33,7 +33,7 @@ class Conversion:
         label_map: its label map; None for captions.
         records, boxes, phrases: written; a phrase may have several boxes.
         empty: records written that have no box.
-        clipped: boxes kept that reached over the border of their image, and were cut there.
+        clipped: boxes kept that were clipped at the border of their image.
         dropped: annotations left out, by reason.
         left_out: images or captions left out, by reason.
         notes: one line each.
@@ -53,7 +53,7 @@ class Conversion:
     notes: list[str] = field(default_factory=list)
 
     def count(self, record: OdvgRecord) -> OdvgRecord:
-        """Count a record that is written, and give it back."""
+        """Count a record that is written, and return it."""
         boxes = 0
         if record.detection is not None:
             boxes = len(record.detection.instances)
@@ -66,9 +66,9 @@ class Conversion:
         return record
 
     def clip(self, box: BoxXyxy, width: int, height: int) -> BoxXyxy | None:
-        """The part of a box that lies in its image, or None, counted, where nothing usable does.
+        """The part of a box inside its image, or None, which is counted, if no usable part is inside.
 
-        mmdetection's converters drop the same boxes, but leave the others as they are; there, training clips them.
+        mmdetection's converters drop the same boxes but do not clip the others; its training clips them.
 
         Args:
             box: x0, y0, x1, y1 in pixels.
@@ -87,7 +87,7 @@ class Conversion:
             self.dropped[THIN] += 1
             return None
         kept = _rounded(inside)
-        if inside != box and kept != _rounded(box):  # otherwise it was the rounding of x + w that reached over
+        if inside != box and kept != _rounded(box):  # else only rounding of x + w exceeded the border
             self.clipped += 1
         return kept
 
@@ -98,15 +98,15 @@ def _rounded(box: BoxXyxy) -> BoxXyxy:
 
 
 def label_map_path(path: Path) -> Path:
-    """Where the label map of an ODVG file is written: beside it, ``x.label_map.json`` for ``x.jsonl``."""
+    """Path of the label map of an ODVG file in the same folder: ``x.label_map.json`` for ``x.jsonl``."""
     return path.with_suffix(".label_map.json")
 
 
 def check_target(source: Path, target: Path) -> None:
-    """Refuse to write over what is read.
+    """Refuse to overwrite the source.
 
     Raises:
-        DataError: both are one file.
+        DataError: both paths are the same file.
     """
     if target.exists() and source.exists() and target.samefile(source):
         raise DataError(f"{target}: is the file that is read: choose another name for the output")

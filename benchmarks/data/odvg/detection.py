@@ -30,7 +30,7 @@ MISSING = "known to be missing from the archives"
 
 _ALL = "".join(FREQUENCIES)
 
-#: Images whose boxes are Python's at a time.
+#: Images whose boxes are Python objects at a time.
 _CHUNK = 10_000
 
 Progress = Callable[[int], None] | None
@@ -39,7 +39,7 @@ Progress = Callable[[int], None] | None
 def convert_coco(source: Path, target: Path, progress: Progress = None) -> Conversion:
     """COCO instances, or any file in that format.
 
-    Labels count the categories by id, so COCO's ids 1 … 90 become 0 … 79.
+    Labels number the categories in order of their ids, so COCO's ids 1 … 90 become 0 … 79.
 
     Args:
         source: the JSON file.
@@ -59,12 +59,12 @@ def convert_lvis(source: Path, target: Path, *, keep: str = _ALL, progress: Prog
     Args:
         source: the JSON file.
         target: the ODVG file; the label map is written beside it.
-        keep: letters of the frequencies (r, c, f) that are kept. Of all other classes the boxes are left out, and the
-            classes themselves: a name in the label map would be drawn as a negative and learnt to be absent.
+        keep: letters of the frequencies (r, c, f) that are kept. Boxes of all other classes are left out, and so are
+            the classes themselves: a name in the label map would be drawn as a negative and learned as absent.
         progress: called with numbers of images done.
 
     Raises:
-        DataError: as :func:`convert_coco`; other letters; or classes without frequency where some are to go.
+        DataError: as :func:`convert_coco`; other letters; or classes without frequency if some are left out.
     """
     gt = parse_ground_truth(source)
     letters = gt.categories.frequency
@@ -81,10 +81,11 @@ def convert_lvis(source: Path, target: Path, *, keep: str = _ALL, progress: Prog
 
 
 def convert_objects365(source: Path, target: Path, progress: Progress = None) -> Conversion:
-    """Objects365 v1 or v2, told apart by the names of the images.
+    """Objects365 v1 or v2, distinguished by the names of the images.
 
-    Misspelt class names are mended, ``images/v1/`` and ``images/v2/`` are cut off, images that are known to be missing
-    are left out. Labels count the categories by id: the lists of train and val of v1 are in different orders.
+    Misspelt class names are corrected, the prefixes ``images/v1/`` and ``images/v2/`` removed, and images that are
+    known to be missing left out. Labels number the categories by id, because the lists of train and val of v1 are in
+    different orders.
 
     Raises:
         DataError: as :func:`convert_coco`; or images of v1 and v2 in one file.
@@ -118,7 +119,7 @@ def _convert(
     """Write the ODVG file and the label map.
 
     Args:
-        source: for messages, and not to be written over.
+        source: for messages; it must not be overwritten.
         target: the ODVG file.
         gt: the annotations.
         paths: of the images; None leaves an image out.

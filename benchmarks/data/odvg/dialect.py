@@ -1,4 +1,4 @@
-"""ODVG of Open-GroundingDino, which gives phrases, as ODVG of mmdetection, which gives spans."""
+"""Conversion of Open-GroundingDino's ODVG with phrases into mmdetection's ODVG with spans."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Progress = Callable[[int], None] | None
 
 
 def convert_dialect(source: Path, target: Path, progress: Progress = None) -> Conversion:
-    """Write a file again with spans: boxes of one phrase are gathered, and phrases are the words at their spans.
+    """Rewrite a file with spans: boxes of one phrase are grouped, and phrases are the words at their spans.
 
     Args:
         source: an ODVG file in either dialect, or in both.

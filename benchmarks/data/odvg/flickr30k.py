@@ -1,8 +1,8 @@
-"""Flickr30k Entities as its authors give it: ``Sentences/*.txt`` with marked phrases, ``Annotations/*.xml`` with boxes.
+"""Flickr30k Entities in its original format: ``Sentences/*.txt`` with marked phrases, ``Annotations/*.xml`` with boxes.
 
-A sentence marks phrases as ``[/EN#283585/people A young boy]``: number of the chain of phrases that mean one thing, one
-or more types, words. Number 0 is ``notvisual``. An object of the XML belongs to one or more chains and has a box, or
-says that the chain is the whole scene or has none.
+A sentence marks phrases as ``[/EN#283585/people A young boy]``: number of the coreference chain, one or more types,
+words. Number 0 is ``notvisual``. An object of the XML belongs to one or more chains and has a box, or states that the
+chain is the whole scene or has no box.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Phrase:
 
     Attributes:
         span: begin and end in the caption.
-        chain: number of what it means; "0" = nothing visible.
+        chain: number of its coreference chain; "0" = nothing visible.
     """
 
     span: Span
@@ -51,9 +51,9 @@ class Boxes:
 
     Attributes:
         width, height: of the image in pixels.
-        of_chain: boxes x0, y0, x1, y1 in pixels of every chain that has some, as the authors' own reader gives them:
-            the file counts pixels from 1, so 1 is taken off all four.
-        scenes: chains that mean the whole scene.
+        of_chain: boxes x0, y0, x1, y1 in pixels of every chain that has some, as in the authors' own reader: the file
+            counts pixels from 1, so 1 is subtracted from all four.
+        scenes: chains that refer to the whole scene.
     """
 
     width: int
@@ -128,7 +128,7 @@ def _pairs(phrases: list[Phrase], boxes: Boxes, report: Conversion) -> Iterator[
 
 
 def read_sentences(path: Path) -> list[tuple[str, list[Phrase]]]:
-    """Captions of a file of ``Sentences``, their words with one blank between them, and the phrases.
+    """Captions of a file of ``Sentences``, with one blank between words, and their phrases.
 
     Raises:
         DataError: no such file, or a mark that is not as described above.
@@ -140,7 +140,7 @@ def _sentence(path: Path, number: int, line: str) -> tuple[str, list[Phrase]]:
     words: list[str] = []
     length = 0  # of the caption up to here, with a blank at its end
     phrases: list[Phrase] = []
-    opened: tuple[str, int] | None = None  # chain and begin of the phrase that we are in
+    opened: tuple[str, int] | None = None  # chain and begin of the current phrase
     for word in line.split():
         if word.startswith("[/EN#"):
             mark = _OPENING.fullmatch(word)

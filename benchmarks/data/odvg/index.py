@@ -1,4 +1,4 @@
-"""An ODVG file of any length, of which one record at a time is in memory."""
+"""An ODVG file of any length, with one record in memory at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ovd_bench.metrics.types import DataError, Ragged
 
 
 class OdvgFile:
-    """Records of an ODVG file by number, and what a sampler asks of all of them.
+    """Records of an ODVG file by number, and columns of all records for samplers.
 
     The columns are mapped from the index, so processes share them; a copy sent to another process opens the file again.
 
@@ -31,7 +31,7 @@ class OdvgFile:
         sizes: int32 (N, 2), width and height of the images in pixels.
         is_grounding: bool (N,), a caption and phrases; otherwise a detection record.
         boxes: int32 (N,), number of boxes.
-        labels: the labels present in each record, each once and rising; none in grounding records.
+        labels: the labels present in each record, each once and increasing; none in grounding records.
     """
 
     def __init__(self, path: Path, sha256: str, columns: IndexColumns) -> None:
@@ -47,7 +47,7 @@ class OdvgFile:
 
     @staticmethod
     def open(path: Path, *, processes: int = 0, progress: Callable[[int], None] | None = None) -> OdvgFile:
-        """Open a file; the first time, and after it changed, all its lines are checked and an index is written.
+        """Open a file; the first time and after a change all lines are checked and an index is written.
 
         Args:
             path: the file.
@@ -62,7 +62,7 @@ class OdvgFile:
         target, status = index_path(path), _status(path)
         found = load_index(target, status)
         if found is None:
-            with _locked(target):  # processes of one training open it at once
+            with _locked(target):  # processes of one training open it at the same time
                 found = load_index(target, status)
                 if found is None:
                     columns, sha256 = scan(path, processes, progress)
@@ -77,7 +77,7 @@ class OdvgFile:
         return len(self._begin)
 
     def __getitem__(self, index: int) -> OdvgRecord:
-        """Record ``index`` as it stands in the file: see ``benchmarks.data.odvg.spans.with_spans``.
+        """Record ``index`` as it is in the file: see ``benchmarks.data.odvg.spans.with_spans``.
 
         Raises:
             IndexError: there is no such record.
@@ -88,7 +88,7 @@ class OdvgFile:
             raise IndexError(f"record {number} of {len(self)}")
         length = int(self._length[number])
         try:
-            line = os.pread(self._file.fileno(), length, int(self._begin[number]))  # no position, so threads share it
+            line = os.pread(self._file.fileno(), length, int(self._begin[number]))  # usable by threads
             if len(line) != length:
                 raise DataError("the file has become shorter")
             return parse_record(line)

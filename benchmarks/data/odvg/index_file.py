@@ -1,6 +1,6 @@
 """The index of an ODVG file on disk: a header, then the columns, which are mapped into memory, not read.
 
-It lies in the user's cache folder under the sha256 of the ODVG file's path, since folders of data are often read-only.
+It is in the user's cache folder under the sha256 of the ODVG file's path, since folders of data are often read-only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.data.odvg.scanning import IndexColumns
 from ovd_bench.metrics.types import DataError
 
-#: Part of the file name: a change of the layout, or of what records may be, makes old files invisible.
+#: Part of the file name: after a change of the layout, or of valid records, old files are not found.
 FORMAT_VERSION = 1
 
 _MAGIC = b"OVD-ODVG"
@@ -44,7 +44,7 @@ assert list(_COLUMNS) == [field.name for field in fields(IndexColumns)]
 
 
 def index_path(path: Path) -> Path:
-    """Where the index of an ODVG file, given by its absolute path, lies."""
+    """Path of the index of an ODVG file, given by its absolute path."""
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
     return user_cache_path("ovd-bench") / "odvg" / f"{name}-v{FORMAT_VERSION}.index"
 
@@ -53,10 +53,10 @@ def store_index(target: Path, status: os.stat_result, sha256: str, columns: Inde
     """Write an index.
 
     Args:
-        target: where.
+        target: its path.
         status: of the ODVG file.
         sha256: of the ODVG file.
-        columns: what is kept of it.
+        columns: its content.
 
     Raises:
         DataError: the folder cannot be written to; without an index a file is not used.
@@ -81,7 +81,7 @@ def store_index(target: Path, status: os.stat_result, sha256: str, columns: Inde
 
 
 def load_index(source: Path, status: os.stat_result) -> tuple[IndexColumns, str] | None:
-    """Columns and sha256 of an ODVG file with that status; None where there is no index, or none that fits."""
+    """Columns and sha256 of an ODVG file with that status; None if there is no matching index."""
     try:
         data = np.memmap(source, np.uint8, "r")
     except FileNotFoundError:
@@ -112,7 +112,7 @@ def load_index(source: Path, status: os.stat_result) -> tuple[IndexColumns, str]
 
 
 def unwritable(target: Path, error: OSError) -> DataError:
-    """What is said of a cache folder that cannot be written to."""
+    """The error for a cache folder that cannot be written to."""
     return DataError(
         f"{target}: the index of a data file cannot be written: {error.strerror}; XDG_CACHE_HOME names another folder"
     )

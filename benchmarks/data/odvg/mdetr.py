@@ -1,8 +1,8 @@
 """The caption files of MDETR as ODVG.
 
 GoldG is two of them, ``final_mixed_train_no_coco.json`` (GQA) and ``final_flickr_separateGT_train.json``. Each is one
-JSON object of up to several GB, so it is mapped into memory and gone through twice: once for where the records lie,
-once caption by caption.
+JSON object of up to several GB, so it is mapped into memory and read twice: once for the positions of the records, once
+caption by caption.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _number(value: object) -> object:
 
 
 _Id = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-#: Sizes of Flickr30k's images are texts.
+#: Sizes of Flickr30k's images are strings.
 _Size = Annotated[int, BeforeValidator(_number), Field(gt=0, lt=2**31)]
 _Coordinate = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
 
@@ -92,7 +92,7 @@ def convert_goldg(source: Path, target: Path, progress: Progress = None) -> Conv
 
 
 class _Document:
-    """Where the records of a document lie: 32 bytes for each annotation, 16 for each caption."""
+    """Positions of the records of a document: 32 bytes for each annotation, 16 for each caption."""
 
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self._path, self._data = path, data

@@ -1,10 +1,10 @@
-"""What has to be known of Objects365: spellings, file names, and images that are not there."""
+"""Corrections for Objects365: spellings, file names, and missing images."""
 
 from __future__ import annotations
 
 import re
 
-#: Misspelt class names of the official files; those of v2 have capitals, those of v1 none. Most are also mended by
+#: Misspelt class names of the official files; those of v2 have capitals, those of v1 none. Most are also corrected by
 #: mmdetection (``tools/dataset_converters/objects365_v2_names_fix.csv``), but not balloon, billiards and noodles.
 REPAIRED_NAMES = {
     "Moniter/TV": "Monitor/TV",
@@ -30,7 +30,7 @@ REPAIRED_NAMES = {
     "pine apple": "pineapple",
 }
 
-#: Images of v2 that the annotations know and the archives lack (mmdetection, ``mmdet/datasets/objects365.py``).
+#: Images of v2 that are in the annotations but not in the archives (mmdetection, ``mmdet/datasets/objects365.py``).
 MISSING_V2 = frozenset(
     {
         "patch16/objects365_v2_00908726.jpg",
@@ -45,7 +45,7 @@ _V2_NAME = re.compile(r"(?:images/v[12]/)?(patch\d+/objects365_v[12]_\d+\.jpg)")
 
 
 def repaired_name(name: str) -> str:
-    """The class name as it should be spelt; blanks at its ends and doubled ones go, too."""
+    """The corrected class name; leading, trailing and repeated blanks are removed, too."""
     plain = " ".join(name.split())
     return REPAIRED_NAMES.get(plain, plain)
 

@@ -1,4 +1,4 @@
-"""ODVG: JSON lines for training on boxes with classes or with captions, in the two dialects that are in use.
+"""ODVG: JSON lines for training on boxes with classes or with captions, in its two dialects.
 
 One line is one image, with either ``detection`` (boxes with labels, 0-based positions in a label map file) or
 ``grounding`` (a caption, and boxes for phrases of it). The dialect of mmdetection gives character spans
@@ -20,7 +20,7 @@ from ovd_bench.benchmarks.data.files.documents import first_problem
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.types import DataError
 
-#: A longer line is no image record; the limit keeps a hostile file from filling the memory.
+#: A longer line is not an image record; the limit keeps a malicious file from filling the memory.
 MAX_LINE_BYTES = 64 * 2**20
 
 _Coordinate = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
@@ -28,7 +28,7 @@ _Name = Annotated[str, Field(min_length=1)]
 
 
 class _Record(BaseModel):
-    # Files are validated strictly; a JSON list has to pass for a tuple all the same.
+    # Files are validated strictly, but a JSON list must be accepted as a tuple.
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
@@ -81,7 +81,7 @@ class Region(_Record):
 
     Attributes:
         bbox: one or more boxes, x0, y0, x1, y1 in absolute pixels.
-        phrase: the phrase, or several that mean the same boxes.
+        phrase: the phrase, or several that refer to the same boxes.
         tokens_positive: character spans, begin and end, in the caption; None in Open-GroundingDino's dialect.
     """
 
@@ -139,10 +139,10 @@ _LABEL_MAP = TypeAdapter(dict[str, str], config=ConfigDict(strict=True))
 
 
 def read_odvg(path: Path) -> Iterator[OdvgRecord]:
-    """Records of an ODVG file, one at a time; empty lines are passed over.
+    """Records of an ODVG file, one at a time; empty lines are skipped.
 
     Raises:
-        DataError: no such file, or a line that is no record; one line with file, line number and field.
+        DataError: no such file, or an invalid line; one line with file, line number and field.
     """
     try:
         file = path.open("rb")
@@ -165,7 +165,7 @@ def parse_record(line: bytes) -> OdvgRecord:
     """The record of one line.
 
     Raises:
-        DataError: it is none; field and problem, without file and line number.
+        DataError: invalid record; field and problem, without file and line number.
     """
     try:
         return OdvgRecord.model_validate_json(line)
@@ -174,7 +174,7 @@ def parse_record(line: bytes) -> OdvgRecord:
 
 
 def write_odvg(path: Path, records: Iterable[OdvgRecord]) -> int:
-    """Write records in mmdetection's dialect and return how many; the file appears whole or not at all.
+    """Write records in mmdetection's dialect atomically and return their number.
 
     Raises:
         DataError: a grounding region without character spans, which this dialect needs, or no such folder.

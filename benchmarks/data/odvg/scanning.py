@@ -1,4 +1,4 @@
-"""One pass over an ODVG file: every line checked, and what an index keeps of it as columns."""
+"""One pass over an ODVG file that checks every line and collects the columns of the index."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from ovd_bench.metrics.types import DataError
 
 #: Bytes that a process reads at a time.
 BLOCK_BYTES = 16 << 20
-#: Files with fewer blocks are read by this process: starting others takes half a second.
+#: Files with fewer blocks are read by this process, because starting others takes half a second.
 _MIN_BLOCKS = 4
 
 
 @dataclass(frozen=True)
 class IndexColumns:
-    """What is kept of N records, in the order of the file, with M labels in all.
+    """Columns of N records in the order of the file, with M labels in total.
 
     Attributes:
         begin: int64 (N,), byte at which the line begins.
@@ -40,7 +40,7 @@ class IndexColumns:
         grounding: bool (N,), a caption and phrases; otherwise a detection record.
         boxes: int32 (N,), number of boxes.
         label_end: int64 (N,), where the record's part of ``labels`` ends.
-        labels: int32 (M,), labels present in each detection record, each once and rising.
+        labels: int32 (M,), labels present in each detection record, each once and increasing.
     """
 
     begin: npt.NDArray[np.int64]
@@ -60,7 +60,7 @@ class _Block:
     Attributes:
         columns: of its records.
         lines: how many lines begin in it.
-        problem: line, from 1, and message of the first line that is no record.
+        problem: line, from 1, and message of the first invalid line.
     """
 
     columns: IndexColumns
@@ -69,7 +69,7 @@ class _Block:
 
 
 def scan(path: Path, processes: int = 0, progress: Callable[[int], None] | None = None) -> tuple[IndexColumns, str]:
-    """Check all lines of a file; what is kept of them, and the sha256 of the file.
+    """Check all lines of a file and return their columns and the sha256 of the file.
 
     Args:
         path: the file.
@@ -93,7 +93,7 @@ def scan(path: Path, processes: int = 0, progress: Callable[[int], None] | None 
                 done.append(block.columns)
                 lines += block.lines
                 labels += len(block.columns.labels)
-                digest.update(file.read(end - begin))  # here, while the block is in the system's cache
+                digest.update(file.read(end - begin))  # here, while the block is in the page cache
                 if progress is not None:
                     progress(end - begin)
     except OSError as error:
@@ -116,11 +116,11 @@ Mapper = Callable[[Callable[[tuple[int, int]], _Block], list[tuple[int, int]]], 
 
 @contextmanager
 def _mapper(workers: int) -> Iterator[Mapper]:
-    """``map`` in this process or over a pool; results come in order, and what has not begun at an error never does."""
+    """``map`` in this process or over a pool; results come in order, an error cancels tasks that have not started."""
     if workers <= 1:
         yield map
         return
-    context = multiprocessing.get_context("spawn")  # a fork would copy whatever threads the caller runs
+    context = multiprocessing.get_context("spawn")  # fork is unsafe if the caller runs threads
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         try:
             yield pool.map
@@ -151,7 +151,7 @@ def _scan_block(path: Path, block: tuple[int, int]) -> _Block:
 
 
 def _skip_line(file: BinaryIO, limit: int) -> int:
-    """Pass over the rest of a line, or a limit of bytes of it; how many were passed over."""
+    """Skip the rest of a line, up to a limit of bytes; returns the number of skipped bytes."""
     passed = 0
     while passed < limit:
         part = file.readline(limit - passed)
@@ -162,7 +162,7 @@ def _skip_line(file: BinaryIO, limit: int) -> int:
 
 
 class _Rows:
-    """Columns that grow; arrays hold numbers without an object for each."""
+    """Growing columns; arrays store numbers without an object for each."""
 
     def __init__(self) -> None:
         self._begin, self._line, self._label_end = array("q"), array("q"), array("q")

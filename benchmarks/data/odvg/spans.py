@@ -1,4 +1,4 @@
-"""Where the phrases of a caption stand: spans found, joined, and boxes gathered by them."""
+"""Spans of the phrases of a caption: finding them, joining them, and grouping boxes by them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ovd_bench.metrics.types import DataError
 Span = tuple[int, int]
 BoxXyxy = tuple[float, float, float, float]
 
-#: Spans are looked for in captions up to this length; a text encoder reads some 1,000 characters.
+#: Spans are looked for in captions up to this length; a text encoder reads about 1,000 characters.
 MAX_CAPTION = 100_000
 
 
 def with_spans(record: OdvgRecord) -> OdvgRecord:
     """The record with ``tokens_positive`` in every region, as training needs it.
 
-    Open-GroundingDino's dialect gives only the phrase. It is looked for as whole words. Where several regions have the
-    same phrase, the n-th takes its n-th occurrence if there are enough of them; otherwise all take the first, for then
-    they are several boxes of one phrase. Capitals count, unless the caption has too few occurrences with the phrase's.
+    Open-GroundingDino's dialect gives only the phrase. It is looked for as whole words. If several regions have the
+    same phrase, the n-th takes its n-th occurrence if there are enough of them; otherwise all take the first and are
+    several boxes of one phrase. The search is case-sensitive, unless that gives too few occurrences.
 
     Raises:
-        DataError: a phrase does not stand in the caption; without file and line.
+        DataError: a phrase is not in the caption; without file and line.
     """
     grounding = record.grounding
     if grounding is None or all(region.tokens_positive is not None for region in grounding.regions):
@@ -48,7 +48,7 @@ def with_spans(record: OdvgRecord) -> OdvgRecord:
 
 
 def _places(caption: str, phrase: str, count: int) -> Iterator[Span]:
-    """Where each of ``count`` regions with the same phrase finds it."""
+    """Span of each of ``count`` regions with the same phrase."""
     same_case, any_case = (_occurrences(caption, phrase.strip(), flags) for flags in (0, re.IGNORECASE))
     for found in (same_case, any_case):
         if len(found) >= count:
@@ -60,7 +60,7 @@ def _places(caption: str, phrase: str, count: int) -> Iterator[Span]:
 
 
 def _occurrences(caption: str, phrase: str, flags: int) -> list[Span]:
-    """Spans at which a phrase stands as whole words, from left to right, without overlap."""
+    """Spans at which a phrase occurs as whole words, from left to right, without overlap."""
     if not phrase or len(phrase) > len(caption):
         return []
     # A side that ends in punctuation has no boundary: "'s hat" follows a letter.
@@ -83,16 +83,16 @@ def joined_spans(caption: str, spans: Iterable[Span]) -> tuple[Span, ...]:
 def regions_by_span(caption: str, boxes: Iterable[tuple[Iterable[Span], BoxXyxy]]) -> tuple[tuple[Region, ...], int]:
     """One region per set of spans, with all its boxes.
 
-    Unlike mmdetection's converter, which gathers boxes by the text of the phrase, two phrases of the same words at
-    different places stay apart.
+    Unlike in mmdetection's converter, which groups boxes by the text of the phrase, two phrases of the same words at
+    different positions stay separate.
 
     Args:
         caption: the text that spans are of.
         boxes: spans, inside the caption and at least one, and box of every annotation.
 
     Returns:
-        Regions in the order in which their phrases first appear in ``boxes``, and how many boxes were left out because
-        the same spans have them already.
+        Regions in the order in which their phrases first appear in ``boxes``, and the number of boxes left out because
+        the same spans already have them.
     """
     gathered: dict[tuple[Span, ...], dict[BoxXyxy, None]] = {}
     total = 0

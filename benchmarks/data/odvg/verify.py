@@ -1,4 +1,4 @@
-"""Is an ODVG file what training needs: its labels, its boxes, its images."""
+"""Verification of an ODVG file for training: labels, boxes, images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ovd_bench.benchmarks.data.odvg.records import OdvgRecord, read_label_map
 from ovd_bench.benchmarks.data.odvg.spans import BoxXyxy
 from ovd_bench.metrics.types import DataError
 
-#: Examples that a finding names.
+#: Number of examples in a finding.
 _SHOWN = 3
-#: Boxes may reach over the border by rounding.
+#: Boxes may extend over the border by rounding.
 _SLACK = 1.0
 
 _OUTSIDE = "boxes lie outside their image"
@@ -32,7 +32,7 @@ Findings = dict[str, list[str]]
 
 
 def find_label_map(path: Path) -> Path | None:
-    """The label map beside an ODVG file: under its own name, or ``label_map.json``."""
+    """The label map in the folder of an ODVG file: ``x.label_map.json`` or ``label_map.json``."""
     return next((p for p in (label_map_path(path), path.parent / "label_map.json") if p.is_file()), None)
 
 
@@ -44,14 +44,14 @@ def verify_odvg(
     decode: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Look through all records of a file.
+    """Check all records of a file.
 
     Args:
         path: the ODVG file.
-        label_map: its label map; None = the one beside it.
-        images: folder of its images; None = they are not looked for.
-        decode: read all images, not only look whether they are there.
-        progress: called with numbers of records, then of images looked at.
+        label_map: its label map; None = the one in the same folder.
+        images: folder of its images; None = images are not checked.
+        decode: also decode all images, not only check that they exist.
+        progress: called with numbers of checked records, then of checked images.
 
     Raises:
         DataError: a line that is no record, or a label map that is none.
@@ -108,7 +108,7 @@ def _check_labels(report: Report, file: OdvgFile, label_map: Path | None) -> tup
 
 
 def _findings(record: OdvgRecord, names: tuple[str, ...]) -> Iterable[str]:
-    """What is odd about a record, once for every box or region."""
+    """Findings of a record, one for every box or region."""
     rows: list[tuple[object, BoxXyxy]] = []
     if record.detection is not None:
         for instance in record.detection.instances:

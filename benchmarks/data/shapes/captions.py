@@ -1,4 +1,4 @@
-"""Captions that are true of an image, with the boxes and the character span of every phrase."""
+"""True captions of an image, with the boxes and the character span of every phrase."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy.typing as npt
 from ovd_bench.benchmarks.data.shapes.layout import ScenePlan
 from ovd_bench.benchmarks.data.shapes.world import Category, World
 
-#: Centres are at least so many pixels apart along the axis of a relation.
+#: Minimum distance of centres in pixels along the axis of a relation.
 MARGIN = 16
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 _MAX_CLAUSES = 3
 _FULL = (1, 1, 1)
-#: Which words a phrase names (pattern, colour, shape); repeated ones are more likely.
+#: Words in a phrase (pattern, colour, shape); repeated entries are more likely.
 _FORMS = (_FULL, _FULL, _FULL, (0, 1, 1), (0, 1, 1), (1, 0, 1), (1, 0, 1), (1, 1, 0), (0, 1, 0))
-_CLUTTER_PATTERN = "solid"  # the grey figures of the background have it, so a phrase with it needs the colour too
+_CLUTTER_PATTERN = "solid"  # grey figures of the background may have it, so a phrase with it needs the colour too
 _ANY_SHAPE = ("figure", "figures")
 
 
@@ -27,7 +27,7 @@ class Phrase:
     """A noun phrase of a caption.
 
     Attributes:
-        text: as it stands in the caption, with its article or number word.
+        text: as it is in the caption, with its article or number word.
         span: begin and end in the caption.
         objects: positions in the plan of exactly the objects that it denotes.
     """
@@ -81,7 +81,7 @@ def caption(world: World, split: str, index: int, plan: ScenePlan) -> Caption:
 def relations(
     centres: npt.NDArray[np.float64], first: Sequence[int] | frozenset[int], second: Sequence[int] | frozenset[int]
 ) -> list[str]:
-    """How all objects of the first group lie to all of the second; ``centres`` is float64 (n, 2), y down."""
+    """Relation of all objects of the first group to all of the second; ``centres`` is float64 (n, 2), y down."""
     a, b = centres[sorted(first)], centres[sorted(second)]
     checks = (
         ("left of", a[:, 0].max() + MARGIN <= b[:, 0].min()),
@@ -104,7 +104,7 @@ def _groups(shown: Sequence[Category], plurals: dict[str, str], rng: np.random.G
         if words[0] == _CLUTTER_PATTERN and not form[1]:
             form = _FULL
         members = _members(shown, words, form)
-        if members & taken:  # a wider phrase would name objects of another group again
+        if members & taken:  # a wider phrase would include objects of another group
             form = _FULL
             members = _members(shown, words, form)
             if members & taken:

@@ -15,7 +15,7 @@ _DATE = "2024-01-01"  # documents with equal content are equal files
 
 @dataclass(frozen=True)
 class Annotated:
-    """What the annotations say about one image.
+    """Annotations of one image.
 
     Attributes:
         index: of the image in its split.

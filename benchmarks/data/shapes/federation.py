@@ -1,4 +1,4 @@
-"""What the annotators of an image looked for and what they left out, as in LVIS: a federated data set."""
+"""Federated annotation as in LVIS: verified negatives and classes that are not exhaustively annotated."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from ovd_bench.benchmarks.data.shapes.layout import scene_classes
 from ovd_bench.benchmarks.data.shapes.world import World
 
-#: Chance that a class with two or more objects in the image is not annotated exhaustively, percent.
+#: Probability that a class with two or more objects in the image is not annotated exhaustively, percent.
 _NOT_EXHAUSTIVE = 20
-#: Share of the verified negatives that are siblings of what the image shows, percent.
+#: Share of the verified negatives that are siblings of classes in the image, percent.
 _HARD = 40
 
 

@@ -1,7 +1,7 @@
-"""Where the objects of an image lie.
+"""Positions of the objects of an image.
 
-Everything that decides a pixel is integer arithmetic: floating point enters only through ``math`` functions whose
-results are rounded first. So an image is the same on every machine, in every process and in every order.
+Pixels are computed with integer arithmetic: floating point is used only in ``math`` functions whose results are rounded
+first. An image is therefore the same on every machine, in every process and in every order.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def scene_plan(world: World, split: str, index: int) -> ScenePlan:
 
 
 def _sides(count: int, image_size: int, rng: np.random.Generator) -> list[int]:
-    """Log-uniform sides, largest first; shrunk together where they would fill too much of the image."""
+    """Log-uniform sides, largest first; all are shrunk if they would fill too much of the image."""
     span = math.log(MAX_SIDE / MIN_SIDE)
     sides = [MIN_SIDE * math.exp(span * u) for u in rng.random(count).tolist()]
     fill = 100 * sum(side * side for side in sides) / image_size**2
@@ -122,7 +122,7 @@ def _place(
     visible: npt.NDArray[np.int64],
     rng: np.random.Generator,
 ) -> Placed:
-    """A position at which every object stays visible; smaller where there is none."""
+    """A position at which every object stays visible; the object is made smaller if there is none."""
     aspect = math.pow(_MAX_ASPECT, 2 * float(rng.random()) - 1)
     tilt = _MAX_TILT * (2 * float(rng.random()) - 1)
     category = world.categories[class_index]
@@ -143,7 +143,7 @@ def _place(
 
 
 def _hidden(owners: npt.NDArray[np.int8], count: int) -> npt.NDArray[np.int64]:
-    """How many of the given pixels each object owns, int64 (count,)."""
+    """Number of the given pixels that belong to each object, int64 (count,)."""
     return np.bincount(owners.astype(np.int64) + 1, minlength=count + 1)[1:]
 
 

@@ -1,4 +1,4 @@
-"""The pixels of an image: background, clutter, objects, noise; integers only, as in the layout."""
+"""The pixels of an image: background, clutter, objects, noise; integer arithmetic only, as in the layout."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _background(size: int, rng: np.random.Generator) -> npt.NDArray[np.int16]:
 
 
 def _clutter(world: World, canvas: npt.NDArray[np.int16], rng: np.random.Generator) -> None:
-    """Grey strokes and grey figures of the world's shapes: not one of the classes, as these all have a colour."""
+    """Grey strokes and grey figures of the world's shapes; they have no class, because every class has a colour."""
     size = world.image_size
     axis = np.arange(size, dtype=np.int64)
     for _ in range(int(rng.integers(3, 9))):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.shapes.templates import HALF, SIDE, template
 
-#: Bits behind the point of template coordinates.
+#: Fractional bits of template coordinates.
 _FIXED = 16
 
 #: uint16 (h, w), ``ones + 256 * seconds``: how many of a pixel's 16 samples show colour, second tone.
@@ -56,5 +56,5 @@ def covered_pixels(samples: Patch) -> npt.NDArray[np.bool_]:
 
 
 def _periods(side: int) -> int:
-    """How often a pattern repeats: less often on small objects, so that it stays visible."""
+    """Number of repetitions of a pattern: fewer on small objects, so that it stays visible."""
     return 3 if side < 30 else 4 if side < 56 else 5

@@ -1,7 +1,7 @@
 """Masks of every shape and pattern in the object's own frame, made once per process with integers only.
 
 A template is ``SIDE`` x ``SIDE``; the shape fills the central ``2 * HALF`` samples in both directions. Coordinates are
-computed with ``math`` and rounded to integers before they decide anything, so that every machine draws the same.
+computed with ``math`` and rounded to integers before use, so that every machine draws the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a world holds: its categories with frequencies, and which classes every image of a split shows."""
+"""A world: its categories with frequencies, and the classes in every image of a split."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ovd_bench.benchmarks.data.shapes.attributes import (
     Attribute,
 )
 
-#: Raised whenever pixels, class lists or annotations change for equal settings.
+#: Raise it whenever pixels, class lists or annotations change for equal settings.
 GENERATOR_VERSION = 2
 #: LVIS: a class is rare up to 10 training images, common up to 100, else frequent.
 RARE_MAX, COMMON_MAX = 10, 100
-#: Images of how many distinct classes, 1 … 6: shares in percent, 4.3 on average.
+#: Percentage of images with 1 … 6 distinct classes; 4.3 on average.
 _DISTINCT_SHARES = (0, 6, 18, 32, 29, 15)
 
 
@@ -68,7 +68,8 @@ class Split:
     Attributes:
         name: ``train`` decides the frequencies.
         images: how many.
-        uniform: share of the class slots that is dealt evenly to all classes; the rest follows the training frequency.
+        uniform: share of the class slots that is distributed evenly over all classes; the rest follows the training
+            frequency.
             Not used for ``train``.
     """
 
@@ -79,14 +80,14 @@ class Split:
 
 @dataclass(frozen=True)
 class World:
-    """Everything that decides pixels and annotations. Two equal worlds are the same benchmark.
+    """All settings of pixels and annotations. Two equal worlds are the same benchmark.
 
     Attributes:
         name: key in ``WORLDS``.
         seed: of all random streams.
         patterns, colours, shapes: the words that names are composed of.
         frequent, common, rare: classes per frequency.
-        unseen: how many of the rare ones no training image shows.
+        unseen: number of rare classes without a training image.
         peak: training images of the most frequent class.
         split_list: the splits.
         negatives: verified negatives per image.
@@ -163,7 +164,7 @@ class World:
     def deck(self, split: str) -> tuple[tuple[int, ...], ...]:
         """Distinct classes of every image of a split, as positions in ``categories``, in random order.
 
-        The number of images per class is dealt out exactly, so that frequencies are no matter of luck.
+        The number of images per class is exact, so that frequencies are not random.
 
         Raises:
             KeyError: no such split.
@@ -184,7 +185,7 @@ class World:
         members: list[list[int]] = [[] for _ in range(images)]
         free = wanted
         for index in np.argsort(-quota, kind="stable").tolist():
-            # The fuller an image already is, the later it is drawn.
+            # Images with more classes are drawn later.
             keys = np.where(free > 0, rng.integers(0, 1 << 40, images) // np.maximum(free, 1), 1 << 41)
             chosen = np.argsort(keys, kind="stable")[: quota[index]]
             if free[chosen].min(initial=1) < 1:
@@ -234,7 +235,7 @@ class World:
         quota: npt.NDArray[np.int64] = slots * per_mille // (1000 * len(train)) + train * slots * (
             1000 - per_mille
         ) // (1000 * train.sum())
-        # What rounding left over goes to the classes with the fewest images.
+        # The remainder of rounding goes to the classes with the fewest images.
         short = slots - int(quota.sum())
         np.add.at(quota, np.resize(np.argsort(quota, kind="stable"), short), 1)
         return quota

@@ -37,15 +37,15 @@ from ovd_bench.metrics.types import DataError
 
 _HUFFMAN_ONLY = 2  # zlib's Z_HUFFMAN_ONLY
 _CHUNK = 40  # images per task of the pool
-_WORLD_MARK = ".world"  # which world the images in a folder belong to, while they are being written
+_WORLD_MARK = ".world"  # marks the world of the images in a folder while they are being written
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished split consists of.
+    """Content of a finished split.
 
     Attributes:
-        world, world_hash, split: what was asked for.
+        world, world_hash, split: of the data set.
         images, annotations: counts.
         image_bytes: sum of the sizes of the image files.
         sha256: of every file beside the images, by name.
@@ -62,7 +62,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Written:
-    """What a worker hands back for one image: its annotations and, for training, its caption."""
+    """Result of a worker for one image: its annotations and, for training, its caption."""
 
     annotated: Annotated
     grounding: Grounding | None
@@ -71,11 +71,11 @@ class _Written:
 def write_split(
     world: World, split: str, folder: Path, *, workers: int = 0, progress: Callable[[int], None] | None = None
 ) -> Path:
-    """Write a split below ``folder``, or leave it alone if it is there whole.
+    """Write a split below ``folder``, unless it is complete.
 
     Files: ``<split>/NNNNNN.png``, ``<split>.json`` (LVIS v1), ``tables.json``, ``<split>.manifest.json``, and for
-    the training split ``train_od.jsonl``, ``train_vg.jsonl`` (ODVG) and ``label_map.json``. A run that was cut short
-    goes on where it stopped. Content does not depend on ``workers``.
+    the training split ``train_od.jsonl``, ``train_vg.jsonl`` (ODVG) and ``label_map.json``. An interrupted run is
+    resumed. The content does not depend on ``workers``.
 
     Args:
         world: the world.
@@ -109,7 +109,7 @@ def write_split(
 
 
 def read_manifest(world: World, split: str, folder: Path) -> Manifest | None:
-    """Manifest of a split that is there whole and belongs to this world, else None."""
+    """Manifest of a split that is complete and belongs to this world, otherwise None."""
     try:
         manifest = Manifest(**json.loads((folder / f"{split}.manifest.json").read_bytes()))
         files = {name: file_sha256(folder / name) for name in _file_names(split)}
@@ -135,7 +135,7 @@ def _file_names(split: str) -> list[str]:
 
 def _write(world: World, split: str, folder: Path, workers: int, progress: Callable[[int], None] | None) -> None:
     (folder / f"{split}.manifest.json").unlink(missing_ok=True)
-    _ = world.categories, world.deck(split)  # dealt once, not in every worker
+    _ = world.categories, world.deck(split)  # computed once, not in every worker
     keep = _claim(world, folder / split / _WORLD_MARK)
     count = world.splits[split]
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
@@ -167,7 +167,7 @@ def _write(world: World, split: str, folder: Path, workers: int, progress: Calla
 
 
 def _claim(world: World, mark: Path) -> bool:
-    """Whether images that lie beside the mark are an unfinished run's of the same world; marks them as ours."""
+    """Whether existing images are from an unfinished run of the same world; marks the folder as ours."""
     mine = world.hash.encode()
     try:
         if mark.read_bytes() == mine:
@@ -196,7 +196,7 @@ def _mapper(workers: int) -> Iterator[Mapper]:
 
 
 def _write_images(world: World, split: str, folder: Path, keep: bool, indices: range) -> list[_Written]:
-    """Write the images of a range that are not there yet; annotations of all of them."""
+    """Write the missing images of a range; returns annotations of all of them."""
     rows = []
     for index in indices:
         plan = scene_plan(world, split, index)
@@ -215,7 +215,7 @@ def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    # Entropy coding alone: with pixel noise there is nothing to match, and looking for it takes longest.
+    # Entropy coding only: noisy pixels have no matches, and searching for them takes the most time.
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1, compress_type=_HUFFMAN_ONLY)
     return buffer.getvalue()
 

@@ -1,1 +1,1 @@
-"""Pictures of several runs on the same images, chosen where the runs differ most or are worst."""
+"""Pictures of several runs on the images where the runs differ most or are worst."""

@@ -1,10 +1,10 @@
-"""How well a run does on every image, at its own operating point; where runs differ most or are worst.
+"""Quality of a run on every image at its own operating point; images where runs differ most or are worst.
 
 The operating point is the score threshold at which F1 over the data set is highest: IoU 0.5, one threshold for all
-classes. What counts is what the protocol counts: under LVIS rules detections of classes that are
-unverified in the image are not shown at all, and those that the rules excuse are neither right nor wrong.
+classes. The rules of the protocol apply: under LVIS rules detections of classes that are unverified in the image are
+not shown, and those that the rules excuse are neither correct nor wrong.
 
-*Quality* of a run on an image is its F1 there at that point, 1 where there is nothing to find and nothing was found.
+*Quality* of a run on an image is its F1 there at that point, 1 without objects and detections.
 *Disagreement* is the largest difference of quality between two of the runs.
 """
 
@@ -37,11 +37,11 @@ class Outcome:
 
     Attributes:
         name: of the run.
-        threshold: score from which detections are shown; inf where showing none is best.
+        threshold: minimum score of shown detections; inf if showing none is best.
         f1: over the data set; None without ground truth.
         detections: those that count under the protocol, at any score.
         truth: ground truth that has to be found.
-        found: int64 (n,), row of ``truth`` that the detection finds, -1 where none.
+        found: int64 (n,), row of ``truth`` that the detection matches, -1 where none.
         class_filter: only this class counts; None = all.
     """
 
@@ -55,7 +55,7 @@ class Outcome:
 
     @property
     def finite_threshold(self) -> float | None:
-        """The threshold, None where showing nothing is best."""
+        """The threshold, None if showing nothing is best."""
         return None if np.isinf(self.threshold) else self.threshold
 
     @property
@@ -76,7 +76,7 @@ class Outcome:
 
     @property
     def missed(self) -> Bool:
-        """Ground truth that no shown detection finds, bool (g,)."""
+        """Ground truth that no shown detection matches, bool (g,)."""
         missed = self.wanted
         missed[self.found[self.shown & (self.found >= 0)]] = False
         return missed
@@ -108,9 +108,9 @@ def outcome(
         name: of the run.
         gt: ground truth.
         predictions: of the run.
-        protocol: decides on what counts.
+        protocol: rules that decide what counts.
         images: bool (I,), images that the run covers; None = all.
-        class_filter: position of the only class to look at; the operating point is still that of all classes.
+        class_filter: position of the only class to show; the operating point is still that of all classes.
 
     Raises:
         DataError: the predictions do not fit the ground truth.
@@ -168,7 +168,7 @@ def choose(measure: Float64, count: int, candidates: Bool) -> list[int]:
 
 
 def candidates_of(outcomes: Sequence[Outcome], images: int) -> Bool:
-    """Images in which anything that counts is annotated or shown."""
+    """Images with counted annotations or shown detections."""
     candidates = np.zeros(images, np.bool_)
     for outcome in outcomes:
         candidates[outcome.truth.image_index[outcome.wanted]] = True

@@ -1,4 +1,4 @@
-"""Runs side by side on the same image: right, wrong and missed boxes in different colours and with different signs."""
+"""Runs side by side on the same image: correct, wrong and missed boxes with different colours and signs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def gallery(
 
 
 def save_png(path: Path, picture: PIL.Image.Image) -> None:
-    """Write a picture as PNG, whole or not at all.
+    """Write a picture as PNG atomically.
 
     Raises:
         DataError: another suffix, or the folder does not exist.

@@ -1,4 +1,4 @@
-"""From what the user calls a run to predictions, annotations and images that go together."""
+"""Runs by path or name: their predictions, annotations and images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def find_run(spec: str, root: Path, benchmark: str | None = None) -> Path:
     """Folder of a run: given as a path, or by detector name or ``detector@weights8`` under the folder of the results.
 
     Raises:
-        DataError: no run, or several; lists them.
+        DataError: no run, or several, which it lists.
     """
     path = Path(spec)
     if path.exists():
@@ -89,7 +89,7 @@ class Contestant:
 
 
 def contestants(specs: Sequence[str], root: Path, benchmark: str | None = None) -> list[Contestant]:
-    """Runs and prediction files by what the user calls them.
+    """Runs and prediction files by path or name.
 
     Raises:
         DataError: see ``find_run``; or a run without predictions.
@@ -125,10 +125,10 @@ def find_benchmark(
     annotations: Path | None = None,
     images: Path | None = None,
 ) -> Benchmark:
-    """Annotations and images for the contestants: those given, else those that a run was made on, else by name.
+    """Annotations and images for the runs: those given, otherwise those of a run, otherwise by name.
 
     Raises:
-        DataError: nothing says what the benchmark is, or its files are not there.
+        DataError: the benchmark is unknown, or its files are missing.
     """
     from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
 
@@ -150,14 +150,14 @@ def find_benchmark(
 
 @dataclass(frozen=True)
 class Stage:
-    """What the contestants are shown on (I images).
+    """Images and annotations of a gallery (I images).
 
     Attributes:
         gt: ground truth.
-        protocol: decides on what counts.
+        protocol: rules that decide what counts.
         folder: of the images.
         files: names of the images below it.
-        covered: bool (I,), images that all contestants cover.
+        covered: bool (I,), images that all runs cover.
         unreadable: grows by one line per image that could not be read.
     """
 
@@ -169,7 +169,7 @@ class Stage:
     unreadable: list[str] = field(default_factory=list)
 
     def outcomes(self, runs: Sequence[Contestant], class_filter: int | None = None) -> list[Outcome]:
-        """Every contestant at its operating point.
+        """Every run at its operating point.
 
         Raises:
             DataError: predictions that cannot be read or do not fit the annotations.
@@ -193,7 +193,7 @@ class Stage:
         return made
 
     def read(self, position: int) -> Pixels:
-        """Pixels of an image; one that cannot be read is grey, and noted in ``unreadable``."""
+        """Pixels of an image; one that cannot be read is grey, and is added to ``unreadable``."""
         image, (width, height) = int(self.gt.image_ids[position]), (int(v) for v in self.gt.image_sizes[position])
         size = (width, height) if width and height else None
         try:
@@ -228,12 +228,12 @@ class Stage:
 
 
 def stage(runs: Sequence[Contestant], benchmark: Benchmark, ap: str | None = None) -> Stage:
-    """Read the annotations and see that the contestants go with them.
+    """Read the annotations and check that the runs belong to them.
 
     Args:
-        runs: who is shown.
-        benchmark: on which.
-        ap: kind of AP whose rules decide on what counts; None = that of the runs, else the benchmark's usual one.
+        runs: to show.
+        benchmark: of the images.
+        ap: kind of AP whose rules decide what counts; None = that of the runs, else the benchmark's usual one.
 
     Raises:
         DataError: runs on other annotations, or under different rules.

@@ -1,4 +1,4 @@
-"""Which images are shown."""
+"""Selection of the images to show."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def select_images(stage: Stage, outcomes: Sequence[Outcome], order: Order | None
     """Positions of the images to show, and in one line how they were chosen.
 
     Args:
-        stage: what the runs are shown on.
+        stage: images and annotations.
         outcomes: the runs.
-        order: None = where they disagree if there are two or more, else the worst.
-        count: how many at most.
+        order: None = by disagreement if there are two or more runs, else the worst.
+        count: maximum number of images.
 
     Raises:
         DataError: there is nothing to show.
