@@ -23,12 +23,10 @@ import PIL.Image
 from rich.console import Console
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
-from ovd_bench.benchmarks.runner.channel import Channel
-from ovd_bench.benchmarks.runner.events import Event, Fault, Loaded
+from ovd_bench.benchmarks.runner.events import Channel, Event, Fault, Loaded
 from ovd_bench.benchmarks.runner.loading import LoadedDetector
-from ovd_bench.benchmarks.runner.plan import RunPlan
-from ovd_bench.benchmarks.runner.prepare import prepare_run
-from ovd_bench.benchmarks.runner.process import run_worker
+from ovd_bench.benchmarks.runner.plan import RunPlan, prepare_run
+from ovd_bench.benchmarks.runner.predict import run_worker
 from ovd_bench.benchmarks.runner.reader import Reader, Wanted
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.runner.shards import ShardMaker

@@ -14,8 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ovd_bench.benchmarks.data.errors import one_line
-from ovd_bench.benchmarks.runner.channel import Channel
-from ovd_bench.benchmarks.runner.events import End, Event, Failed, Fault, Loaded, parse_event
+from ovd_bench.benchmarks.runner.events import Channel, End, Event, Failed, Fault, Loaded, parse_event
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.runner.worker import work
 from ovd_bench.detectors.types import DetectorError
