@@ -23,6 +23,7 @@ import PIL.Image
 from rich.console import Console
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.data.files.documents import checked
 from ovd_bench.benchmarks.runner.events import Channel, Event, Fault, Loaded
 from ovd_bench.benchmarks.runner.loading import LoadedDetector
 from ovd_bench.benchmarks.runner.plan import RunPlan, prepare_run
@@ -149,8 +150,16 @@ def _runner(plan: RunPlan, detector: Waiting) -> float:
 
 
 def _request(gt: Path, out: Path, batch: int) -> RunRequest:
-    parts = {"data_root": gt.parent, "images": gt.parent / "images", "out": out}
-    return RunRequest.of(detector="waiting", benchmark=str(gt), batch=batch, device="cpu", **parts)
+    return checked(
+        RunRequest,
+        detector="waiting",
+        benchmark=str(gt),
+        data_root=gt.parent,
+        images=gt.parent / "images",
+        out=out,
+        batch=batch,
+        device="cpu",
+    )
 
 
 def _data(folder: Path, images: int, *, files: int) -> Path:

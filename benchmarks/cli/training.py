@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
-from ovd_bench.benchmarks.cli.running import Device
+from ovd_bench.benchmarks.cli.run_options import Device
 
 
 def train(
