@@ -5,7 +5,8 @@ from __future__ import annotations
 #: Numbers of the paper's list of 91 that were never annotated, and 0.
 _HOLES = frozenset({0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
 
-_NAMES = (
+#: Names of the 80 classes, in the order of their ids.
+COCO_NAMES = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
     *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
     *("elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee"),
@@ -19,7 +20,7 @@ _NAMES = (
 
 
 def _by_id() -> tuple[str, ...]:
-    names = iter(_NAMES)
+    names = iter(COCO_NAMES)
     return tuple("N/A" if number in _HOLES else next(names) for number in range(91))
 
 

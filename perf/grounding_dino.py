@@ -28,21 +28,14 @@ import typer
 from rich.console import Console
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.detectors.coco_classes import COCO_NAMES
 from ovd_bench.perf.child import Run, run_child, time_and_report
 from ovd_bench.perf.machine import describe_machine
 from ovd_bench.perf.tables import Table
 
 _SIZE = (800, 1066)
 _LVIS, _CHUNK = 1203, 40
-_COCO = (
-    "person. bicycle. car. motorcycle. airplane. bus. train. truck. boat. traffic light. fire hydrant. stop sign. "
-    "parking meter. bench. bird. cat. dog. horse. sheep. cow. elephant. bear. zebra. giraffe. backpack. umbrella. "
-    "handbag. tie. suitcase. frisbee. skis. snowboard. sports ball. kite. baseball bat. baseball glove. skateboard. "
-    "surfboard. tennis racket. bottle. wine glass. cup. fork. knife. spoon. bowl. banana. apple. sandwich. orange. "
-    "broccoli. carrot. hot dog. pizza. donut. cake. chair. couch. potted plant. bed. dining table. toilet. tv. laptop. "
-    "mouse. remote. keyboard. cell phone. microwave. oven. toaster. sink. refrigerator. book. clock. vase. scissors. "
-    "teddy bear. hair drier. toothbrush."
-)
+_COCO = ". ".join(COCO_NAMES) + "."
 
 
 def _pixels() -> Any:

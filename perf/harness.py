@@ -23,12 +23,11 @@ import PIL.Image
 from rich.console import Console
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
-from ovd_bench.benchmarks.runner.channel import Channel
-from ovd_bench.benchmarks.runner.events import Event, Fault, Loaded
+from ovd_bench.benchmarks.data.files.documents import checked
+from ovd_bench.benchmarks.runner.events import Channel, Event, Fault, Loaded
 from ovd_bench.benchmarks.runner.loading import LoadedDetector
-from ovd_bench.benchmarks.runner.plan import RunPlan
-from ovd_bench.benchmarks.runner.prepare import prepare_run
-from ovd_bench.benchmarks.runner.process import run_worker
+from ovd_bench.benchmarks.runner.plan import RunPlan, prepare_run
+from ovd_bench.benchmarks.runner.predict import run_worker
 from ovd_bench.benchmarks.runner.reader import Reader, Wanted
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.runner.shards import ShardMaker
@@ -151,8 +150,16 @@ def _runner(plan: RunPlan, detector: Waiting) -> float:
 
 
 def _request(gt: Path, out: Path, batch: int) -> RunRequest:
-    parts = {"data_root": gt.parent, "images": gt.parent / "images", "out": out}
-    return RunRequest.of(detector="waiting", benchmark=str(gt), batch=batch, device="cpu", **parts)
+    return checked(
+        RunRequest,
+        detector="waiting",
+        benchmark=str(gt),
+        data_root=gt.parent,
+        images=gt.parent / "images",
+        out=out,
+        batch=batch,
+        device="cpu",
+    )
 
 
 def _data(folder: Path, images: int, *, files: int) -> Path:

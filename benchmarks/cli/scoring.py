@@ -104,7 +104,8 @@ def score(
     verbose: Verbose = False,
 ) -> None:
     """Score predictions under a named protocol, bit-identical to the official evaluators."""
-    from ovd_bench.benchmarks.scoring.score import GROUNDING, ScoreRequest, score, score_grounding
+    from ovd_bench.benchmarks.scoring.grounding import GROUNDING, score_grounding
+    from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
 
     out = console(as_json)
     if protocol in GROUNDING:
@@ -177,7 +178,7 @@ def compare(
     verbose: Verbose = False,
 ) -> None:
     """Is run B better than run A: paired bootstrap over the images, wins and losses per class."""
-    from ovd_bench.benchmarks.scoring.score import compare_files, comparison_json
+    from ovd_bench.benchmarks.scoring.compare import compare_files, comparison_json
 
     out = console(as_json)
     truth, usual = _truth([a, b], annotations, benchmark, data_root)

@@ -5,18 +5,26 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
-from ovd_bench.benchmarks.cli.running import Detectors, Device, DtypeName, Prompts, Quiet, RunSeed, Weights
+from ovd_bench.benchmarks.cli.run_options import (
+    Detectors,
+    Device,
+    DtypeName,
+    Prompts,
+    Quiet,
+    RunSeed,
+    Weights,
+    detector_spec,
+    split_names,
+    weights_source,
+)
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.types import DataError
-
-if TYPE_CHECKING:
-    from ovd_bench.benchmarks.speed.request import SpeedRequest
 
 
 def speed(
@@ -50,27 +58,40 @@ def speed(
     verbose: Verbose = False,
 ) -> None:
     """Measure latency, images per second, memory, parameters and operations; each detector in a process of its own."""
+    from ovd_bench.benchmarks.data.files.documents import checked
+    from ovd_bench.benchmarks.data.prompt_files import read_plan
     from ovd_bench.benchmarks.speed.command import failed, measure_all
     from ovd_bench.benchmarks.speed.inputs import gather
     from ovd_bench.benchmarks.speed.record import Measured, write_report
+    from ovd_bench.benchmarks.speed.request import SpeedRequest
     from ovd_bench.benchmarks.speed.show import report_table
 
     if out is not None and not out.parent.is_dir():
         raise DataError(f"{out}: the folder {out.parent} does not exist: create it first")
     sizes = _sizes(batch)
     inputs = gather(benchmark, image, vocabulary, data_root, max(sizes))
-    requests = _requests(
-        detector,
-        weights,
-        prompts,
-        vocabulary=inputs.vocabulary,
-        batches=sizes,
-        warm_up=warmup,
-        iterations=iters,
-        device=device,
-        dtype=dtype,
-        seed=seed,
-    )
+    names = split_names(detector)
+    if not names:
+        raise DataError("--detector names none: 'bench list' shows them")
+    if weights is not None and len(names) > 1:
+        raise DataError("--weights goes with one --detector")
+    plan = read_plan(prompts)
+    requests = [
+        checked(
+            SpeedRequest,
+            detector=detector_spec(name),
+            weights=weights_source(weights),
+            device=device,
+            dtype=dtype,
+            plan=plan,
+            vocabulary=inputs.vocabulary,
+            batches=sizes,
+            warm_up=warmup,
+            iterations=iters,
+            seed=seed,
+        )
+        for name in names
+    ]
     errors = Console(stderr=True)
 
     def tell(line: str) -> None:
@@ -95,35 +116,6 @@ def _sizes(text: str) -> tuple[int, ...]:
     if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
         raise DataError(f"--batch {text!r:.60}: whole numbers from 1, comma-separated, are needed")
     return tuple(sorted({int(word) for word in words}))
-
-
-def _requests(detectors: list[str], weights: str | None, prompts: str, **parts: object) -> list[SpeedRequest]:
-    """One request per detector, paths absolute.
-
-    Raises:
-        DataError: options that do not go together, or an illegal one.
-    """
-    from pydantic import ValidationError
-
-    from ovd_bench.benchmarks.data.files.documents import first_problem
-    from ovd_bench.benchmarks.data.prompt_files import read_plan
-    from ovd_bench.benchmarks.speed.request import SpeedRequest
-
-    names = list(dict.fromkeys(word.strip() for entry in detectors for word in entry.split(",") if word.strip()))
-    if not names:
-        raise DataError("--detector names none: 'bench list' shows them")
-    if weights is not None and len(names) > 1:
-        raise DataError("--weights goes with one --detector")
-    if weights is not None and Path(weights).exists():
-        weights = str(Path(weights).resolve())
-    parts |= {"plan": read_plan(prompts), "weights": weights}
-    try:
-        return [
-            SpeedRequest.model_validate({"detector": str(Path(n).resolve()) if ".py:" in n else n, **parts})
-            for n in names
-        ]
-    except ValidationError as error:
-        raise DataError(first_problem(error)) from None
 
 
 def register(app: typer.Typer) -> None:

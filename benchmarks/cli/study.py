@@ -9,7 +9,7 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, say
-from ovd_bench.benchmarks.cli.running import Device
+from ovd_bench.benchmarks.cli.run_options import Device
 from ovd_bench.metrics.types import DataError
 
 if TYPE_CHECKING:

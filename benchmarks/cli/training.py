@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
-from ovd_bench.benchmarks.cli.running import Device
+from ovd_bench.benchmarks.cli.run_options import Device
 
 
 def train(
@@ -31,8 +31,9 @@ def train(
 ) -> None:
     """Train a detector; writes weights, log, configuration and checkpoints into one folder."""
     from ovd_bench.benchmarks.training.config import find_config
-    from ovd_bench.benchmarks.training.registry import Machine, find_trainer, read_config
-    from ovd_bench.benchmarks.training.run import run_training
+    from ovd_bench.benchmarks.training.loop import run_training
+    from ovd_bench.benchmarks.training.prepared import Machine
+    from ovd_bench.benchmarks.training.registry import find_trainer, read_config
 
     path = find_config(config)
     settings = read_config(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import struct
 import warnings
@@ -15,7 +16,7 @@ from PIL.Image import Transpose
 
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.detectors.types import Image
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.types import DataError, GroundTruth
 
 #: Images with more pixels are refused before a pixel is decoded; 200 MB as RGB.
 MAX_PIXELS = 2**26
@@ -27,6 +28,9 @@ _FORMATS = tuple(
     for name in ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
     if name in PIL.Image.OPEN
 )
+
+#: LVIS v0.5 names its images as COCO 2014 did; they lie in the folders of COCO 2017 under the digits alone.
+_COCO_2014 = re.compile(r"COCO_(?:train|val|test)2014_(\d{12}\.jpg)")
 
 _ORIENTATION = 0x0112
 #: Operation that makes an image upright, by the value of its EXIF orientation tag.
@@ -54,6 +58,29 @@ class ImageError(DataError):
     def __init__(self, path: Path, reason: str) -> None:
         self.reason = printable(reason)[:200]
         super().__init__(f"{path}: {self.reason}")
+
+
+def image_paths(gt: GroundTruth) -> list[str]:
+    """Path of every image relative to the folder of the images, in the order of ``gt.image_ids``.
+
+    ``file_name`` as it stands, except for LVIS v0.5; where an image has only a ``coco_url`` (LVIS v1) its last folder
+    and file name, such as ``val2017/000000397133.jpg``. The paths come from the annotation file: whoever opens them
+    must keep them inside the folder (``image_file``).
+
+    Raises:
+        DataError: an image without a name.
+    """
+    paths = []
+    for position, image in enumerate(gt.image_ids.tolist()):
+        name = gt.image_files[position] if gt.image_files is not None else ""
+        if not name:
+            raise DataError(f"image {image} has neither file_name nor coco_url in the annotations")
+        if "://" in name:
+            name = "/".join(name.split("/")[-2:])
+        elif gt.federated and (old := _COCO_2014.fullmatch(name)):
+            name = old[1]
+        paths.append(name)
+    return paths
 
 
 def image_file(root: Path, name: str) -> Path:

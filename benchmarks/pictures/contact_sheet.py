@@ -11,8 +11,7 @@ import numpy as np
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
-from ovd_bench.benchmarks.data.image_paths import image_paths
-from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
+from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
 from ovd_bench.benchmarks.pictures.drawing import Tile, contact_sheet
 from ovd_bench.metrics.types import DataError, GroundTruth
 

@@ -1,8 +1,9 @@
-"""What a worker process tells its parent: JSON lines on a pipe."""
+"""What a worker process tells its parent: JSON lines on a pipe. Both ends of it."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import time
+from typing import Annotated, Literal, TextIO
 
 from pydantic import Field, TypeAdapter
 
@@ -57,9 +58,49 @@ class End(StrictModel):
 
 Event = Loaded | Images | Halved | Failed | Fault | End
 
+#: Counts of images are gathered for so long.
+_SECONDS = 0.2
+
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
-def parse_event(line: str) -> Event:
+def parse_event(line: str | bytes) -> Event:
     """An event from its line."""
     return _ADAPTER.validate_json(line)
+
+
+def send(stream: TextIO, event: StrictModel) -> None:
+    """Write an event as a line, and flush."""
+    stream.write(event.model_dump_json() + "\n")
+    stream.flush()
+
+
+class Channel:
+    """Sends events; counts of images are gathered for a moment.
+
+    Args:
+        stream: to the parent.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._images = 0
+        self._told = time.monotonic()
+
+    def tell(self, event: Event) -> None:
+        """Send an event, after the images that came before it."""
+        self.flush()
+        send(self._stream, event)
+
+    def images(self, count: int) -> None:
+        """Count images."""
+        self._images += count
+        if time.monotonic() - self._told > _SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the images that were gathered."""
+        images, self._images = self._images, 0
+        if images:
+            send(self._stream, Images(count=images))
+        self._told = time.monotonic()

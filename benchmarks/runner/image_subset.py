@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.catalog.benchmark import vocabulary_of
-from ovd_bench.benchmarks.data.image_paths import image_paths
+from ovd_bench.benchmarks.data.images import image_paths
 from ovd_bench.benchmarks.store.protocols import VocabularyMode
 from ovd_bench.detectors.types import Vocabulary
 from ovd_bench.metrics.types import GroundTruth, positions

@@ -1,15 +1,16 @@
-"""Predict a run, or some of its shards, with worker processes of an engine; what came of it."""
+"""Predict a run, or some of its shards, in a worker process or with those of an engine; what came of it."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ovd_bench.benchmarks.runner.events import Event, Failed, Fault, Halved, Images, Loaded
-from ovd_bench.benchmarks.runner.process import run_worker
+from ovd_bench.benchmarks.runner.events import End, Event, Failed, Fault, Halved, Images, Loaded, parse_event
 from ovd_bench.benchmarks.runner.progress import RunProgress
 from ovd_bench.benchmarks.runner.request import RunRequest
+from ovd_bench.benchmarks.runner.subprocesses import child_events
 
 #: ``engine(request, listen)``: make all shards and tell what happens.
 Engine = Callable[[RunRequest, Callable[[Event], None]], None]
@@ -77,3 +78,25 @@ def predict(
         else:
             engine(request, listen)
     return outcome
+
+
+def run_worker(
+    request: RunRequest, shards: Sequence[int] | None, listen: Callable[[Event], None], *, verbose: bool = False
+) -> None:
+    """Run a worker to its end; a death without a last event is told as a ``Fault``.
+
+    Args:
+        request: what to run.
+        shards: which; None = all, none at all = only make the folder and tell what is missing.
+        listen: gets the events as they come.
+        verbose: show what the worker's libraries print, and its tracebacks.
+    """
+    which = "all" if shards is None else ",".join(map(str, shards)) or "none"
+    module = "ovd_bench.benchmarks.runner.worker"
+    with tempfile.TemporaryDirectory(prefix="ovd-bench-") as folder:
+        path = Path(folder) / "request.json"
+        path.write_text(request.model_dump_json())
+        arguments = (str(path), "--shards", which)
+        with child_events(module, *arguments, parse=parse_event, last=End, verbose=verbose) as events:
+            for event in events:
+                listen(event)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ovd_bench.benchmarks.runner.events import End, Event, Failed, Fault, Images, Loaded, parse_event
 from ovd_bench.benchmarks.runner.locks import run_held
-from ovd_bench.benchmarks.runner.process import run_worker
+from ovd_bench.benchmarks.runner.predict import run_worker
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.store.manifest import RunFiles, manifest_path, read_manifest
 from ovd_bench.metrics.types import DataError

@@ -72,18 +72,6 @@ class RunRequest(StrictModel):
     overwrite: Overwrite = "missing"
 
     @staticmethod
-    def of(**parts: object) -> RunRequest:
-        """A request from its parts.
-
-        Raises:
-            DataError: a part is not legal; one line.
-        """
-        try:
-            return RunRequest.model_validate(parts)
-        except ValidationError as error:
-            raise DataError(first_problem(error)) from None
-
-    @staticmethod
     def read(path: Path) -> RunRequest:
         """From its JSON file.
 

@@ -13,8 +13,7 @@ from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import write_predictions
 from ovd_bench.benchmarks.machine.environment import describe_environment
 from ovd_bench.benchmarks.machine.memory import peak_gpu_bytes, peak_resident_bytes
-from ovd_bench.benchmarks.runner.channel import Channel
-from ovd_bench.benchmarks.runner.events import Failed, Halved
+from ovd_bench.benchmarks.runner.events import Channel, Failed, Halved
 from ovd_bench.benchmarks.runner.image_subset import Group
 from ovd_bench.benchmarks.runner.loading import LoadedDetector, seed_everything
 from ovd_bench.benchmarks.runner.locks import LOCKS, held, remove_leftovers

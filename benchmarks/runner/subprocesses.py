@@ -1,4 +1,7 @@
-"""A Python module in a process of its own, which talks in lines on stdout."""
+"""Child processes: a module of the suite that tells its parent events, as JSON lines on stdout; both ends of the pipe.
+
+A worker's ``main`` calls ``serve``; its parent reads with ``child_events``.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +10,60 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import IO
+from typing import IO, NoReturn, TextIO, TypeVar
+
+from ovd_bench.benchmarks.data.errors import one_line
+from ovd_bench.benchmarks.data.strict_model import StrictModel
+from ovd_bench.benchmarks.runner.die_with_parent import die_with_parent
+from ovd_bench.benchmarks.runner.events import Fault, send
+
+E = TypeVar("E", bound=StrictModel)
 
 _GRACE_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class Child:
-    """A running child."""
+def serve(parent: int, work: Callable[[TextIO], None]) -> NoReturn:
+    """Do a child's work, then end the process. It ends with its parent; an exception is told as a ``Fault``.
 
-    process: subprocess.Popen[bytes]
-    noise: IO[bytes]
-    verbose: bool
+    Whatever libraries print on stdout goes to stderr, so that only events are in the pipe.
 
-    def lines(self) -> Iterator[bytes]:
-        """What it says, as it comes, until it ends."""
-        assert self.process.stdout is not None
-        yield from self.process.stdout
-
-    def death(self) -> str:
-        """How it ended, for one that should not have ended: exit code or signal, and the last line on stderr."""
-        code = self.process.wait()
-        return _death(code, "" if self.verbose else _last_line(self.noise))
+    Args:
+        parent: id of the parent's process.
+        work: gets the stream for the events, see ``events.send``; must flush what it gathers, also when it raises.
+    """
+    die_with_parent(parent)
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        work(stream)
+    except Exception as error:  # noqa: BLE001 - a third-party detector may raise anything, at loading too
+        traceback.print_exc()
+        send(stream, Fault(reason=one_line(error)))
+    sys.stderr.flush()
+    os._exit(0)  # frameworks may crash on their way out; everything is written and told
 
 
 @contextmanager
-def running_child(module: str, *arguments: str, verbose: bool) -> Iterator[Child]:
-    """Start ``python -m module arguments``; it is ended with the block at the latest.
+def child_events(
+    module: str, *arguments: str, parse: Callable[[bytes], E], last: type[StrictModel], verbose: bool
+) -> Iterator[Iterator[E | Fault]]:
+    """Start ``python -m module arguments`` and read its events; it is ended with the block at the latest.
 
     Args:
-        module: of the suite.
+        module: of the suite; its ``main`` calls ``serve``.
         arguments: of its command line; the id of this process is added as ``--parent``.
+        parse: an event from its line.
+        last: kind of the event that ends a good run; a ``Fault`` ends a bad one.
         verbose: show what it prints on stderr.
+
+    Yields:
+        The events as they come. A child that ends without a last event is told as a ``Fault``.
     """
     with tempfile.TemporaryFile() as noise:
-        # -P: the folder that people stand in is no place to import from
+        # -P: the current folder is no place to import from
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments, "--parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
@@ -52,37 +71,57 @@ def running_child(module: str, *arguments: str, verbose: bool) -> Iterator[Child
             stderr=None if verbose else noise,
             start_new_session=True,  # Ctrl-C is for the parent, which ends the worker
         )
-        try:
-            yield Child(process, noise, verbose)
-        finally:
-            _end(process)
+        assert process.stdout is not None
+        with process.stdout:
+            try:
+                yield _events(process, process.stdout, parse, last, noise)
+            finally:
+                end_processes([process])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the worker if it is still there; what it has in work is lost, nothing else."""
-    if process.poll() is None:
+def _events(
+    process: subprocess.Popen[bytes],
+    stdout: IO[bytes],
+    parse: Callable[[bytes], E],
+    last: type[StrictModel],
+    noise: IO[bytes],
+) -> Iterator[E | Fault]:
+    event: E | Fault | None = None
+    for line in stdout:
+        event = parse(line)
+        yield event
+    if not isinstance(event, last | Fault):
+        how, words = how_it_ended(process.wait()), _last_line(noise)
+        yield Fault(reason=f"the worker process {how}" + (f": {words}" if words else ""))
+
+
+def end_processes(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """End those that still run; what they have not written is lost, nothing else."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
         process.terminate()
+    for process in running:
         try:
             process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
-def _death(code: int, last_words: str) -> str:
-    """How a process ended that should not have ended."""
+def how_it_ended(code: int) -> str:
+    """How a process ended that should not have ended, for people.
+
+    Args:
+        code: its exit code; negative: the number of the signal that killed it.
+    """
     if code >= 0:
-        how = f"ended with exit code {code}"
-    else:
-        how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
+        return f"ended with exit code {code}"
     hint = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
-    return f"the worker process {how}{hint}" + (f": {last_words}" if last_words else "")
+    return f"was killed by signal {-code} ({signal.Signals(-code).name}){hint}"
 
 
 def _last_line(noise: IO[bytes]) -> str:
-    """The last line a worker printed on stderr."""
+    """The last line that a worker printed on stderr; empty where that went to the terminal."""
     size = noise.seek(0, os.SEEK_END)
     noise.seek(max(0, size - 4096))
     lines = noise.read().decode(errors="replace").split("\n")

@@ -9,23 +9,18 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
-import sys
 import time
-import traceback
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TextIO
 
-from ovd_bench.benchmarks.data.errors import one_line
-from ovd_bench.benchmarks.runner.channel import Channel
-from ovd_bench.benchmarks.runner.events import End, Fault, Loaded
+from ovd_bench.benchmarks.runner.events import Channel, End, Loaded
 from ovd_bench.benchmarks.runner.loading import LoadedDetector
 from ovd_bench.benchmarks.runner.locks import run_held
-from ovd_bench.benchmarks.runner.parent import die_with
-from ovd_bench.benchmarks.runner.plan import RunPlan
-from ovd_bench.benchmarks.runner.prepare import prepare_run
+from ovd_bench.benchmarks.runner.plan import RunPlan, prepare_run
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.runner.shards import ShardMaker
+from ovd_bench.benchmarks.runner.subprocesses import serve
 from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT
 from ovd_bench.benchmarks.store.manifest import missing_shards
 from ovd_bench.metrics.types import DataError
@@ -81,19 +76,16 @@ def main() -> None:
     parser.add_argument("--shards", type=_shards, required=True)
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
-    die_with(arguments.parent)
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not stand among the events
-    channel = Channel(stream)
-    try:
-        work(RunRequest.read(arguments.request), arguments.shards, channel, started)
-    except Exception as error:  # noqa: BLE001 - a detector of others may raise anything, at loading too
-        traceback.print_exc()
-        channel.tell(Fault(reason=one_line(error)))
-    else:
+
+    def events(stream: TextIO) -> None:
+        channel = Channel(stream)
+        try:
+            work(RunRequest.read(arguments.request), arguments.shards, channel, started)
+        finally:
+            channel.flush()
         channel.tell(End())
-    sys.stderr.flush()
-    os._exit(0)  # frameworks may crash on their way out; everything is written and told
+
+    serve(arguments.parent, events)
 
 
 if __name__ == "__main__":

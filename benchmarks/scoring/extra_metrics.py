@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ovd_bench.benchmarks.data.image_paths import image_paths
+from ovd_bench.benchmarks.data.images import image_paths
 from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.protocol import Protocol

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,23 +16,16 @@ import numpy.typing as npt
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.scoring.extra_metrics import EXTRAS, Share, Subject, wanted_extras
+from ovd_bench.benchmarks.scoring.grounding import GROUNDING
 from ovd_bench.benchmarks.scoring.score_notes import check_fit, remarks
 from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
-from ovd_bench.benchmarks.store.prediction_source import Source, same_images
+from ovd_bench.benchmarks.store.prediction_source import Source
 from ovd_bench.metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights
-from ovd_bench.metrics.comparison import Comparison, compare
 from ovd_bench.metrics.estimate import ClassValues, Estimate
 from ovd_bench.metrics.evaluate import Evaluation, evaluate
 from ovd_bench.metrics.protocol import PROTOCOLS
 from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
 from ovd_bench.metrics.unseen import mean_over
-
-if TYPE_CHECKING:
-    from ovd_bench.benchmarks.store.schema import ProtocolInfo
-    from ovd_bench.metrics.grounding import GroundingResult
-
-#: Protocols of phrase grounding, whose files are of another kind.
-GROUNDING = ("grounding-recall", "refcoco")
 
 
 @dataclass(frozen=True)
@@ -136,7 +129,7 @@ class Score:
                 "classes": self.gt.num_classes,
                 "boxes": len(self.gt.ann_ids),
             },
-            "predictions": _file(self.request.predictions),
+            "predictions": described_file(self.request.predictions),
             "context": self.context,
             "notes": self.notes,
         }
@@ -180,7 +173,14 @@ def score(request: ScoreRequest) -> Score:
     extras = wanted_extras(request.extras, request.missing(spoken))
     keep_records = request.resamples > 0 or "pool" in extras
     with clock("match and summarize"):
-        evaluation = _evaluate(request.predictions, gt, predictions, request, keep_records=keep_records)
+        evaluation = evaluate_file(
+            request.predictions,
+            gt,
+            predictions,
+            request.protocol,
+            threads=request.threads,
+            keep_records=keep_records,
+        )
     metrics = dict(evaluation.metrics)
     notes = coverage + mapping_notes + remarks(gt, predictions, evaluation)
     subject = Subject(
@@ -257,145 +257,20 @@ def _mapped(
     return mapped, [f"{len(spoken) - len(mapped):,} detections whose phrase names no class: dropped"]
 
 
-def compare_files(
-    a: Path, b: Path, annotations: Path, protocol: str, *, resamples: int, seed: int, threads: int
-) -> tuple[GroundTruth, Comparison, list[str]]:
-    """Paired comparison of two prediction files: ground truth, result, remarks.
+def evaluate_file(
+    path: Path, gt: GroundTruth, predictions: Predictions, protocol: str, *, threads: int, keep_records: bool
+) -> Evaluation:
+    """Evaluate the predictions of a file; see ``metrics.evaluate.evaluate``.
 
     Raises:
-        DataError: bad input; one line.
+        DataError: predictions and ground truth do not go together; names the file.
     """
-    if protocol not in PROTOCOLS:
-        raise DataError(f"unknown protocol '{protocol}': choose from {', '.join(PROTOCOLS)}")
-    sources = (Source.of(a), Source.of(b))
-    same_images(*sources)
-    everything = read_ground_truth(annotations)
-    check_fit(everything, PROTOCOLS[protocol])
-    runs, notes = [], [*_about_protocols(*sources), *_about_pixels(*sources)]
-    for name, source in zip("AB", sources, strict=True):
-        gt, coverage = source.covered(everything, annotations)
-        predictions = source.read(threads=threads)
-        request = ScoreRequest(source.path, annotations, protocol, threads=threads)
-        run = _evaluate(source.path, gt, predictions, request, keep_records=True)
-        runs.append(run)
-        notes += [f"{name}: {line}" for line in coverage + remarks(gt, predictions, run)]
-    return gt, compare(gt, runs[0], runs[1], resamples=resamples, seed=seed), notes
-
-
-def _about_protocols(a: Source, b: Source) -> list[str]:
-    """What sets two runs apart besides the detector."""
-    if a.manifest is None or b.manifest is None:
-        return []
-    protocols = (a.manifest.protocol, b.manifest.protocol)
-    if protocols[0].sha256 == protocols[1].sha256:
-        return []
-    ours, theirs = map(_facts, protocols)
-    apart = ", ".join(f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name])
-    return [f"warning: A and B were made under different protocols: {apart or 'their prompt plans'}"]
-
-
-def _facts(protocol: ProtocolInfo) -> dict[str, object]:
-    """A protocol in short words, version by version; None where it was made before that was kept."""
-    hashes = {**(protocol.lookups or {}), "class names": protocol.tables}
-    return (
-        protocol.model_dump(exclude={"sha256", "plan", "versions", "lookups", "tables", "judge"})
-        | {"plan": protocol.plan.name, "judge": protocol.judge and protocol.judge.name}
-        | {f"version of {name}": (protocol.versions or {}).get(name) for name in ("cleaning", "selection", "scorer")}
-        | {f"table {name}": (hashes.get(name) or "")[:8] or None for name in ("closed-set", "lexicon", "class names")}
-    )
-
-
-def _about_pixels(a: Source, b: Source) -> list[str]:
-    """Whether two runs saw the same images."""
-    if a.manifest is None or b.manifest is None:
-        return []
-    from ovd_bench.benchmarks.store.manifest import pixels_of, read_records
-
-    ours = pixels_of(read_records(a.path, a.manifest))
-    theirs = pixels_of(read_records(b.path, b.manifest))
-    if ours is None or theirs is None:
-        names = " and ".join(name for name, one in (("A", ours), ("B", theirs)) if one is None)
-        return [f"{names}: made before pixels were hashed; whether both saw the same is not known"]
-    shared = ours.keys() & theirs.keys()
-    if not (other := sum(ours[image] != theirs[image] for image in shared)):
-        return []
-    return [
-        f"warning: A and B were made from different pixels in {other:,} of {len(shared):,} images: "
-        "they were encoded, resized or decoded otherwise"
-    ]
-
-
-def _evaluate(
-    path: Path, gt: GroundTruth, predictions: Predictions, request: ScoreRequest, *, keep_records: bool
-) -> Evaluation:
-    protocol, threads = PROTOCOLS[request.protocol], request.threads or None
     try:
-        return evaluate(gt, predictions, protocol, keep_records=keep_records, threads=threads)
+        return evaluate(gt, predictions, PROTOCOLS[protocol], keep_records=keep_records, threads=threads or None)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
 
-def comparison_json(
-    comparison: Comparison, protocol: str, files: tuple[Path, Path], notes: list[str]
-) -> dict[str, Any]:
-    """One JSON object of a comparison; undefined numbers are null."""
-    classes = comparison.classes
-    return {
-        "protocol": protocol,
-        "a": _file(files[0]),
-        "b": _file(files[1]),
-        "bootstrap": {"resamples": comparison.resamples, "seed": comparison.seed},
-        "differences": {name: dataclasses.asdict(value) for name, value in comparison.differences.items()},
-        "classes": {name: getattr(classes, name) for name in ("wins", "losses", "ties", "sure_wins", "sure_losses")},
-        "notes": notes,
-    }
-
-
-def _file(predictions: Path) -> dict[str, str]:
+def described_file(predictions: Path) -> dict[str, str]:
+    """Name and SHA-256 of a prediction file, for JSON documents."""
     return {"file": str(predictions), "sha256": Source.of(predictions).sha256}
-
-
-@dataclass(frozen=True)
-class GroundingScore:
-    """Phrase grounding result with its protocol and files."""
-
-    protocol: str
-    predictions: Path
-    annotations: Path
-    result: GroundingResult
-
-    def as_json(self) -> dict[str, Any]:
-        """One JSON object; undefined numbers are null."""
-        return {
-            "protocol": self.protocol,
-            "metrics": self.result.metrics,
-            "phrases": {"all": len(self.result.phrase_ids), "scored": int(self.result.scored.sum())},
-            "annotations": {"file": str(self.annotations), "sha256": file_sha256(self.annotations)},
-            "predictions": {"file": str(self.predictions), "sha256": file_sha256(self.predictions)},
-            "notes": list(self.result.notes),
-        }
-
-
-def score_grounding(predictions: Path, annotations: Path, protocol: str) -> GroundingScore:
-    """Recall@k of phrases (``grounding-recall``) or accuracy of referring expressions (``refcoco``).
-
-    Annotations named ``.json`` are MDETR's documents, others the suite's own JSON Lines, see
-    ``benchmarks.data.files.grounding``.
-
-    Raises:
-        DataError: bad input; one line.
-    """
-    from ovd_bench.benchmarks.data.files.grounding import (
-        read_mdetr_expressions,
-        read_mdetr_phrases,
-        read_predictions,
-        read_truth,
-    )
-    from ovd_bench.metrics.grounding import evaluate_grounding
-
-    if annotations.suffix.lower() != ".json":
-        read = read_truth
-    else:
-        read = read_mdetr_expressions if protocol == "refcoco" else read_mdetr_phrases
-    result = evaluate_grounding(read(annotations), read_predictions(predictions))
-    return GroundingScore(protocol, predictions, annotations, result)

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.benchmarks.scoring.score import GroundingScore, Score
+from ovd_bench.benchmarks.scoring.grounding import GroundingScore
+from ovd_bench.benchmarks.scoring.score import Score
 from ovd_bench.metrics.comparison import Comparison, Difference
 from ovd_bench.metrics.ladder import RUNGS
 from ovd_bench.metrics.protocol import FREQUENCIES, Protocol

@@ -1,15 +1,19 @@
-"""Detectors one after the other, and the report on them."""
+"""Detectors one after the other, each in a process of its own, and the report on them."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ovd_bench.benchmarks.machine.environment import describe_environment
-from ovd_bench.benchmarks.speed.inputs import Inputs
-from ovd_bench.benchmarks.speed.process import measure_apart
+from ovd_bench.benchmarks.runner.events import Fault
+from ovd_bench.benchmarks.runner.subprocesses import child_events
+from ovd_bench.benchmarks.speed.inputs import Inputs, save_pixels
 from ovd_bench.benchmarks.speed.record import Failed, Measured, SpeedReport
-from ovd_bench.benchmarks.speed.request import SpeedRequest
+from ovd_bench.benchmarks.speed.request import PIXELS, REQUEST, Done, SpeedRequest, Stage, parse_event
+from ovd_bench.detectors.types import Image
 
 
 def measure_all(
@@ -57,6 +61,35 @@ def measure_all(
         env=describe_environment(),
     )
     return report, interrupted
+
+
+def measure_apart(
+    request: SpeedRequest, images: Sequence[Image], tell: Callable[[str], None], *, verbose: bool = False
+) -> Measured | Failed:
+    """Measure a detector in a process of its own; whatever becomes of it, this one goes on.
+
+    Args:
+        request: what to measure.
+        images: that take turns.
+        tell: gets a line at each stage.
+        verbose: show what the libraries print, and tracebacks.
+    """
+    module = "ovd_bench.benchmarks.speed.worker"
+    with tempfile.TemporaryDirectory(prefix="ovd-bench-") as name:
+        folder = Path(name)
+        (folder / REQUEST).write_text(request.model_dump_json())
+        save_pixels(folder / PIXELS, images)
+        result: Measured | Failed | None = None
+        with child_events(module, name, parse=parse_event, last=Done, verbose=verbose) as events:
+            for event in events:
+                if isinstance(event, Stage):
+                    tell(f"{request.detector}: {event.words}")
+                elif isinstance(event, Fault):
+                    result = Failed(detector=request.detector, problem=event.reason)
+                else:
+                    result = event.measured
+        assert result is not None  # the last event is one of the two
+        return result
 
 
 def failed(report: SpeedReport) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ovd_bench.benchmarks.speed.record import Workload
-from ovd_bench.benchmarks.speed.words import made_up_vocabulary
+from ovd_bench.detectors.coco_classes import COCO_NAMES
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import Image, Vocabulary
 from ovd_bench.metrics.types import DataError
@@ -21,6 +21,11 @@ HEIGHT, WIDTH = 800, 1066
 BENCHMARK_IMAGES = 32
 #: Classes where neither a vocabulary nor a benchmark is named: those of COCO.
 CLASSES = 80
+
+_ADJECTIVES = (
+    *("red", "old", "small", "wooden", "broken", "round", "folded", "striped"),
+    *("empty", "heavy", "green", "shiny", "tall", "dirty", "plastic", "blue"),
+)
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,19 @@ def gather(
     return Inputs(source, images, wanted, _vocabulary(wanted, data_root))
 
 
+def made_up_vocabulary(classes: int) -> Vocabulary:
+    """The first names of COCO; behind the last, the same with one adjective, then with two ("small red car").
+
+    Raises:
+        DataError: less than one class, or more than there are words for.
+    """
+    names = [*COCO_NAMES, *(f"{a} {noun}" for a in _ADJECTIVES for noun in COCO_NAMES)]
+    names += [f"{a} {b} {noun}" for a in _ADJECTIVES for b in _ADJECTIVES if a != b for noun in COCO_NAMES]
+    if not 1 <= classes <= len(names):
+        raise DataError(f"--vocabulary {classes}: from 1 to {len(names):,} classes can be made up")
+    return Vocabulary(tuple(range(1, classes + 1)), tuple(names[:classes]))
+
+
 def batches(images: Sequence[Image], batch: int, calls: int) -> list[list[Image]]:
     """What each call gets: the images in turns, numbered from 1 within a call so that ids differ in a batch."""
     return [
@@ -124,8 +142,7 @@ def load_pixels(path: Path) -> list[Image]:
 def _benchmark_images(spec: str, data_root: Path, count: int) -> list[Image]:
     from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
     from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
-    from ovd_bench.benchmarks.data.image_paths import image_paths
-    from ovd_bench.benchmarks.data.images import image_file, read_image
+    from ovd_bench.benchmarks.data.images import image_file, image_paths, read_image
 
     benchmark = open_benchmark(spec, data_root)
     files = image_paths(read_ground_truth(benchmark.annotations))

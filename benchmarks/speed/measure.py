@@ -1,4 +1,4 @@
-"""Measures one detector in this process, which should hold nothing else."""
+"""Measure one detector in this process, which should hold nothing else."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from ovd_bench.benchmarks.data.errors import one_line
 from ovd_bench.benchmarks.machine import gpus
@@ -19,12 +21,11 @@ from ovd_bench.benchmarks.machine.memory import (
     restart_peak,
 )
 from ovd_bench.benchmarks.runner.loading import choose_device, seed_everything
-from ovd_bench.benchmarks.speed.clock import seconds_of, summarize
 from ovd_bench.benchmarks.speed.device import Device
 from ovd_bench.benchmarks.speed.flops import count_flops
 from ovd_bench.benchmarks.speed.inputs import batches
 from ovd_bench.benchmarks.speed.machine_idle import GpuEvidence, judge
-from ovd_bench.benchmarks.speed.record import Batch, Flops, Measured, Memory, Start
+from ovd_bench.benchmarks.speed.record import Batch, Flops, Measured, Memory, Start, Timing
 from ovd_bench.benchmarks.speed.request import SpeedRequest
 from ovd_bench.benchmarks.store.describe import detector_info
 from ovd_bench.detectors.interface import Detector, DetectorSettings
@@ -77,6 +78,38 @@ def measure(request: SpeedRequest, images: Sequence[Image], tell: Callable[[str]
         flops=flops,
         machine=judge(idle.busy, session.watched(), env.cores, gpu_evidence),
         notes=notes,
+    )
+
+
+def seconds_of(call: Callable[[], object], device: Device) -> float:
+    """Wall time of one call, with the device idle at both ends."""
+    device.synchronize()
+    start = time.perf_counter()
+    call()
+    device.synchronize()
+    return time.perf_counter() - start
+
+
+def summarize(warm_up: Sequence[float], calls: Sequence[float], batch: int) -> Timing:
+    """Statistics of timed calls.
+
+    Args:
+        warm_up: seconds of the calls before.
+        calls: seconds of the timed ones, at least one.
+        batch: images per call.
+    """
+    ms = np.array(calls) * 1000 / batch
+    p50, p95 = np.percentile(ms, (50, 95), method="linear").tolist()
+    return Timing(
+        call_seconds=list(calls),
+        warm_up_seconds=list(warm_up),
+        p50_ms=p50,
+        p95_ms=p95,
+        min_ms=float(ms.min()),
+        max_ms=float(ms.max()),
+        mean_ms=float(ms.mean()),
+        sd_ms=float(ms.std(ddof=1)) if len(ms) > 1 else None,
+        images_per_second=batch * len(calls) / sum(calls),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a worker shall measure, and what it tells: one JSON file in, JSON lines out."""
+"""What a worker measures, and what it tells: one JSON file in, JSON lines out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from ovd_bench.benchmarks.data.strict_model import StrictModel
+from ovd_bench.benchmarks.runner.events import Fault
 from ovd_bench.benchmarks.speed.record import Measured
 from ovd_bench.detectors.interface import DType
 from ovd_bench.detectors.prompts import PromptPlan
@@ -58,13 +59,6 @@ class Done(StrictModel):
 
     event: Literal["done"] = "done"
     measured: Measured
-
-
-class Fault(StrictModel):
-    """Nothing can be done; the last event."""
-
-    event: Literal["fault"] = "fault"
-    reason: str
 
 
 Event = Stage | Done | Fault

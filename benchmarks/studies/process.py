@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.runner.subprocesses import end_processes, how_it_ended
 from ovd_bench.benchmarks.studies.cells import CONFIG, Cell
 from ovd_bench.benchmarks.studies.definition import Probe
 from ovd_bench.benchmarks.training.registry import find_trainer
 
-_GRACE_SECONDS = 5.0
 _TAIL_BYTES = 8192
 
 
@@ -85,12 +85,12 @@ class Processes:
         """
         begin = log.stat().st_size if log.exists() else 0
         with log.open("ab") as file:
-            leash = (sys.executable, "-P", "-m", "ovd_bench.benchmarks.runner.leash", str(os.getpid()))
+            tied = (sys.executable, "-P", "-m", "ovd_bench.benchmarks.runner.die_with_parent", str(os.getpid()))
             with self._lock:
                 if self._stopped:
                     return "was not started"
                 process = subprocess.Popen(
-                    [*leash, *command],
+                    [*tied, *command],
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,
@@ -108,14 +108,7 @@ class Processes:
         with self._lock:
             self._stopped = True
             running = list(self._running)
-        for process in running:
-            process.terminate()
-        for process in running:
-            try:
-                process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end_processes(running)
 
 
 def _bench(*arguments: str) -> list[str]:
@@ -133,7 +126,7 @@ def _reason(code: int, log: Path, begin: int) -> str:
         file.seek(max(begin, log.stat().st_size - _TAIL_BYTES))
         lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    how = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
+    how = how_it_ended(code)
     if errors:
         return printable(errors[-1])[:300]
     return f"{how}: {printable(lines[-1])[:300]}" if lines else how

@@ -4,24 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.benchmarks.studies.controlled import PROOF, Manifest
-from ovd_bench.benchmarks.studies.further_tables import beyond_ap, cost, names, probes
-from ovd_bench.benchmarks.studies.report import ArmReport, StudyReport
+from ovd_bench.benchmarks.studies.report import BEYOND, SEMANTIC, ArmReport, StudyReport
 from ovd_bench.benchmarks.studies.resolve import Differences
-from ovd_bench.benchmarks.studies.statistics import FAMILY_ERROR, RULE, Effect
-from ovd_bench.benchmarks.studies.text_table import Sheet, number_text, spread_text
+from ovd_bench.benchmarks.studies.statistics import FAMILY_ERROR, RULE, Effect, Spread
+from ovd_bench.benchmarks.studies.text_table import TextTable, escaped, number_text, spread_text
 
 #: What people read for the name of a metric.
 HEADINGS = {"unseen/APu": "APu"} | {f"ladder/AP_{rung}": f"AP {rung}" for rung in ("syn", "basic", "super", "loc")}
+_BEYOND_HEADINGS = {
+    "srp/SRP": "SRP",
+    "srp/SRP1": "right name",
+    "srp/SRP_loc": "found",
+    "srp/near_miss_share": "near miss",
+    "srp/random_label": "random names",
+    "srp/permuted_label": "permuted names",
+    "srp/generic_label": "best single name",
+    "presence/auroc": "presence AUROC",
+    "presence/fpr95": "FPR95",
+    "tide/dAP_cls": "dAP class",
+    "tide/dAP_loc": "dAP place",
+    "tide/dAP_bkg": "dAP ground",
+    "tide/dAP_miss": "dAP missed",
+    "calibration/oLRP": "oLRP",
+    "calibration/la_ece": "LaECE",
+}
+_SPREADS = "percent; mean and spread over the seeds as above; differences are not judged"
+_BEYOND_NOTES = (
+    "presence AUROC, FPR95: is a class in the image at all? · dAP: what AP50 would gain without this kind of error · "
+    "oLRP, LaECE: lower is better (docs/metrics.md)",
+)
+_SEMANTIC_NOTES = (
+    "of all objects: found at all; found and rightly named; SRP: a wrong name counts by its nearness in meaning, "
+    "chance taken off; near miss: mean nearness of the wrong names (docs/metrics.md)",
+    "random, permuted, best single name: SRP of the same boxes with names that say nothing; an arm that is not far "
+    "above all three has learned no names",
+    "a judge that is the text encoder of the arms as well flatters all of them alike",
+)
 
 
-def sheets(report: StudyReport, *, every: bool) -> list[Sheet]:
+def tables(report: StudyReport, *, every: bool) -> list[TextTable]:
     """All tables of a report.
 
     Args:
@@ -29,16 +55,16 @@ def sheets(report: StudyReport, *, every: bool) -> list[Sheet]:
         every: also those that a terminal is too narrow for: every difference in a row of its own, and the arms.
     """
     found = [_means(report), _differences(report)]
-    if beyond := beyond_ap(report):
+    if beyond := _beyond_ap(report):
         found.append(beyond)
-    if semantic := names(report):
+    if semantic := _names(report):
         found.append(semantic)
     if any(arm.probes for arm in report.arms):
-        found.append(probes(report))
+        found.append(_probes(report))
     if report.resolved.study.published:
         found.append(_published(report))
     if any(arm.speed for arm in report.arms):
-        found.append(cost(report))
+        found.append(_costs(report))
     if report.manifests:
         found.append(_manifest(report.manifests))
     return [*found, _all_differences(report), _arms(report)] if every else found
@@ -70,17 +96,9 @@ def markdown(report: StudyReport, pictures: Mapping[str, str] | None = None) -> 
     """
     study = report.resolved.study
     lines = [f"# {study.name}", "", study.question, "", facts_line(report), ""]
-    lines += [f"* {_escaped(remark)}" for remark in report.remarks]
-    for sheet in sheets(report, every=True):
-        lines += [
-            "",
-            f"## {sheet.title}",
-            "",
-            _row(sheet.head),
-            _row(["---" if n < sheet.words else "---:" for n in range(len(sheet.head))]),
-        ]
-        lines += [_row([_escaped(cell) for cell in row]) for row in sheet.rows]
-        lines += ["", *(f"{_escaped(note)}  " for note in sheet.notes)]
+    lines += [f"* {escaped(remark)}" for remark in report.remarks]
+    for table in tables(report, every=True):
+        lines += table.as_markdown()
     for name, about in (pictures or {}).items():
         lines += ["", f"![{about}]({name})"]
     return "\n".join(lines).rstrip() + "\n"
@@ -94,14 +112,8 @@ def terminal(report: StudyReport, width: int) -> RenderableType:
         Text(printable(facts_line(report)), style="dim"),
     ]
     parts += [Text(printable(remark), style="yellow") for remark in report.remarks]
-    for sheet in (whole.fitting(width) for whole in sheets(report, every=False)):
-        table = RichTable(title=sheet.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-        for number, heading in enumerate(sheet.head):
-            words = number < sheet.words
-            table.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=number == 0)
-        for row in sheet.rows:
-            table.add_row(*(Text(printable(cell)) for cell in row))
-        parts += [table, *(Text(printable(note), style="dim") for note in sheet.notes)]
+    for table in tables(report, every=False):
+        parts += table.fitting(width).as_rich()
     return Group(*parts)
 
 
@@ -115,7 +127,7 @@ def difference_text(differences: Differences) -> str:
     return "; ".join(f"{key} {_plain(ours)} instead of {_plain(theirs)}" for key, (ours, theirs) in differences.items())
 
 
-def _means(report: StudyReport) -> Sheet:
+def _means(report: StudyReport) -> TextTable:
     rows = [(arm.name, *(spread_text(arm.spreads.get(metric)) for metric in report.metrics)) for arm in report.arms]
     notes = (
         "percent; mean over the seeds, ± their standard deviation (n - 1), of two seeds ± half their distance, so that "
@@ -125,10 +137,10 @@ def _means(report: StudyReport) -> Sheet:
     )
     head = ("arm", *map(heading, report.metrics))
     spare = (*(heading(f"ladder/AP_{rung}") for rung in ("syn", "basic", "super", "loc")), "APc", "APf")
-    return Sheet("Means over seeds", head, tuple(rows), notes, spare=spare)
+    return TextTable("Means over seeds", head, tuple(rows), notes, spare=spare)
 
 
-def _differences(report: StudyReport) -> Sheet:
+def _differences(report: StudyReport) -> TextTable:
     rows = []
     for arm in _others(report):
         if (ap := arm.effects.get("AP")) is None:
@@ -144,10 +156,10 @@ def _differences(report: StudyReport) -> Sheet:
     head = ("arm", "AP", "95 %", "seed sd", "pairings", "verdict", "after Holm", "other metrics resolved")
     reference = report.resolved.study.reference
     spare = ("other metrics resolved", "seed sd", "pairings")
-    return Sheet(f"Differences to {reference}, points", head, tuple(rows), _method(report), spare=spare)
+    return TextTable(f"Differences to {reference}, points", head, tuple(rows), _method(report), spare=spare)
 
 
-def _all_differences(report: StudyReport) -> Sheet:
+def _all_differences(report: StudyReport) -> TextTable:
     rows = [
         (
             arm.name,
@@ -164,10 +176,10 @@ def _all_differences(report: StudyReport) -> Sheet:
     numbers = ("difference", "95 %", "image sd", "seed sd")
     head = ("arm", "metric", *numbers, "pairings", "verdict", "p (Holm)", "after Holm")
     notes = ("image sd: of the difference, over sets of images of this size",)
-    return Sheet(f"All differences to {report.resolved.study.reference}, points", head, tuple(rows), notes, words=2)
+    return TextTable(f"All differences to {report.resolved.study.reference}, points", head, tuple(rows), notes, words=2)
 
 
-def _published(report: StudyReport) -> Sheet:
+def _published(report: StudyReport) -> TextTable:
     study = report.resolved.study
     assert study.published is not None
     reference = study.arm(study.reference).published
@@ -191,20 +203,92 @@ def _published(report: StudyReport) -> Sheet:
         "in brackets the difference to the reference's published number",
     )
     head = ("arm", *(f"{key}, published" for key in settings), f"AP here, {report.facts['benchmark']}")
-    return Sheet("Beside the published numbers", head, tuple(rows), notes)
+    return TextTable("Beside the published numbers", head, tuple(rows), notes)
 
 
-def _manifest(items: Sequence[Manifest]) -> Sheet:
+def _beyond_ap(report: StudyReport) -> TextTable | None:
+    """Presence, errors, calibration."""
+    return _further(report, "Beyond AP", BEYOND, _BEYOND_NOTES)
+
+
+def _names(report: StudyReport) -> TextTable | None:
+    """Semantic R-precision, beside what names that say nothing earn."""
+    return _further(report, "Names of what was found", SEMANTIC, _SEMANTIC_NOTES)
+
+
+def _further(report: StudyReport, title: str, names: Sequence[str], notes: tuple[str, ...]) -> TextTable | None:
+    there = [name for name in names if any(name in arm.beyond for arm in report.arms)]
+    if not there:
+        return None
+    rows = [(arm.name, *(spread_text(arm.beyond.get(name)) for name in there)) for arm in report.arms]
+    head = ("arm", *(_BEYOND_HEADINGS[name] for name in there))
+    return TextTable(title, head, tuple(rows), (_SPREADS, *notes), spare=tuple(reversed(head[1:])))
+
+
+def _costs(report: StudyReport) -> TextTable:
+    """Sizes and speed."""
+    measured = {arm.name: arm.speed for arm in report.arms if arm.speed}
+    counted = sorted(f"{name}: {speed.flops.counted}" for name, speed in measured.items() if speed.flops)
+    quiet = all(speed.machine.exclusive for speed in measured.values())
+    notes = (
+        "learned numbers: those in the weights file, a packaged text encoder is not among them",
+        "GFLOP, ms (median), peak memory: of one image at a time with the benchmark's vocabulary, first seed; a "
+        "multiply-add is two, text is not in it",
+        *counted,
+        *(() if quiet else ("the machine was not quiet, or it cannot be told: times are upper bounds",)),
+    )
+    head = ("arm", "learned numbers", "GFLOP", "ms", "images/s", "peak MiB", "core-minutes of training")
+    return TextTable("Cost", head, tuple(_cost(arm) for arm in report.arms), notes)
+
+
+def _cost(arm: ArmReport) -> tuple[str, ...]:
+    first = arm.speed.batches[0] if arm.speed else None
+    flops = arm.speed.flops if arm.speed else None
+    time = first.timing if first else None
+    peak = first.peak_memory_bytes if first else None
+    return (
+        arm.name,
+        number_text(arm.learned, 0),
+        number_text(flops.value / 1e9 if flops else None, 2),
+        number_text(time.p50_ms if time else None),
+        number_text(time.images_per_second if time else None),
+        number_text(None if peak is None else peak / 2**20, 0),
+        number_text(arm.core_minutes),
+    )
+
+
+def _probes(report: StudyReport) -> TextTable:
+    """AP of the trained models asked otherwise."""
+    asked = report.resolved.study.probes
+    rows = [
+        (arm.name, *(_probe_cell(arm.probes[one.name]) if one.name in arm.probes else "–" for one in asked))
+        for arm in report.arms
+    ]
+    notes = (
+        "AP of the same weights asked otherwise, and its difference to AP as usual, points ± spread over the seeds; "
+        "differences between arms are not judged",
+        *(f"{one.name}: {one.about}" for one in asked),
+    )
+    return TextTable("Asked otherwise", ("arm", *(one.name for one in asked)), tuple(rows), notes)
+
+
+def _probe_cell(probe: tuple[Spread, Spread]) -> str:
+    ap, apart = probe
+    spread = spread_text(apart)
+    return f"{100 * ap.mean:.1f} ({'' if spread.startswith('-') else '+'}{spread})"
+
+
+def _manifest(items: Sequence[Manifest]) -> TextTable:
     rows = [
         (str(one.seed), what, str(one.reference[key])[:16], "NO" if key in one.problems else "yes")
         for one in items
         for key, what in PROOF.items()
     ]
     head = ("seed", "what", "value", "the same in all arms")
-    return Sheet("Manifest", head, tuple(rows), ("as each training wrote it into its weights",), words=2)
+    return TextTable("Manifest", head, tuple(rows), ("as each training wrote it into its weights",), words=2)
 
 
-def _arms(report: StudyReport) -> Sheet:
+def _arms(report: StudyReport) -> TextTable:
     rows = []
     for arm in report.arms:
         differs = "the reference" if not arm.arm.differences else difference_text(arm.arm.differences)
@@ -212,7 +296,7 @@ def _arms(report: StudyReport) -> Sheet:
             (arm.name, arm.arm.arm.about, differs, number_text(arm.parameters, 0), number_text(arm.core_minutes))
         )
     head = ("arm", "what", "configuration", "parameters", "core-minutes")
-    return Sheet("What the arms are", head, tuple(rows), words=3)
+    return TextTable("What the arms are", head, tuple(rows), words=3)
 
 
 def _others(report: StudyReport) -> Iterator[ArmReport]:
@@ -258,11 +342,3 @@ def _points(value: float | None) -> str:
 def _plain(value: object) -> str:
     """A value as YAML has it, more or less."""
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escaped(cell: str) -> str:
-    return printable(cell).replace("|", "\\|").replace("<", "&lt;")

@@ -23,12 +23,12 @@ from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.data.strict_model import StrictModel
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.benchmarks.runner.loading import choose_device
-from ovd_bench.benchmarks.training.contestant_batches import captioned, class_names, with_class_names
+from ovd_bench.benchmarks.training.controlled_batches import captioned, class_names, with_class_names
 from ovd_bench.benchmarks.training.grounding.config import CaptionedTraining
 from ovd_bench.benchmarks.training.grounding.open_data import open_data
 from ovd_bench.benchmarks.training.grounding.prepare import DRAWN, PACKAGED
 from ovd_bench.benchmarks.training.grounding.reading import reading_facts, vocabulary_phrases
-from ovd_bench.benchmarks.training.registry import Machine, Prepared
+from ovd_bench.benchmarks.training.prepared import Machine, Prepared
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.contestants import ContestantDetector
 from ovd_bench.detectors.fusion_gates import GATES, mean_gates
@@ -140,7 +140,7 @@ class ContestantTraining(CaptionedTraining):
 
 
 class ContestantTrainer:
-    """See ``benchmarks.training.registry.Trainer``.
+    """See ``benchmarks.training.prepared.Trainer``.
 
     Args:
         config: of the training.

@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from ovd_bench.baselines.batch import Batch
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
-from ovd_bench.benchmarks.data.image_paths import image_paths
-from ovd_bench.benchmarks.data.images import image_file, read_image
+from ovd_bench.benchmarks.data.images import image_file, image_paths, read_image
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.metrics.types import DataError, GroundTruth
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from ovd_bench.benchmarks.data.catalog.benchmark import vocabulary_of
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
-from ovd_bench.benchmarks.data.image_paths import image_paths
-from ovd_bench.benchmarks.data.images import image_file, read_image
+from ovd_bench.benchmarks.data.images import image_file, image_paths, read_image
 from ovd_bench.detectors.interface import Detector
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.metrics.evaluate import evaluate

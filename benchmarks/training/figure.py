@@ -1,9 +1,11 @@
-"""A picture of a training: its loss and what it reached."""
+"""A training as pictures: its loss and what it reached, as PNG at the end and as curves for TensorBoard meanwhile."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,6 +14,8 @@ from matplotlib.figure import Figure
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.training.evaluation import Watch
 
+#: Of TensorBoard's files, in the folder of a training.
+_TENSORBOARD = "tensorboard"
 #: In every record, and no part of the loss.
 _OTHER = {"step", "core_seconds", "gradient", "lr", *Watch.NAMES}
 
@@ -44,3 +48,33 @@ def write_figure(path: Path, records: Sequence[dict[str, Any]]) -> None:
         panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+
+
+class Curves:
+    """Event files for TensorBoard in the folder of a training, where TensorBoard is installed.
+
+    Args:
+        out: folder of the training; None = no files.
+        step: steps done so far; what an earlier run wrote beyond is hidden.
+    """
+
+    def __init__(self, out: Path | None, step: int) -> None:
+        self._writer: Any = None
+        if out is not None and importlib.util.find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(out / _TENSORBOARD), purge_step=step + 1)
+
+    def __enter__(self) -> Curves:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._writer:
+            self._writer.close()
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Draw a record of the log."""
+        if self._writer:
+            for name, value in record.items():
+                if name != "step":
+                    self._writer.add_scalar(name, value, record["step"])

@@ -22,10 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.training.batch_arrays import chained_sha256, write_batch
 from ovd_bench.benchmarks.training.config import TrainingConfig
-from ovd_bench.benchmarks.training.curves import Curves
 from ovd_bench.benchmarks.training.evaluation import Watch
-from ovd_bench.benchmarks.training.figure import write_figure
-from ovd_bench.benchmarks.training.registry import Prepared, Trainer
+from ovd_bench.benchmarks.training.figure import Curves, write_figure
+from ovd_bench.benchmarks.training.prepared import Machine, Prepared, Trainer
+from ovd_bench.benchmarks.training.registry import find_trainer
 from ovd_bench.metrics.types import DataError
 
 CONFIG, LOG, CHECKPOINT, WEIGHTS = "config.yaml", "log.jsonl", "checkpoint.bin", "weights.safetensors"
@@ -79,6 +79,36 @@ class Log:
     def as_jsonl(self) -> bytes:
         """One record per line."""
         return "".join(json.dumps(record) + "\n" for record in self.records).encode()
+
+
+def run_training(
+    config: TrainingConfig,
+    machine: Machine,
+    out: Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any] | None:
+    """Train, on data that is rendered first where it is missing and can be.
+
+    Args:
+        config: what to do.
+        machine: to do it on.
+        out: folder of the training.
+        resume: go on from its checkpoint.
+        console: for progress.
+
+    Returns:
+        See ``train``; None in all but the first of several processes.
+
+    Raises:
+        DataError: whatever the training cannot work with.
+    """
+    prepared = find_trainer(config.trainer).prepare(config, machine, console)
+    leader = prepared.leader
+    result = train(config, prepared, out, resume=resume, console=console if leader else None)
+    prepared.processes.end()
+    return result if leader else None
 
 
 def train(

@@ -22,7 +22,7 @@ from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.benchmarks.training.config import Positive, TrainingConfig
 from ovd_bench.benchmarks.training.data import TrainingData
 from ovd_bench.benchmarks.training.evaluation import Watch
-from ovd_bench.benchmarks.training.registry import Machine, Prepared
+from ovd_bench.benchmarks.training.prepared import Machine, Prepared
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.owl_nano import OwlNanoDetector
@@ -60,7 +60,7 @@ class OwlNanoTraining(TrainingConfig):
 
 
 class OwlNanoTrainer:
-    """See ``benchmarks.training.registry.Trainer``.
+    """See ``benchmarks.training.prepared.Trainer``.
 
     Args:
         config: of the training.

@@ -20,7 +20,7 @@ from transformers import DeformableDetrImageProcessor, DetrImageProcessor
 import ovd_bench.detectors.hub as hub
 from ovd_bench.detectors.cards.closed_set import CARDS
 from ovd_bench.detectors.closed_set import ClosedSetDetector
-from ovd_bench.detectors.coco_classes import COCO_CLASSES
+from ovd_bench.detectors.coco_classes import COCO_CLASSES, COCO_NAMES
 from ovd_bench.detectors.interface import Detector, DetectorSettings
 from ovd_bench.detectors.prompts import PLANS, PromptPlan
 from ovd_bench.detectors.registry import load_detector
@@ -31,7 +31,7 @@ NAMES = {"detr": "detr-resnet-50", "deformable-detr": "deformable-detr"}
 #: Every class of COCO by its own id.
 COCO = Vocabulary(
     tuple(number for number, name in enumerate(COCO_CLASSES) if name != "N/A"),
-    tuple(name for name in COCO_CLASSES if name != "N/A"),
+    COCO_NAMES,
 )
 MIXED = Vocabulary((50, 20, 40, 30, 10), ("television_set", "aerosol", "tv", "dog", "zeppelin"))
 

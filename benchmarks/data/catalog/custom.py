@@ -9,8 +9,7 @@ from pathlib import Path
 
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
-from ovd_bench.benchmarks.data.image_paths import image_paths
-from ovd_bench.benchmarks.data.images import image_file
+from ovd_bench.benchmarks.data.images import image_file, image_paths
 from ovd_bench.metrics.types import DataError, GroundTruth
 
 #: Roboflow's name for the annotations of a split, beside its images.

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
-from ovd_bench.detectors.coco_classes import COCO_CLASSES
+from ovd_bench.detectors.coco_classes import COCO_NAMES
 
 _FILE = Path(__file__).with_name("label_sets.json")
 
@@ -31,7 +31,7 @@ def label_set(dataset: str) -> tuple[str, ...] | None:
         return _rendered(CARDS[dataset].world)
     name = _OF_DATASET.get(dataset)
     if name == "coco":
-        return tuple(one for one in COCO_CLASSES if one != "N/A")
+        return COCO_NAMES
     return None if name is None else tuple(json.loads(_FILE.read_text())[name]["names"])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,29 +12,14 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
-from ovd_bench.benchmarks.data.image_paths import image_paths
-from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
+from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
+from ovd_bench.benchmarks.data.report import Report
 from ovd_bench.metrics.types import DataError, GroundTruth
 
 #: Number of examples in a finding.
 _SHOWN = 3
 #: Boxes may extend over the border by rounding.
 _SLACK = 1.0
-
-
-@dataclass
-class Report:
-    """Result of a verification.
-
-    Attributes:
-        facts: name -> value.
-        wrong: one line each; any makes the data set unfit.
-        remarks: one line each: unusual, but common in valid data.
-    """
-
-    facts: dict[str, str | int] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
 
 
 def verify(

@@ -1,13 +1,30 @@
-"""Small documents of users: reading with a size limit, and errors of one line."""
+"""Small documents and requests of users: reading with a size limit, and errors of one line."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.types import DataError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def checked(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """``make(…)`` of a pydantic model.
+
+    Raises:
+        DataError: a value is not legal; one line.
+    """
+    try:
+        return make(*args, **kwargs)
+    except ValidationError as error:
+        raise DataError(first_problem(error)) from None
 
 
 def read_document(path: Path, max_bytes: int, kind: str) -> bytes:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.files.annotations import parse_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
-from ovd_bench.benchmarks.data.image_paths import image_paths
+from ovd_bench.benchmarks.data.images import image_paths
 from ovd_bench.benchmarks.data.odvg.conversion import (
     CROWD,
     DUPLICATE,

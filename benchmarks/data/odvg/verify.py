@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ovd_bench.benchmarks.data.catalog.verify import Report
 from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
 from ovd_bench.benchmarks.data.odvg.conversion import label_map_path
 from ovd_bench.benchmarks.data.odvg.index import OdvgFile
 from ovd_bench.benchmarks.data.odvg.records import OdvgRecord, read_label_map
 from ovd_bench.benchmarks.data.odvg.spans import BoxXyxy
+from ovd_bench.benchmarks.data.report import Report
 from ovd_bench.metrics.types import DataError
 
 #: Number of examples in a finding.

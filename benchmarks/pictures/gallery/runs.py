@@ -12,8 +12,7 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import read_predictions
-from ovd_bench.benchmarks.data.image_paths import image_paths
-from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
+from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
 from ovd_bench.benchmarks.pictures.drawing import Pixels
 from ovd_bench.benchmarks.pictures.gallery.outcome import Outcome, outcome
 from ovd_bench.benchmarks.scoring.score_notes import check_fit

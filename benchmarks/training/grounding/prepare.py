@@ -25,8 +25,8 @@ from ovd_bench.benchmarks.training.grounding.reading import (
     vocabulary_phrases,
 )
 from ovd_bench.benchmarks.training.grounding.sources import Source
+from ovd_bench.benchmarks.training.prepared import Batches, Machine, Prepared
 from ovd_bench.benchmarks.training.processes import group
-from ovd_bench.benchmarks.training.registry import Batches, Machine, Prepared
 from ovd_bench.grounding_dino_jt.closed_set import class_encoder, tokenizer_of
 from ovd_bench.grounding_dino_jt.config import Config, TextConfig
 from ovd_bench.grounding_dino_jt.device import use_device

@@ -32,7 +32,7 @@ TRAINING = "training"
 
 
 class GroundingDinoTrainer:
-    """See ``benchmarks.training.registry.Trainer``.
+    """See ``benchmarks.training.prepared.Trainer``.
 
     Args:
         config: of the training.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ovd_bench.benchmarks.data.files.annotations import parse_ground_truth
-from ovd_bench.benchmarks.data.image_paths import image_paths
+from ovd_bench.benchmarks.data.images import image_paths
 from ovd_bench.metrics.types import DataError
 
 

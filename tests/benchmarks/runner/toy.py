@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ovd_bench.benchmarks.data.errors import one_line
-from ovd_bench.benchmarks.runner.channel import Channel
-from ovd_bench.benchmarks.runner.events import End, Event, Failed, Fault, Loaded, parse_event
+from ovd_bench.benchmarks.data.files.documents import checked
+from ovd_bench.benchmarks.runner.events import Channel, End, Event, Failed, Fault, Loaded, parse_event
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.runner.worker import work
 from ovd_bench.detectors.types import DetectorError
@@ -67,7 +67,7 @@ def detector(name: str = "Plain") -> str:
 def request(gt: Path, out: Path, name: str = "Plain", **parts: Any) -> RunRequest:
     """A request for a toy detector on an annotation file."""
     fields = {"data_root": gt.parent, "images": gt.parent / "images", "out": out, **parts}
-    return RunRequest.of(detector=detector(name), benchmark=str(gt), **fields)
+    return checked(RunRequest, detector=detector(name), benchmark=str(gt), **fields)
 
 
 def make(asked: RunRequest, shards: list[int] | None = None) -> list[Event]:

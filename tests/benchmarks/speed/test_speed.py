@@ -20,7 +20,7 @@ from rich.console import Console
 
 from ovd_bench.benchmarks.cli.speed import _sizes
 from ovd_bench.benchmarks.machine.environment import describe_environment
-from ovd_bench.benchmarks.speed.clock import summarize
+from ovd_bench.benchmarks.speed.command import measure_apart
 from ovd_bench.benchmarks.speed.inputs import (
     HEIGHT,
     WIDTH,
@@ -28,15 +28,15 @@ from ovd_bench.benchmarks.speed.inputs import (
     batches,
     gather,
     load_pixels,
+    made_up_vocabulary,
     save_pixels,
     synthetic_image,
 )
-from ovd_bench.benchmarks.speed.measure import measure
-from ovd_bench.benchmarks.speed.process import measure_apart
+from ovd_bench.benchmarks.speed.measure import measure, summarize
 from ovd_bench.benchmarks.speed.record import Failed, Measured, SpeedReport, read_report, write_report
 from ovd_bench.benchmarks.speed.request import SpeedRequest
 from ovd_bench.benchmarks.speed.show import report_table
-from ovd_bench.benchmarks.speed.words import COCO_NAMES, made_up_vocabulary
+from ovd_bench.detectors.coco_classes import COCO_NAMES
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import DetectorError, Image
 from ovd_bench.metrics.types import DataError

@@ -15,7 +15,7 @@ from ovd_bench.benchmarks.data.shapes import WORLDS
 from ovd_bench.benchmarks.store.names_seen import names_seen
 from ovd_bench.benchmarks.store.schema import Contamination, NamesSeen
 from ovd_bench.detectors.card import DetectorCard, TrainingData
-from ovd_bench.detectors.coco_classes import COCO_CLASSES
+from ovd_bench.detectors.coco_classes import COCO_NAMES
 from ovd_bench.detectors.registry import BUILT_IN
 from ovd_bench.metrics.types import Categories
 
@@ -64,7 +64,7 @@ def test_shapes_are_taught_what_a_training_image_shows() -> None:
 
 
 def test_all_names_of_coco_are_in_lvis_or_objects365_or_not() -> None:
-    coco = categories(*(name for name in COCO_CLASSES if name != "N/A"))
+    coco = categories(*COCO_NAMES)
     own, by_objects, by_lvis, together = entries("coco-val2017", coco, COCO, O365, LVIS)
     assert own.names == NamesSeen(seen=80, names=80, rare_seen=None, rare=None)
     assert own.note == "80 of 80 names (100.0 %)"

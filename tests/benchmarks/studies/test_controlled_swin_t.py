@@ -18,7 +18,8 @@ from ovd_bench.benchmarks.studies.definition import find_study, read_study
 from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, flat, resolve
 from ovd_bench.benchmarks.training.config import TrainingConfig
 from ovd_bench.benchmarks.training.loop import train
-from ovd_bench.benchmarks.training.registry import Machine, find_trainer
+from ovd_bench.benchmarks.training.prepared import Machine
+from ovd_bench.benchmarks.training.registry import find_trainer
 from ovd_bench.grounding_dino_jt.config import SwinConfig
 from ovd_bench.grounding_dino_jt.weights.shapes import swin_shapes
 

@@ -21,7 +21,8 @@ from ovd_bench.benchmarks.training.evaluation import Watch
 from ovd_bench.benchmarks.training.grounding.config import GroundingDinoTraining
 from ovd_bench.benchmarks.training.grounding.prepare import prepare as prepare_grounding_dino
 from ovd_bench.benchmarks.training.loop import train
-from ovd_bench.benchmarks.training.registry import Machine, Prepared, read_config
+from ovd_bench.benchmarks.training.prepared import Machine, Prepared
+from ovd_bench.benchmarks.training.registry import read_config
 from ovd_bench.detectors.fusion_gates import read_mean_gates
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.registry import load_detector

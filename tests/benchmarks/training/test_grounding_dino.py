@@ -21,8 +21,9 @@ from ovd_bench.benchmarks.training.evaluation import Watch
 from ovd_bench.benchmarks.training.grounding.config import GroundingDinoTraining
 from ovd_bench.benchmarks.training.grounding.prepare import prepare
 from ovd_bench.benchmarks.training.loop import train
+from ovd_bench.benchmarks.training.prepared import Machine, Prepared
 from ovd_bench.benchmarks.training.processes import Group
-from ovd_bench.benchmarks.training.registry import Machine, Prepared, read_config
+from ovd_bench.benchmarks.training.registry import read_config
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.grounding_dino import load
 from ovd_bench.detectors.interface import DetectorSettings

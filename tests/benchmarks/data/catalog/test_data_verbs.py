@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 from ovd_bench.benchmarks.cli import data
 from ovd_bench.benchmarks.data.catalog.card import Counts
 from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
-from ovd_bench.benchmarks.data.catalog.verify import Report, verify
+from ovd_bench.benchmarks.data.catalog.verify import verify
+from ovd_bench.benchmarks.data.report import Report
 from ovd_bench.tests.benchmarks.data.catalog.made import (
     coco_document,
     lvis_document,

@@ -14,8 +14,7 @@ from ovd_bench.benchmarks.data.catalog.convert import derive_minival
 from ovd_bench.benchmarks.data.catalog.custom import legal_name
 from ovd_bench.benchmarks.data.catalog.registry import expected_counts, find_dataset, open_benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
-from ovd_bench.benchmarks.data.image_paths import image_paths
-from ovd_bench.benchmarks.data.images import image_file
+from ovd_bench.benchmarks.data.images import image_file, image_paths
 from ovd_bench.benchmarks.store.contamination import COLLECTIONS
 from ovd_bench.metrics.protocol import PROTOCOLS
 from ovd_bench.metrics.types import DataError

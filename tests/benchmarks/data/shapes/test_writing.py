@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
-from ovd_bench.benchmarks.data.image_paths import image_paths
+from ovd_bench.benchmarks.data.images import image_paths
 from ovd_bench.benchmarks.data.odvg.records import read_label_map, read_odvg
 from ovd_bench.benchmarks.data.shapes import render, scene_plan, write_split
 from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables

@@ -11,7 +11,7 @@ import pytest
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.runner.events import End, Event, Fault
-from ovd_bench.benchmarks.runner.process import run_worker
+from ovd_bench.benchmarks.runner.predict import run_worker
 from ovd_bench.benchmarks.store.manifest import read_manifest, read_records
 from ovd_bench.tests.benchmarks.runner.toy import failures, folder_of, make, make_data, request
 

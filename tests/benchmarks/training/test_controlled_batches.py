@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ovd_bench.baselines.controlled.captions import listed
-from ovd_bench.benchmarks.training.contestant_batches import captioned, class_names, with_class_names
+from ovd_bench.benchmarks.training.controlled_batches import captioned, class_names, with_class_names
 from ovd_bench.benchmarks.training.grounding.free_captions import Spans, read_caption
 from ovd_bench.benchmarks.training.grounding.samples import Sample, collate
 from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer

@@ -1,0 +1,220 @@
+"""Options of the verbs that run detectors, each declared once; those that ``run`` and ``predict`` share as a class."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
+
+import typer
+
+from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose
+from ovd_bench.detectors.prompts import PLANS
+from ovd_bench.metrics.types import DataError
+
+if TYPE_CHECKING:
+    from ovd_bench.benchmarks.runner.predict import Engine
+    from ovd_bench.benchmarks.runner.request import RunRequest
+
+Detectors = Annotated[
+    list[str],
+    typer.Option("--detector", "-d", help="Name, or path.py:Name; repeated or comma-separated.", show_default=False),
+]
+Benchmarks = Annotated[
+    list[str],
+    typer.Option(
+        "--benchmark", "-b", help="Name, or annotation file; repeated or comma-separated.", show_default=False
+    ),
+]
+Ap = Annotated[
+    str | None,
+    typer.Option("--protocol", "-p", help="lvis, lvis-fixed or coco.", show_default="the benchmark's usual one"),
+]
+Prompts = Annotated[str, typer.Option(help=f"Prompt plan: {', '.join(PLANS)}, or a YAML file.")]
+Mode = Annotated[
+    Literal["full", "present", "verified"],
+    typer.Option(help="Classes asked for in an image: all, those in it, or these and those known to be absent."),
+]
+ImageSize = Annotated[
+    int | None, typer.Option(min=1, help="Side that the network sees, pixels.", show_default="the model's")
+]
+TopK = Annotated[int | None, typer.Option(min=1, help="(box, class) pairs per image.", show_default="the protocol's")]
+Weights = Annotated[str | None, typer.Option(help="Local path or hub id.", show_default="the detector's")]
+ImagesFolder = Annotated[
+    Path | None, typer.Option("--images", help="Folder of the images.", show_default="the benchmark's")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+DtypeName = Annotated[Literal["float32", "float16", "bfloat16"], typer.Option(help="Type of the network.")]
+Batch = Annotated[int, typer.Option(min=1, help="Images per call; halved by itself when memory runs out.")]
+ChunkBatch = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Chunks of classes that a model which reads them together takes at once; memory grows with it.",
+        show_default="the detector's choice",
+    ),
+]
+NmsIou = Annotated[
+    float | None,
+    typer.Option(
+        help="Of two boxes of a class that overlap by more (IoU, 0 to 1) the lesser is dropped; 1 = none is.",
+        show_default="the detector's choice",
+    ),
+]
+RunSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
+Shards = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Parts that the images are cut into; a killed run loses one.", show_default="256 images each"
+    ),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N images by id; marked as partial.")]
+ImageIds = Annotated[Path | None, typer.Option(help="Only the images whose ids are in this file; marked as partial.")]
+OverwriteMode = Annotated[
+    Literal["missing", "always", "never"],
+    typer.Option(help="missing: make what is not there; always: all anew; never: leave a scored run as it is."),
+]
+EngineName = Annotated[Literal["local", "ray"], typer.Option(help="Worker process here, or tasks on a Ray cluster.")]
+CpusPerTask = Annotated[int, typer.Option(min=1, help="Processors that a Ray task asks for.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What ``run`` and ``predict`` share; the fields are the options, in the order of the help."""
+
+    detector: Detectors
+    benchmark: Benchmarks
+    protocol: Ap = None
+    prompts: Prompts = "names"
+    vocabulary: Mode = "full"
+    weights: Weights = None
+    data_root: DataRoot = Path("data")
+    images: ImagesFolder = None
+    image_size: ImageSize = None
+    top_k: TopK = None
+    device: Device = "auto"
+    dtype: DtypeName = "float32"
+    batch: Batch = 1
+    chunk_batch: ChunkBatch = None
+    nms_iou: NmsIou = None
+    seed: RunSeed = 0
+    shards: Shards = None
+    limit: Limit = None
+    image_ids: ImageIds = None
+    overwrite: OverwriteMode = "missing"
+    engine: EngineName = "local"
+    cpus_per_task: CpusPerTask = 1
+    out: Out = Path("results")
+    as_json: Json = False
+    quiet: Quiet = False
+    verbose: Verbose = False
+
+    def requests(self) -> list[RunRequest]:
+        """One request per detector and benchmark, all paths absolute.
+
+        Raises:
+            DataError: options that do not go together.
+        """
+        from ovd_bench.benchmarks.data.catalog.cards import CARDS
+        from ovd_bench.benchmarks.data.files.documents import checked
+        from ovd_bench.benchmarks.data.prompt_files import read_plan
+        from ovd_bench.benchmarks.runner.request import RunRequest
+
+        plan, weights = read_plan(self.prompts), weights_source(self.weights)
+        names, specs = split_names(self.detector), split_names(self.benchmark)
+        if weights is not None and len(names) > 1:
+            raise DataError("--weights goes with one --detector")
+        if self.images is not None and len(specs) > 1:
+            raise DataError("--images goes with one --benchmark")
+        if self.limit is not None and self.image_ids is not None:
+            raise DataError("--limit and --image-ids: give one of them")
+        return [
+            checked(
+                RunRequest,
+                detector=detector_spec(name),
+                benchmark=_absolute(spec) if spec not in CARDS and Path(spec).exists() else spec,
+                weights=weights,
+                plan=plan,
+                data_root=self.data_root.resolve(),
+                images=None if self.images is None else self.images.resolve(),
+                ap=self.protocol,
+                vocabulary=self.vocabulary,
+                image_size=self.image_size,
+                top_k=self.top_k,
+                device=self.device,
+                dtype=self.dtype,
+                batch=self.batch,
+                chunk_batch=self.chunk_batch,
+                nms_iou=self.nms_iou,
+                seed=self.seed,
+                shards=self.shards,
+                limit=self.limit,
+                image_ids=None if self.image_ids is None else _ids(self.image_ids),
+                out=self.out.resolve(),
+                overwrite=self.overwrite,
+            )
+            for name in names
+            for spec in specs
+        ]
+
+    def chosen_engine(self) -> Engine | None:
+        """Ray where it is asked for; None = a worker process here."""
+        if self.engine == "local":
+            return None
+        from ovd_bench.benchmarks.runner.ray_engine import RayEngine
+
+        return RayEngine(cpus=self.cpus_per_task, gpu=self.device != "cpu")
+
+
+def with_run_options(verb: Callable[Concatenate[RunOptions, ...], None]) -> Callable[..., None]:
+    """A verb as Typer takes it: every field of ``RunOptions`` becomes an option; the verb's own stand before ``--out``.
+
+    Args:
+        verb: whose first parameter are the shared options.
+    """
+    shared = list(inspect.signature(RunOptions, eval_str=True).parameters.values())
+    own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
+    names = [field.name for field in fields(RunOptions)]
+    place = names.index("out")
+
+    def command(**values: Any) -> None:
+        options = RunOptions(**{name: values.pop(name) for name in names})
+        verb(options, **values)
+
+    parameters = [
+        parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in (*shared[:place], *own, *shared[place:])
+    ]
+    command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def detector_spec(name: str) -> str:
+    """A detector as a worker process finds it: the path of ``path.py:Name`` is absolute."""
+    return _absolute(name) if ".py:" in name else name
+
+
+def weights_source(source: str | None) -> str | None:
+    """Weights as a worker process finds them: a path that exists is absolute, all else is a hub id."""
+    return _absolute(source) if source is not None and Path(source).exists() else source
+
+
+def split_names(entries: list[str]) -> list[str]:
+    """Names of an option that is repeated or comma-separated, each once."""
+    return list(dict.fromkeys(name.strip() for entry in entries for name in entry.split(",") if name.strip()))
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).resolve())
+
+
+def _ids(path: Path) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in path.read_text().split())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: image ids separated by white space are needed: {error}") from None
