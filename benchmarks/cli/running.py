@@ -293,66 +293,25 @@ def _document(report: RunReport) -> dict[str, Any]:
 
 
 def _requests(
-    detectors: list[str],
-    benchmarks: list[str],
-    *,
-    prompts: str,
-    weights: str | None,
-    image_ids: Path | None,
-    data_root: Path,
-    images: Path | None,
-    out: Path,
-    **parts: Any,
+    detectors: list[str], benchmarks: list[str], *, weights: str | None, images: Path | None, **parts: Any
 ) -> list[RunRequest]:
     """One request per detector and benchmark, all paths absolute.
 
     Raises:
         DataError: options that do not go together.
     """
-    from ovd_bench.benchmarks.data.catalog.cards import CARDS
-    from ovd_bench.benchmarks.data.prompt_files import read_plan
-    from ovd_bench.benchmarks.runner.request import RunRequest
+    from ovd_bench.benchmarks.runner.user_request import user_request
 
-    plan = read_plan(prompts)
     names, specs = _split(detectors), _split(benchmarks)
     if weights is not None and len(names) > 1:
         raise DataError("--weights goes with one --detector")
     if images is not None and len(specs) > 1:
         raise DataError("--images goes with one --benchmark")
-    if parts["limit"] is not None and image_ids is not None:
-        raise DataError("--limit and --image-ids: give one of them")
-    return [
-        RunRequest.of(
-            detector=_absolute(name) if ".py:" in name else name,
-            benchmark=_absolute(spec) if spec not in CARDS and Path(spec).exists() else spec,
-            weights=_absolute(weights) if weights is not None and Path(weights).exists() else weights,
-            plan=plan,
-            data_root=data_root.resolve(),
-            images=None if images is None else images.resolve(),
-            image_ids=None if image_ids is None else _ids(image_ids),
-            out=out.resolve(),
-            **parts,
-        )
-        for name in names
-        for spec in specs
-    ]
+    return [user_request(name, spec, weights=weights, images=images, **parts) for name in names for spec in specs]
 
 
 def _split(entries: list[str]) -> list[str]:
     return list(dict.fromkeys(name.strip() for entry in entries for name in entry.split(",") if name.strip()))
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).resolve())
-
-
-def _ids(path: Path) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in path.read_text().split())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{path}: image ids separated by white space are needed: {error}") from None
 
 
 def _shard(shard: str | None, shards: int | None) -> tuple[list[int] | None, int | None]:
