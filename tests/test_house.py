@@ -29,11 +29,12 @@ MAY_IMPORT = {
     "benchmarks/speed": {"detectors", "metrics"},
     "benchmarks/board": {"metrics"},
     "benchmarks/studies": {"metrics"},
+    "benchmarks/api": {"detectors", "metrics"},
     "benchmarks/cli": {"detectors", "metrics"},
 }
 #: The wings of ``benchmarks``, from the top to the ground. A wing imports from lines below its own, and nothing else.
 FLOORS = (
-    {"cli"},
+    {"api", "cli"},
     {"studies"},
     {"board", "speed", "training", "conformance"},
     {"runner", "pictures"},

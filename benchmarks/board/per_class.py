@@ -42,16 +42,32 @@ def read_per_class(folder: Path, result: Result) -> list[ClassRow]:
     Raises:
         DataError: no such file, not the one of the result, or damaged; one line.
     """
+    table = per_class_table(folder, result)
+    try:
+        return [_row(row) for row in table]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, error) from error
+
+
+def per_class_table(folder: Path, result: Result) -> list[dict[str, str]]:
+    """The cells of ``per_class.csv`` as text, a dictionary per class.
+
+    Raises:
+        DataError: no such file, not the one of the result, or no CSV; one line.
+    """
     path = folder / PER_CLASS
     if not path.is_file() or path.stat().st_size > _MAX_BYTES:
         raise DataError(f"{path}: is missing or too large: make it again with 'bench score'")
     if result.files.get(PER_CLASS) != file_sha256(path):
         raise DataError(f"{path}: is not the file that the result was written with: run 'bench score' again")
     try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-        return [_row(row) for row in reader]
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise DataError(f"{path}: is damaged: {str(error)[:150]}") from error
+        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+    except (ValueError, csv.Error) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> DataError:
+    return DataError(f"{folder / PER_CLASS}: is damaged: {str(error)[:150]}")
 
 
 def _row(row: dict[str, str]) -> ClassRow:

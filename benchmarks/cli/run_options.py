@@ -118,30 +118,23 @@ class RunOptions:
         Raises:
             DataError: options that do not go together.
         """
-        from ovd_bench.benchmarks.data.catalog.cards import CARDS
-        from ovd_bench.benchmarks.data.files.documents import checked
-        from ovd_bench.benchmarks.data.prompt_files import read_plan
-        from ovd_bench.benchmarks.runner.request import RunRequest
+        from ovd_bench.benchmarks.runner.user_request import user_request
 
-        plan, weights = read_plan(self.prompts), weights_source(self.weights)
         names, specs = split_names(self.detector), split_names(self.benchmark)
-        if weights is not None and len(names) > 1:
+        if self.weights is not None and len(names) > 1:
             raise DataError("--weights goes with one --detector")
         if self.images is not None and len(specs) > 1:
             raise DataError("--images goes with one --benchmark")
-        if self.limit is not None and self.image_ids is not None:
-            raise DataError("--limit and --image-ids: give one of them")
         return [
-            checked(
-                RunRequest,
-                detector=detector_spec(name),
-                benchmark=_absolute(spec) if spec not in CARDS and Path(spec).exists() else spec,
-                weights=weights,
-                plan=plan,
-                data_root=self.data_root.resolve(),
-                images=None if self.images is None else self.images.resolve(),
-                ap=self.protocol,
+            user_request(
+                name,
+                spec,
+                protocol=self.protocol,
+                prompts=self.prompts,
                 vocabulary=self.vocabulary,
+                weights=self.weights,
+                data_root=self.data_root,
+                images=self.images,
                 image_size=self.image_size,
                 top_k=self.top_k,
                 device=self.device,
@@ -152,8 +145,8 @@ class RunOptions:
                 seed=self.seed,
                 shards=self.shards,
                 limit=self.limit,
-                image_ids=None if self.image_ids is None else _ids(self.image_ids),
-                out=self.out.resolve(),
+                image_ids=self.image_ids,
+                out=self.out,
                 overwrite=self.overwrite,
             )
             for name in names
@@ -192,29 +185,6 @@ def with_run_options(verb: Callable[Concatenate[RunOptions, ...], None]) -> Call
     return command
 
 
-def detector_spec(name: str) -> str:
-    """A detector as a worker process finds it: the path of ``path.py:Name`` is absolute."""
-    return _absolute(name) if ".py:" in name else name
-
-
-def weights_source(source: str | None) -> str | None:
-    """Weights as a worker process finds them: a path that exists is absolute, all else is a hub id."""
-    return _absolute(source) if source is not None and Path(source).exists() else source
-
-
 def split_names(entries: list[str]) -> list[str]:
     """Names of an option that is repeated or comma-separated, each once."""
     return list(dict.fromkeys(name.strip() for entry in entries for name in entry.split(",") if name.strip()))
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).resolve())
-
-
-def _ids(path: Path) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in path.read_text().split())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{path}: image ids separated by white space are needed: {error}") from None

@@ -19,9 +19,7 @@ from ovd_bench.benchmarks.cli.run_options import (
     Quiet,
     RunSeed,
     Weights,
-    detector_spec,
     split_names,
-    weights_source,
 )
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.types import DataError
@@ -60,6 +58,7 @@ def speed(
     """Measure latency, images per second, memory, parameters and operations; each detector in a process of its own."""
     from ovd_bench.benchmarks.data.files.documents import checked
     from ovd_bench.benchmarks.data.prompt_files import read_plan
+    from ovd_bench.benchmarks.runner.user_request import detector_spec, weights_source
     from ovd_bench.benchmarks.speed.command import failed, measure_all
     from ovd_bench.benchmarks.speed.inputs import gather
     from ovd_bench.benchmarks.speed.record import Measured, write_report

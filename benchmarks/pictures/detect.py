@@ -65,7 +65,9 @@ def prompt_vocabulary(prompt: str) -> Vocabulary:
     Raises:
         DataError: nothing is left.
     """
-    return _vocabulary(re.split(r"[.,\n]", prompt), "the prompt names no class: write, for example, 'a cat. a dog.'")
+    return plain_vocabulary(
+        re.split(r"[.,\n]", prompt), "the prompt names no class: write, for example, 'a cat. a dog.'"
+    )
 
 
 def class_vocabulary(path: Path) -> Vocabulary:
@@ -78,10 +80,19 @@ def class_vocabulary(path: Path) -> Vocabulary:
         text = read_document(path, _MAX_BYTES, "list of classes").decode()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text") from error
-    return _vocabulary(text.splitlines(), f"{path}: names no class: write one per line")
+    return plain_vocabulary(text.splitlines(), f"{path}: names no class: write one per line")
 
 
-def _vocabulary(parts: Sequence[str], complaint: str) -> Vocabulary:
+def plain_vocabulary(parts: Sequence[str], complaint: str) -> Vocabulary:
+    """Classes of names, numbered from 1; empty ones and repetitions are left out.
+
+    Args:
+        parts: the names.
+        complaint: what to say where nothing is left.
+
+    Raises:
+        DataError: nothing is left.
+    """
     words = [" ".join(part.split()) for part in parts]
     names = tuple({word.casefold(): word for word in reversed(words) if word}.values())[::-1]
     if not names:
@@ -107,6 +118,17 @@ def detect_classes(
         DetectorError: the detector fails.
     """
     detector.set_vocabulary(vocabulary, PLAN)
+    return detect_again(detector, images, vocabulary, threshold, most)
+
+
+def detect_again(
+    detector: Detector, images: Sequence[Image], vocabulary: Vocabulary, threshold: float, most: int
+) -> list[Found]:
+    """Boxes of the classes, image by image, with a vocabulary that the detector has been given.
+
+    Raises:
+        DetectorError: the detector cannot.
+    """
     names = dict(zip(vocabulary.ids, vocabulary.names, strict=True))
     results = []
     for image in images:

@@ -68,15 +68,21 @@ class Sweep:
     def run(self, requests: Sequence[RunRequest]) -> Iterator[RunReport]:
         """Carry out one request after the other; a run that goes wrong does not stop the next."""
         for request in requests:
-            label = f"{Path(request.detector).name} on {Path(request.benchmark).name}"
             try:
-                yield self._one(request, label)
+                yield self.one(request)
             except (DataError, DetectorError, OSError, MemoryError) as error:
                 if self.verbose:
                     self.console.print_exception()
-                yield RunReport(label, None, problem=one_line(error))
+                yield RunReport(_label(request), None, problem=one_line(error))
 
-    def _one(self, request: RunRequest, label: str) -> RunReport:
+    def one(self, request: RunRequest) -> RunReport:
+        """Carry out one request. What goes wrong once the run has begun is the problem of the report.
+
+        Raises:
+            DataError: the benchmark cannot be opened.
+            DetectorError: no detector of that name.
+        """
+        label = _label(request)
         with nullcontext() if self.quiet else self.console.status(f"{label}: opening", spinner="line"):
             plan = RunPlan.of(request)
             folder = complete_run(plan) if self.shards is None else None
@@ -96,6 +102,10 @@ class Sweep:
         except (DataError, OSError, MemoryError) as error:
             return RunReport(label, folder, problem=one_line(error))
         return RunReport(label, folder, result, score)
+
+
+def _label(request: RunRequest) -> str:
+    return f"{Path(request.detector).name} on {Path(request.benchmark).name}"
 
 
 def complete_run(plan: RunPlan) -> Path | None:

@@ -14,9 +14,22 @@ from ovd_bench.metrics.comparison import Comparison
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.types import DataError, GroundTruth
 
+#: Columns of the table of classes: those of the annotations, then what was measured.
+PER_CLASS_COLUMNS = (
+    *("category_id", "name", "frequency", "train_images", "boxes", "images"),
+    *("verified_images", "detections", "AP", "AP50", "AR"),
+)
+#: Columns of the table of classes of two runs.
+DIFFERENCE_COLUMNS = ("category_id", "name", "frequency", "AP_A", "AP_B", "delta", "p_greater")
+
 
 def write_per_class(path: Path, gt: GroundTruth, evaluation: Evaluation) -> None:
-    """CSV with one row per class; undefined numbers are empty.
+    """CSV with one row per class, see ``class_rows``; undefined numbers are empty."""
+    _write_csv(path, PER_CLASS_COLUMNS, class_rows(gt, evaluation))
+
+
+def class_rows(gt: GroundTruth, evaluation: Evaluation) -> list[tuple[object, ...]]:
+    """One row per class in the order of ``PER_CLASS_COLUMNS``; undefined numbers are None.
 
     Columns: ``category_id``, ``name``, ``frequency``, ``train_images`` (the file's image count), ``boxes`` and
     ``images`` (ground truth in these annotations), ``verified_images`` (images in which the class counts),
@@ -28,7 +41,7 @@ def write_per_class(path: Path, gt: GroundTruth, evaluation: Evaluation) -> None
     recall = matches.recall()[:, :, 0].mean(axis=0)
     verified = _verified_images(gt, evaluation)
     boxes = np.bincount(gt.class_index, minlength=gt.num_classes)
-    rows = [
+    return [
         (
             int(categories.ids[k]),
             categories.names[k],
@@ -44,14 +57,20 @@ def write_per_class(path: Path, gt: GroundTruth, evaluation: Evaluation) -> None
         )
         for k in range(gt.num_classes)
     ]
-    header = ("category_id", "name", "frequency", "train_images", "boxes", "images")
-    _write_csv(path, (*header, "verified_images", "detections", "AP", "AP50", "AR"), rows)
 
 
 def write_class_differences(path: Path, gt: GroundTruth, comparison: Comparison) -> None:
-    """CSV with one row per class: AP of both runs, difference, probability that B is ahead."""
+    """CSV with one row per class, see ``difference_rows``; undefined numbers are empty."""
+    _write_csv(path, DIFFERENCE_COLUMNS, difference_rows(gt, comparison))
+
+
+def difference_rows(gt: GroundTruth, comparison: Comparison) -> list[tuple[object, ...]]:
+    """One row per class in the order of ``DIFFERENCE_COLUMNS``; undefined numbers are None.
+
+    AP of both runs, their difference B - A, and the probability that B is ahead.
+    """
     categories, classes = gt.categories, comparison.classes
-    rows = [
+    return [
         (
             int(categories.ids[k]),
             categories.names[k],
@@ -63,7 +82,6 @@ def write_class_differences(path: Path, gt: GroundTruth, comparison: Comparison)
         )
         for k in range(gt.num_classes)
     ]
-    _write_csv(path, ("category_id", "name", "frequency", "AP_A", "AP_B", "delta", "p_greater"), rows)
 
 
 def write_arrays(path: Path, evaluation: Evaluation) -> None:

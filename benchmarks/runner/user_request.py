@@ -1,0 +1,116 @@
+"""From what a user writes to a run request: paths become absolute, files of ids and plans are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ovd_bench.benchmarks.data.catalog.cards import CARDS
+from ovd_bench.benchmarks.data.files.documents import checked
+from ovd_bench.benchmarks.data.prompt_files import read_plan
+from ovd_bench.benchmarks.runner.request import Overwrite, RunRequest
+from ovd_bench.benchmarks.store.protocols import VocabularyMode
+from ovd_bench.detectors.interface import DType
+from ovd_bench.metrics.types import DataError
+
+
+def user_request(
+    detector: str,
+    benchmark: str,
+    *,
+    protocol: str | None,
+    prompts: str,
+    vocabulary: VocabularyMode,
+    weights: str | None,
+    data_root: Path,
+    images: Path | None,
+    image_size: int | None,
+    top_k: int | None,
+    device: str,
+    dtype: DType,
+    batch: int,
+    chunk_batch: int | None,
+    nms_iou: float | None,
+    seed: int,
+    shards: int | None,
+    limit: int | None,
+    image_ids: Path | None,
+    out: Path,
+    overwrite: Overwrite,
+) -> RunRequest:
+    """One run of one detector on one benchmark.
+
+    Args:
+        detector: name, or ``path.py:Name``.
+        benchmark: name, or path of an annotation file or folder.
+        protocol: kind of AP; None = the benchmark's usual one.
+        prompts: name of a prompt plan, or path of its YAML file.
+        vocabulary: classes asked for in an image: ``full``, ``present`` or ``verified``.
+        weights: local path or hub id; None = the detector's.
+        data_root: folder of the data sets.
+        images: folder of the images; None = the benchmark's.
+        image_size: side that the network sees, pixels; None = the model's.
+        top_k: (box, class) pairs per image; None = the protocol's.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        dtype: of the network.
+        batch: images per call.
+        chunk_batch: chunks of classes at once; None = the detector's choice.
+        nms_iou: overlap above which the lesser box of a class is dropped; None = the detector's choice.
+        seed: of everything random.
+        shards: parts that the images are cut into; None = by size.
+        limit: only the first so many images by id.
+        image_ids: file of the ids of the only images, separated by white space.
+        out: folder of the results.
+        overwrite: ``missing``, ``always`` or ``never``.
+
+    Raises:
+        DataError: a value is not legal, a file cannot be read, or ``limit`` and ``image_ids`` are both given.
+    """
+    if limit is not None and image_ids is not None:
+        raise DataError("--limit and --image-ids: give one of them")
+    return checked(
+        RunRequest,
+        detector=detector_spec(detector),
+        benchmark=_absolute(benchmark) if benchmark not in CARDS and Path(benchmark).exists() else benchmark,
+        weights=weights_source(weights),
+        plan=read_plan(prompts),
+        data_root=data_root.resolve(),
+        images=None if images is None else images.resolve(),
+        ap=protocol,
+        vocabulary=vocabulary,
+        image_size=image_size,
+        top_k=top_k,
+        device=device,
+        dtype=dtype,
+        batch=batch,
+        chunk_batch=chunk_batch,
+        nms_iou=nms_iou,
+        seed=seed,
+        shards=shards,
+        limit=limit,
+        image_ids=None if image_ids is None else _ids(image_ids),
+        out=out.resolve(),
+        overwrite=overwrite,
+    )
+
+
+def detector_spec(name: str) -> str:
+    """A detector as a worker process finds it: the path of ``path.py:Name`` is absolute."""
+    return _absolute(name) if ".py:" in name else name
+
+
+def weights_source(source: str | None) -> str | None:
+    """Weights as a worker process finds them: a path that exists is absolute, all else is a hub id."""
+    return _absolute(source) if source is not None and Path(source).exists() else source
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).resolve())
+
+
+def _ids(path: Path) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in path.read_text().split())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: image ids separated by white space are needed: {error}") from None
