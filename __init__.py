@@ -1,7 +1,7 @@
 """Comparative benchmark suite for open-vocabulary object detectors: what Python programs use.
 
 ``import ovd_bench as ovd`` loads nothing but this file; each name below is imported when it is first used.
-``ovd_bench.coco`` and ``ovd_bench.lvis`` have the shape of pycocotools and lvis-api; docs/python.md describes all.
+docs/python.md describes them.
 """
 
 from __future__ import annotations
