@@ -15,9 +15,10 @@ import torch
 from platformdirs import user_cache_path
 from torch.nn.functional import grid_sample
 
+from ovd_bench import kernels
 from ovd_bench.kernels.cuda_toolkit import ToolkitError, explain, find_toolkit
 
-_CUDA = Path(__file__).parent / "cuda"
+_CUDA = Path(kernels.__file__).parent / "cuda"
 _SOURCES = (_CUDA / "deformable_attention.cu", _CUDA / "deformable_attention.h")
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 

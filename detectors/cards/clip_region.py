@@ -19,7 +19,7 @@ def _card(variant: str, image_size: str, note: str) -> DetectorCard:
         name=f"clip-region-{variant}",
         family="clip-region",
         framework="torch",
-        loader=f"detectors.clip_region:load_{variant}",
+        loader=f"ovd_bench.detectors.clip_region:load_{variant}",
         weights="openai/clip-vit-base-patch16",
         parameters=_CLIP + (_PROPOSING.parameters or 0),
         backbone="CLIP ViT-B/16",

@@ -95,7 +95,7 @@ def test_entry_point_that_is_wrong_is_named(install, entry: str, words: str) -> 
 
 
 def test_unknown_name_says_where_to_look() -> None:
-    with pytest.raises(DetectorError, match=r"no detector 'nothing': 'bench\.py list' shows them"):
+    with pytest.raises(DetectorError, match=r"no detector 'nothing': 'bench list' shows them"):
         find_card("nothing")
 
 

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 import ovd_bench.perf.deformable_attention_torch as binding
+from ovd_bench import kernels
 from ovd_bench.kernels.cuda_toolkit import explain, find_toolkit
 from ovd_bench.perf.deformable_attention_torch import composed
 from ovd_bench.tests.kernels.checks import close
 from ovd_bench.tests.kernels.deformable_cases import CASES, inputs
 
-CUDA = Path(binding.__file__).parent / "cuda"
+CUDA = Path(kernels.__file__).parent / "cuda"
 
 
 @pytest.mark.skipif(find_toolkit() is None, reason=explain())
