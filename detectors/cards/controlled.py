@@ -54,6 +54,7 @@ CARDS: tuple[DetectorCard, ...] = (
         name="grounding-dino-controlled",
         weights="package:grounding_dino_jt/shipped/grounding-dino-controlled.safetensors",
         weights_sha256="110c915fc7f72130c8c28bdf8b8a8762168af7e67f2a848d77550f0082f3a51a",
+        parameters=23_506_695,
         notes=(
             "query-based early fusion; stands for Grounding DINO, which has a text encoder that learns, six layers "
             "each of encoder and decoder, four levels and 900 queries",
