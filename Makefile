@@ -26,11 +26,12 @@ bench: setup
 	@$(BIN)/bench board --out runs/bench --write
 	@echo "the same with charts: runs/bench/board.html"
 
+# A file of tests stays in one process, so that its models and data are made once.
 test: setup
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 test-full: setup
-	@$(BIN)/pytest -m "full or not full"
+	@$(BIN)/pytest -n 2 --dist loadfile -m "full or not full"
 
 lint: setup
 	@$(BIN)/ruff check .

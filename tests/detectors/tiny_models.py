@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch
 from torch import nn
 from transformers import (
     DeformableDetrConfig,
@@ -90,8 +91,11 @@ def write_owl(folder: Path, version: int, *, full_size: bool = False) -> Path:
         model = OwlViTForObjectDetection(OwlViTConfig(**settings))
     else:
         model = Owlv2ForObjectDetection(Owlv2Config(**settings))
+    draw_weights(model, 0.02 if full_size else 0.1)
+    with torch.no_grad():  # else every sigmoid is 0 or 1, whatever the image: boxes that say nothing
+        model.box_head.dense2.weight *= 0.02
     processor = "OwlViTImageProcessor" if version == 1 else "Owlv2ImageProcessor"
-    _write(model, folder, {"image_processor_type": processor}, full_size)
+    _save(model, folder, {"image_processor_type": processor})
     clip_tokenizer(pad="!").save_pretrained(folder)
     return folder
 
@@ -258,5 +262,9 @@ def _sharpen(*parts: nn.Module) -> None:
 
 def _write(model: nn.Module, folder: Path, preprocessor: dict[str, Any], full_size: bool, seed: int = 0) -> None:
     draw_weights(model, 0.02 if full_size else 0.1, seed)
+    _save(model, folder, preprocessor)
+
+
+def _save(model: nn.Module, folder: Path, preprocessor: dict[str, Any]) -> None:
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
