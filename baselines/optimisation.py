@@ -20,7 +20,7 @@ class Recipe:
         steps: optimisation steps; the learning rate falls along a cosine to ``final`` of its peak at the last.
         lr: peak learning rate.
         warm_up: part of the steps in which the rate rises linearly to the peak.
-        final: last learning rate over the peak.
+        final: last learning rate divided by the peak.
         weight_decay: of AdamW, on matrices only.
         betas: of AdamW.
         clip: maximum norm of the gradient.
@@ -56,7 +56,7 @@ class Optimisation:
         model: changed in place, on its device.
         average: a second model for the running average; its weights are set to those of the model.
         recipe: of the training.
-        what: settings that a checkpoint must agree with.
+        what: settings that must equal those of a checkpoint.
 
     Attributes:
         step: steps done.
@@ -121,7 +121,7 @@ class Optimisation:
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
-            "random": torch.get_rng_state(),  # what is dropped
+            "random": torch.get_rng_state(),  # decides which paths are dropped
         }
         if self._device.type == "cuda":
             state["random_cuda"] = torch.cuda.get_rng_state(self._device)
@@ -145,6 +145,6 @@ class Optimisation:
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
-        if self._device.type == "cuda" and "random_cuda" in state:  # from the CPU, other paths are dropped
+        if self._device.type == "cuda" and "random_cuda" in state:  # not in one made on the CPU
             torch.cuda.set_rng_state(state["random_cuda"], self._device)
         self.step = state["step"]

@@ -26,7 +26,7 @@ class SwinConfig:
         window_size: side of an attention window, in tokens.
         patch_size: pixels of a token's side.
         out_stages: stages (from 0) whose outputs, normalised, are returned.
-        drop_path_rate: of the last block in training; earlier ones less, linearly.
+        drop_path_rate: rate of the last block in training; it rises linearly from 0 over the blocks.
     """
 
     embed_dim: int = 96

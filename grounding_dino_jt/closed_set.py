@@ -22,7 +22,7 @@ _UNKNOWN = 100
 _SEPARATORS = re.compile(r"[.?]")
 #: The tokens of names come after BERT's separators, which keep their numbers.
 _FIRST = max(BERT_SEPARATORS) + 1
-#: More than the tokens of a caption.
+#: More than the number of tokens in a caption.
 _POSITIONS = 512
 
 
@@ -31,7 +31,7 @@ class ClassTokenizer(Tokenizer):
     """Class names to tokens that no other name shares.
 
     Attributes:
-        tokens: per name, as ``plain_name`` writes it, its tokens.
+        tokens: tokens of each name; keys are as returned by ``plain_name``.
     """
 
     tokens: dict[str, list[int]] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class ClassTokenizer(Tokenizer):
 
         Args:
             words: a tokeniser with BERT's vocabulary.
-            names: known ones, in order.
+            names: the known names, in order.
         """
         tokens: dict[str, list[int]] = {}
         number = _FIRST
@@ -91,7 +91,7 @@ def class_encoder(words: Tokenizer, names: Iterable[str], width: int) -> tuple[C
 
     Args:
         words: a tokeniser with BERT's vocabulary.
-        names: of the classes that are known.
+        names: names of the known classes.
         width: of the vectors.
     """
     tokenizer = ClassTokenizer.of(words, sorted(set(map(plain_name, names))))
@@ -108,7 +108,7 @@ def class_encoder(words: Tokenizer, names: Iterable[str], width: int) -> tuple[C
 
 
 def tokenizer_of(weights: Path, text: TextConfig) -> Tokenizer:
-    """The tokeniser of a model: of its classes if it has any, else that in the weights folder, else the packaged one.
+    """The tokeniser of a model: that of its classes if it has any, else the one in the weights folder or the package.
 
     Args:
         weights: file or folder.

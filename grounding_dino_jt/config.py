@@ -1,4 +1,4 @@
-"""Configuration of Grounding DINO. The defaults are Grounding DINO-T's; other sizes and ablations are other values."""
+"""Configuration of Grounding DINO. The defaults are those of Grounding DINO-T; other sizes and ablations differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SwinConfig:
         window_size: side of an attention window, in tokens.
         patch_size: pixels of a token's side.
         out_stages: stages (from 0) whose outputs, normalised, are the feature levels.
-        drop_path_rate: of the last block in training; earlier ones less, linearly.
+        drop_path_rate: rate of the last block in training; it rises linearly from 0 over the blocks.
     """
 
     embed_dim: int = 96

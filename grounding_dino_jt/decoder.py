@@ -26,7 +26,7 @@ class Decoded:
 
     Attributes:
         hidden: (B, Q, d), normalised.
-        references: (B, Q, 4), the input boxes of the layer, relative; they carry the gradient of the layer
+        references: (B, Q, 4), the input boxes of the layer, relative; gradients flow through them to the layer
             before ("look forward twice", DINO section 3.5).
     """
 
@@ -64,7 +64,8 @@ class ExtraQueries:
     Attributes:
         content: (B, R, d).
         boxes: (B, R, 4) initial boxes, relative cxcywh.
-        bias: (1, 1, R + Q, R + Q), added to the logits among queries; these come before the Q of the model.
+        bias: (1, 1, R + Q, R + Q), added to the logits among queries; the R extra queries come before the Q of the
+            model.
     """
 
     content: Any

@@ -9,14 +9,12 @@ def use_device(device: str) -> None:
     """Choose ``cpu`` or ``cuda`` for this process.
 
     Raises:
-        ValueError: another device.
-        RuntimeError: Jittor cannot use it here; one line says why.
+        ValueError: the device is neither.
+        RuntimeError: Jittor cannot use the device here; the message is one line with the reason.
     """
     if device == "cpu":
         select("cpu")
     elif device == "cuda":
         select("cuda")
     else:
-        raise ValueError(
-            f"device '{device}': Jittor knows cpu and cuda, the first visible one: CUDA_VISIBLE_DEVICES chooses"
-        )
+        raise ValueError(f"device '{device}': use cpu or cuda; cuda is the first visible GPU, see CUDA_VISIBLE_DEVICES")

@@ -34,7 +34,7 @@ class Encoder(Module):
     def execute(self, image: ImageFeatures, text: TextFeatures) -> tuple[Any, Any]:
         """Image memory (B, N, d) and text memory (B, n, d); B is the number of captions.
 
-        One image with several captions is copied only from the first layer that depends on captions on.
+        One image with several captions is not copied before the first layer that depends on captions.
         """
         seen, words = image.features, text.features
         for number, layer in enumerate(self.layers):

@@ -95,7 +95,7 @@ def level_shapes(config: Config, height: int, width: int) -> list[tuple[int, int
 
 
 def with_levels_below(shapes: Sequence[tuple[int, int]], levels: int) -> list[tuple[int, int]]:
-    """Height and width of each level, of which the first have the given ones."""
+    """Height and width of each level; the given ones are those of the first levels."""
     found = list(shapes)
     while len(found) < levels:
         rows, columns = found[-1]

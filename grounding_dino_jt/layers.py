@@ -159,5 +159,5 @@ def drop_path(x: Any, rate: float, training: bool) -> Any:
     if rate == 0 or not training:
         return x
     kept = np.array([image.random() >= rate for image in _images], np.float32) / np.float32(1 - rate)
-    assert len(kept) == x.shape[0], "training takes place within drawn_by"
+    assert len(kept) == x.shape[0], "training with drop path needs the context drawn_by"
     return x * jt.array(kept.reshape(-1, *(1 for _ in x.shape[1:])))

@@ -132,7 +132,7 @@ def fill(network: Module, tensors: dict[str, npt.NDArray[Any]]) -> None:
     """Set all parameters of a network, and switch it to evaluation mode.
 
     Args:
-        network: any.
+        network: any network.
         tensors: as for ``build``.
 
     Raises:

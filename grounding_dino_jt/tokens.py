@@ -63,8 +63,8 @@ def phrase_parts(ids: Sequence[int], columns: int) -> list[tuple[int, ...]]:
 def phrase_frames(tokens: TokenBatch) -> tuple[TokenBatch, npt.NDArray[np.int32]]:
     """Each distinct phrase of some captions as a separate text: [CLS] phrase [SEP].
 
-    The frame's [SEP] replaces the separator after a phrase. A single token has its own frame; the caption's [CLS] and
-    [SEP] have the frame without words.
+    The frame's [SEP] replaces the separator after a phrase. A token outside a phrase has its own frame; the caption's
+    [CLS] and [SEP] use the frame without words.
 
     Returns:
         The frames (F of m columns), and int32 (B, n): where in the flattened frames (F * m) each token of the captions

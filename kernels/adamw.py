@@ -1,4 +1,4 @@
-"""A step of AdamW on one parameter, in one pass over its memory, and the length of its gradient."""
+"""A step of AdamW on one parameter, in one pass over its memory, and the squared norm of its gradient."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _FILES = ("adamw.cc",)
 def adamw_numbers(
     betas: tuple[float, float], eps: float, rate: float, decay: float, step: int, average_decay: float
 ) -> Any:
-    """What a step needs beside the variables, for all parameters of one rate; computed in double precision.
+    """Scalars of one step for all parameters with the same learning rate; computed in double precision.
 
-    A variable, since changed contents compile no new kernel, where changed constants would.
+    They are passed in a variable because changed constants would compile a new kernel, and changed values do not.
 
     Args:
-        betas: decay of both moments.
-        eps: added to the root of the second.
+        betas: decay rates of both moments.
+        eps: added to the square root of the second moment.
         rate: learning rate.
-        decay: of the weights.
-        step: counted from 1, for the correction of the moments' bias.
-        average_decay: of the running average of the weights.
+        decay: weight decay.
+        step: counted from 1, for the bias correction of the moments.
+        average_decay: decay rate of the running average of the weights.
     """
     beta1, beta2 = betas
     numbers = [
@@ -48,16 +48,16 @@ def adamw(
     """One step (Loshchilov and Hutter 2019, algorithm 2), with the arithmetic of ``torch.optim.AdamW``.
 
     Args:
-        value: of the parameter, any shape.
-        gradient: of the same shape, as are the others.
-        first: moment.
-        second: moment.
+        value: the parameter, any shape.
+        gradient: its gradient, of the same shape as all the following.
+        first: first moment.
+        second: second moment.
         average: running average of the values, or None.
-        scale: (1,), what the gradient is multiplied by.
-        numbers: of ``adamw_numbers``.
+        scale: (1,), factor of the gradient.
+        numbers: result of ``adamw_numbers``.
 
     Returns:
-        The next value, first and second moment and average.
+        The next value, first moment, second moment and average.
     """
     if jt.flags.use_cuda:
         return _composed(value, gradient, first, second, average, scale, numbers)

@@ -26,7 +26,7 @@ def attention(q: Any, k: Any, v: Any, bias: Any = None, scale: float | None = No
         k: (B, M, H, D).
         v: (B, M, H, D).
         bias: (B or 1, H or 1, N or 1, M), added to the logits; -inf excludes a key. It gets no gradient.
-        scale: of the logits, ``D ** -0.5`` if None.
+        scale: factor of the logits, ``D ** -0.5`` if None.
 
     Returns:
         (B, N, H, D). A query whose keys are all excluded gets NaN.
@@ -57,7 +57,7 @@ def _composed(q: Any, k: Any, v: Any, bias: Any, scale: float) -> Any:
 
 
 class _Attention(Function):
-    """Never holds the logits; the backward pass computes them once more, block by block."""
+    """Never stores all logits; the backward pass recomputes them block by block."""
 
     def execute(self, q: Any, k: Any, v: Any, bias: Any, scale: float) -> Any:
         self.saved = [q, k, v] if bias is None else [q, k, v, bias]

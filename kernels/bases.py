@@ -1,4 +1,4 @@
-"""Jittor's base classes, with types that a checker can follow, and gradients that free what they need."""
+"""Jittor's base classes with types for the type checker, and gradients that free intermediate values early."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ovd_bench.kernels.runtime import jittor
 if TYPE_CHECKING:
 
     class Function:
-        """Operator with a gradient of its own: ``execute`` and ``grad``."""
+        """Operator with its own gradient: ``execute`` and ``grad``."""
 
         @classmethod
         def apply(cls, *arguments: Any) -> Any:
             """Run ``execute``."""
 
         def __call__(self, *arguments: Any) -> Any:
-            """Run ``execute`` of this one."""
+            """Run ``execute`` of this object."""
 
     class Module:
         """Network with parameters: attributes that are variables or modules."""
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
             """Whether ``train`` was called last."""
 
         def eval(self) -> None:
-            """Switch what only training does off, and gradients."""
+            """Switch off training behaviour and gradients."""
 
         def train(self) -> None:
-            """Switch it on."""
+            """Switch on training behaviour and gradients."""
 
         def state_dict(self) -> dict[str, Any]:
             """Variables by name."""
 
         def named_modules(self) -> list[tuple[str, Module]]:
-            """This module and those in it, by path."""
+            """This module and its submodules, by path."""
 
         def parameters(self) -> list[Any]:
             """Variables."""
 
         def __iter__(self) -> Iterator[Any]:
-            """Members, of a ``ModuleList``."""
+            """Members of a ``ModuleList``."""
 
 else:
 
@@ -63,14 +63,14 @@ _once = False
 
 
 def gradients_once(loss: Any, variables: Sequence[Any]) -> list[Any]:
-    """Gradients of ``loss``, which cannot be asked for again.
+    """Gradients of ``loss``; they can be computed only once.
 
-    So everything between is freed as soon as it is used. Jittor itself would hold what each ``Function`` saved for its
-    gradient till all of a computation is done, and with its ``jt.grad`` even longer.
+    Intermediate values are therefore freed as soon as they have been used. Jittor itself keeps what each ``Function``
+    saved for its gradient until the whole computation is done, and with ``jt.grad`` even longer.
 
     Args:
         loss: one number.
-        variables: to differentiate by.
+        variables: variables to differentiate by.
     """
     global _once
     before, _once = _once, True

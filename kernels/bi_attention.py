@@ -24,22 +24,22 @@ def bi_attention(
     * ``image_out[b, n]`` is the sum over heads of ``softmax over t (logits) @ values``, without padded text;
     * ``context[b, h, t]`` is ``softmax over n (logits) @ image``, without padded image rows.
 
-    The linear layers of the image side are folded into ``keys`` and ``values`` by the caller, and the last one into
-    what it does with ``context``. GroundingDINO (models/GroundingDINO/fuse_modules.py, BiMultiHeadAttention) also
-    subtracts the maximum of all logits and clamps them to +-50000; a softmax is changed by neither unless the logits of
-    an image are more than 50000 apart.
+    The caller folds the linear layers of the image side into ``keys`` and ``values``, and the last one into its use of
+    ``context``. GroundingDINO (models/GroundingDINO/fuse_modules.py, BiMultiHeadAttention) also subtracts the maximum
+    of all logits and clamps them to +-50000; neither changes a softmax unless the logits of an image differ by more
+    than 50000.
 
     Args:
         image: (B or 1, N, d); one image serves all captions.
         keys: (B, h, T, d).
         key_bias: (B, h, T).
         values: (B, h, T, d).
-        image_padding: (B or 1, N) as image, bool, True is padding; None is none.
+        image_padding: (B or 1, N) as image, bool, True is padding; None if there is no padding.
         text_padding: (B, T) bool.
 
     Returns:
-        ``image_out`` (B, N, d), of padded rows too, and ``context`` (B, h, T, d), of padded text too. A caption or an
-        image that is all padding gives NaN.
+        ``image_out`` (B, N, d), including padded rows, and ``context`` (B, h, T, d), including padded text. A caption
+        or an image that is all padding gives NaN.
     """
     if jt.flags.use_cuda:
         return _composed(image, keys, key_bias, values, image_padding, text_padding)
@@ -67,7 +67,7 @@ def _composed(
 
 
 class _BiAttention(Function):
-    """Never holds the logits; the backward pass computes them once more, block by block."""
+    """Never stores all logits; the backward pass recomputes them block by block."""
 
     def execute(self, *inputs: Any) -> tuple[Any, Any]:
         image, keys, key_bias = inputs[:3]

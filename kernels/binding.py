@@ -1,8 +1,8 @@
-"""From C++ text files to Jittor operators.
+"""Makes Jittor operators from C++ source files.
 
-Jittor keys its compiled kernels by their text, not by the files that the text includes. Sources are therefore pasted
-together here and never included by path; an edited file is compiled anew, an unedited one never. Sizes and numbers stay
-out of the text: shapes are read from the variables, scalars are passed as ``data``.
+Jittor caches compiled kernels by their text, which does not cover included files. Sources are therefore concatenated
+here and not included, so that a kernel is recompiled exactly if one of its files changed. Sizes and numbers are not
+part of the text: shapes are read from the variables, scalars are passed as ``data``.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def cpu_op(
     """Run a C++ kernel on Jittor variables; all outputs have the type of the first input.
 
     Args:
-        shapes: of the outputs; their memory is not zeroed.
-        inputs: ``in0`` … of the kernel, contiguous there whatever they are here.
-        files: of ``kernels/cpu``.
+        shapes: shapes of the outputs; their memory is not zeroed.
+        inputs: ``in0`` … of the kernel; made contiguous for it.
+        files: file names in ``kernels/cpu``.
         call: C++ statement that calls the kernel, with Jittor's names (``in0_p``, ``in0_shape0``, ``out0_p``).
         data: numbers that the statement reads as ``data["name"]``.
     """

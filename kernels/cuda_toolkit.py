@@ -1,4 +1,4 @@
-"""Where the CUDA compiler is: named by the environment, installed by pip, on the path or in the usual place."""
+"""Finds the CUDA compiler: named by the environment, installed by pip, on the path or in the usual place."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-#: Compute capabilities that the kernels are made for: A100, RTX 30, RTX 40 / L4, H100 / H200.
+#: Compute capabilities that the kernels are compiled for: A100, RTX 30, RTX 40 / L4, H100 / H200.
 ARCHITECTURES = (80, 86, 89, 90)
 
 
 class ToolkitError(RuntimeError):
-    """There is no usable CUDA compiler, or it refused a source."""
+    """There is no usable CUDA compiler, or it could not compile a source."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class Toolkit:
     version: tuple[int, int]
 
     def compile(self, source: Path, target: Path, architectures: Sequence[int] = ARCHITECTURES) -> None:
-        """Make a shared library of a ``.cu`` file; its ``extern "C"`` functions can be called through ctypes.
+        """Compile a ``.cu`` file to a shared library; its ``extern "C"`` functions can be called through ctypes.
 
-        The runtime library is linked in statically, so that the result needs nothing but a driver and works beside any
-        framework in the process.
+        The CUDA runtime is linked statically, so the library needs only a driver and works beside any framework in the
+        process.
 
         Raises:
-            ToolkitError: with the compiler's messages.
+            ToolkitError: the compilation failed; contains the compiler's messages.
         """
         codes = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in architectures]
         flags = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-lineinfo", "-shared", "-Xcompiler", "-fPIC"]
         command = [str(self.nvcc), *flags, *codes, str(source), "-o", str(target)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise ToolkitError(f"nvcc refused {source.name}:\n{done.stdout}{done.stderr}".rstrip())
+            raise ToolkitError(f"nvcc could not compile {source.name}:\n{done.stdout}{done.stderr}".rstrip())
 
 
 @cache
@@ -79,7 +79,7 @@ def _homes() -> Iterator[Path]:
 
 
 def _missing(home: Path) -> list[str]:
-    """Parts of a toolkit that are not there; pip spreads them over four packages."""
+    """Missing parts of a toolkit; pip spreads them over four packages."""
     return [part for part in ("bin/nvcc", "nvvm/bin/cicc", "include/cuda_runtime.h") if not (home / part).exists()]
 
 

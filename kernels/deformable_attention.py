@@ -32,12 +32,12 @@ _CUDA_LEVELS = 8  # kMaxLevels
 def deformable_attention(value: Any, shapes: Sequence[tuple[int, int]], locations: Any, weights: Any) -> Any:
     """Weighted sum of bilinear samples of a feature pyramid.
 
-    A location (x, y) falls on the pixel position (x * width - 0.5, y * height - 0.5) of its level; outside of the level
-    the value is zero.
+    A location (x, y) is the pixel position (x * width - 0.5, y * height - 0.5) of its level; outside the level the
+    value is zero.
 
     Args:
-        value: (B, S, H, D), the pixels of all levels one after the other, row by row. On CUDA it may have a type of 16
-            bits; locations, weights and sums are float32 then.
+        value: (B, S, H, D), the pixels of all levels one after the other, row by row. On CUDA it may have a 16-bit
+            type; locations, weights and sums are then float32.
         shapes: (height, width) of each of the L levels.
         locations: (B, Q, H, L, P, 2), xy; 0 and 1 are the outer edges of a level.
         weights: (B, Q, H, L, P).
@@ -46,7 +46,7 @@ def deformable_attention(value: Any, shapes: Sequence[tuple[int, int]], location
         (B, Q, H * D).
 
     Raises:
-        ValueError: if the shapes do not fit together, or there are more than 8 levels on CUDA.
+        ValueError: the shapes do not fit together, or there are more than 8 levels on CUDA.
     """
     batch, size, heads = value.shape[:3]
     queries, points = locations.shape[1], locations.shape[4]
@@ -93,7 +93,7 @@ class _DeformableAttention(Function):
 def _run(
     call: str, shapes: Sequence[Sequence[int]], inputs: Sequence[Any], dtype: str, data: Mapping[str, float]
 ) -> list[Any]:
-    """The operator of the current device; ``call`` lacks the shape and, on CUDA, the stream."""
+    """The operator for the current device; adds the shape and, on CUDA, the stream to ``call``."""
     if not jt.flags.use_cuda:
         return cpu_op(shapes, inputs, _FILES, f"{_SHAPE}ovd::{call}, shape);", data)
     check = 'if (error != cudaSuccess) LOGf << "deformable attention:" << cudaGetErrorString(error);'

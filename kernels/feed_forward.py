@@ -1,4 +1,4 @@
-"""Two linear layers with an activation between them, whose result never leaves the cache."""
+"""Two linear layers with an activation between them; the hidden values stay in the processor's cache."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _composed(x: Any, w1: Any, b1: Any, w2: Any, b2: Any, activation: Activation
 
 
 class _FeedForward(Function):
-    """Rows (N, I) to (N, O); the backward pass computes the hidden values once more."""
+    """Rows (N, I) to (N, O); the backward pass recomputes the hidden values."""
 
     def execute(self, x: Any, w1: Any, b1: Any, w2: Any, b2: Any, activation: Activation) -> Any:
         self.saved = (x, w1, b1, w2)

@@ -1,4 +1,4 @@
-"""Memory that Jittor keeps for later, given back to the system in the midst of a computation."""
+"""Returns memory that Jittor caches to the system during a computation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ jt = jittor()
 
 
 def give_back_memory(x: Any) -> Any:
-    """A copy of ``x``, made after all memory that is free by then went back to the system.
+    """A copy of ``x``, made after all memory that is free at that point was returned to the system.
 
-    Jittor keeps what it frees by size, so a computation with other sizes takes new memory beside it. On CUDA, where
-    Jittor gives back by itself when there is no more, this is ``x``.
+    Jittor caches freed memory by size, so a computation with other sizes allocates more. On CUDA, Jittor releases
+    cached memory by itself when it runs out, and this function returns ``x`` itself.
 
     Args:
-        x: any shape; no gradient goes through.
+        x: any shape; gradients do not pass through.
 
     Returns:
         The same values.

@@ -1,7 +1,7 @@
-"""Jittor's own C++ code, compiled once per machine and environment, in a child process with visible progress.
+"""Compiles Jittor's own C++ code once per machine and environment, in a child process with visible progress.
 
-A child process because Jittor ends the process it is in when its compiler helper has changed, with exit code 0 and
-without having done what was asked; the second start goes through.
+A child process is needed because Jittor ends its process with exit code 0, and without finishing, when its compiler
+helper has changed. The second start succeeds.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from pathlib import Path
 from ovd_bench.kernels import onednn
 from ovd_bench.kernels.jittor_import import READY, Build, RuntimeUnavailable, cache
 
-#: Seconds after which a silent child is taken to be compiling; an import takes two.
+#: Seconds after which a silent child is assumed to be compiling; an import takes two.
 _PATIENCE = 4.0
 _STARTS = 3
 _STEP = re.compile(r"Compiling (\w+)[^(]*\((\d+)/(\d+)\)")
 
 
 def is_built(build: Build) -> bool:
-    """Whether an import would find everything compiled."""
+    """Whether everything that an import needs is compiled."""
     try:
         files = json.loads(_record(build).read_text())
     except (OSError, ValueError):
@@ -41,16 +41,16 @@ def is_built(build: Build) -> bool:
 
 
 def forget(build: Build) -> None:
-    """Have the next process look again whether everything is compiled."""
+    """Make the next process check again whether everything is compiled."""
     _record(build).unlink(missing_ok=True)
 
 
 def ensure_built(build: Build, minutes: str) -> None:
-    """Compile what is missing; two processes at once wait for one another.
+    """Compile what is missing; only one process compiles at a time, others wait.
 
     Args:
-        build: which.
-        minutes: how long it may take, for the reader.
+        build: which compiled Jittor.
+        minutes: expected duration, for the progress line.
 
     Raises:
         RuntimeUnavailable: the compiler failed; the message names the log.
@@ -71,7 +71,7 @@ def ensure_built(build: Build, minutes: str) -> None:
 
 
 def _record(build: Build) -> Path:
-    """Names the compiled files; another compiler, interpreter, processor, system or package has a record of its own."""
+    """File that lists the compiled files; one per compiler, interpreter, processor, system and package."""
     compiler = Path(shutil.which("g++") or "g++").resolve()
     stat = compiler.stat() if compiler.exists() else None
     facts = (
@@ -107,9 +107,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _run(build: Build, log: Path, progress: _Progress) -> list[str]:
-    """Start children until one has imported Jittor; the files that it loaded from the cache."""
+    """Start child processes until one has imported Jittor; returns the files that it loaded from the cache."""
     settings = json.dumps(asdict(build), default=str)
-    # Under mpirun the child is no rank of its own.
+    # Under mpirun the child must not start as a rank of its own.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMIX_"))}
     environment = {**inherited, "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as sink:
@@ -126,11 +126,11 @@ def _run(build: Build, log: Path, progress: _Progress) -> list[str]:
                 break
     lines = [line for line in output.splitlines() if line.strip()]
     reason = re.sub(r"\x1b\[[0-9;]*m", "", lines[-1]).strip() if lines else f"exit code {child.returncode}"
-    raise RuntimeUnavailable(f"Jittor could not be compiled: {reason[:200]} (all of it: {log})")
+    raise RuntimeUnavailable(f"Jittor could not be compiled: {reason[:200]} (full log: {log})")
 
 
 def _follow(child: subprocess.Popen[bytes], write: Callable[[bytes], object], progress: _Progress) -> str:
-    """Read a child's output to its end, reporting on the way; the last part of the output."""
+    """Read a child's output to its end and show progress; returns the last part of the output."""
     assert child.stdout is not None
     tail, started = b"", time.monotonic()
     while True:
@@ -147,7 +147,7 @@ def _follow(child: subprocess.Popen[bytes], write: Callable[[bytes], object], pr
 
 
 class _Progress:
-    """A line on stderr that says what is going on; on a terminal it counts."""
+    """A progress line on stderr; on a terminal it counts the compiled files."""
 
     def __init__(self, title: str) -> None:
         self._title, self._started, self._shown = title, time.monotonic(), False

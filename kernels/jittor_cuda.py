@@ -1,8 +1,8 @@
-"""Jittor on NVIDIA devices: a copy of the package, changed for CUDA 13, and the toolkit that pip has installed.
+"""Jittor on NVIDIA devices: a patched copy of the package for CUDA 13, and the toolkit that pip installed.
 
-Stock Jittor 1.3.11 cannot be compiled with CUDA 13 and cuDNN 9, and pip offers no other complete compiler. The
-installed package is left alone; a copy in the cache, named by what it was made from, is changed
-(``kernels.jittor_patches``) and is imported in its place where a device is asked for.
+Unmodified Jittor 1.3.11 cannot be compiled with CUDA 13 and cuDNN 9, and pip offers no other complete compiler. The
+installed package stays unchanged. A copy in the cache, named by a hash of its sources, is patched
+(``kernels.jittor_patches``) and imported instead when CUDA is requested.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SHIMS = Path(__file__).parent / "jittor_include"
 _CUDNN = Path(sysconfig.get_path("purelib")) / "nvidia" / "cudnn"
 _MAJOR = 13
 
-#: Library and header that Jittor compiles against, and the package that has them.
+#: Libraries and headers that Jittor compiles against, and the packages that contain them.
 _PARTS = (
     ("libcudart", "cuda_runtime.h", "nvidia-cuda-runtime"),
     ("libcublas", "cublas.h", "nvidia-cublas"),
@@ -37,7 +37,7 @@ _PARTS = (
     ("libcusparse", "cusparse.h", "nvidia-cusparse"),
 )
 
-#: Asks the driver in a process of its own: CUDA must not be initialised before a fork.
+#: Queries the driver in a separate process, because CUDA must not be initialised before a fork.
 _ASK_DRIVER = """
 import ctypes
 cuda, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
@@ -47,7 +47,7 @@ print(code, count.value)
 
 
 def device_problem() -> str | None:
-    """One line that says why no NVIDIA device can be used; None if one can."""
+    """One line: why no NVIDIA device can be used; None if one can."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -65,7 +65,7 @@ def _asked_driver() -> str | None:
 
 
 def toolkit_problem() -> str | None:
-    """One line that says what of CUDA and cuDNN is missing for a compilation; None if nothing."""
+    """One line: what is missing of CUDA and cuDNN for a compilation; None if nothing is."""
     toolkit = cuda_toolkit.find_toolkit()
     if toolkit is None:
         return cuda_toolkit.explain()
@@ -81,10 +81,10 @@ def toolkit_problem() -> str | None:
 
 
 def cuda_build() -> Build:
-    """The build of Jittor for CUDA; makes the copy of the package and the view of the toolkit if need be.
+    """The build of Jittor for CUDA; makes the copy of the package and the view of the toolkit if needed.
 
     Raises:
-        RuntimeUnavailable: parts are missing, or the installed Jittor is not the one that the changes are for.
+        RuntimeUnavailable: parts are missing, or the installed Jittor is not the version that the patches are for.
     """
     problem = toolkit_problem()
     toolkit = cuda_toolkit.find_toolkit()
@@ -104,7 +104,7 @@ def cuda_build() -> Build:
 
 
 def unknown_file(installed: Path) -> str | None:
-    """One line if a file that has to be changed is not as released; None if all are.
+    """One line: which file to be patched differs from the release; None if none does.
 
     Args:
         installed: folder that holds the package ``jittor``.
@@ -118,7 +118,7 @@ def unknown_file(installed: Path) -> str | None:
 
 
 def cudnn_version() -> str | None:
-    """Of the headers of the installed package, or None."""
+    """Version of cuDNN from the headers of the installed package, or None."""
     for header in sorted((_CUDNN / "include").glob("cudnn_version*.h")):
         numbers = re.findall(r"#define CUDNN_(?:MAJOR|MINOR|PATCHLEVEL) (\d+)", header.read_text())
         if numbers:
@@ -127,14 +127,14 @@ def cudnn_version() -> str | None:
 
 
 def patched_package(installed: Path, folder: Path) -> Path:
-    """A folder with changed copies of ``jittor`` and ``jittor_utils``, and ``include`` with the headers for them.
+    """A folder with patched copies of ``jittor`` and ``jittor_utils``, and ``include`` with the headers for them.
 
     Args:
         installed: folder that holds the two packages.
-        folder: where the copy goes; nothing is left there after a failure.
+        folder: where the copy is made; a failed copy is removed.
 
     Raises:
-        RuntimeUnavailable: a file to be changed is not as released.
+        RuntimeUnavailable: a file to be patched differs from the release.
     """
     problem = unknown_file(installed)
     if problem:
@@ -164,13 +164,13 @@ def patched_package(installed: Path, folder: Path) -> Path:
 def _patched(text: str, replacements: tuple[tuple[str, str], ...], file: str) -> str:
     for old, new in replacements:
         if text.count(old) != 1:
-            raise RuntimeUnavailable(f"{file}: {old.strip()!r} occurs {text.count(old)} times, once was expected")
+            raise RuntimeUnavailable(f"{file}: {old.strip()!r} occurs {text.count(old)} times, expected once")
         text = text.replace(old, new)
     return text
 
 
 def _key() -> str:
-    """Of everything the copy is made from."""
+    """Hash of everything the copy is made from."""
     digest = hashlib.sha256(repr((VERSION, PATCHES, REMOVED)).encode())
     for path in sorted(path for path in _SHIMS.rglob("*") if path.is_file()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -178,12 +178,12 @@ def _key() -> str:
 
 
 def _folders(toolkit: cuda_toolkit.Toolkit) -> tuple[list[Path], list[Path]]:
-    """Where headers and libraries are: the toolkit's, and those of cuDNN's package."""
+    """Folders of headers and of libraries: the toolkit's, then those of the cuDNN package."""
     return [toolkit.include, _CUDNN / "include"], [toolkit.lib, _CUDNN / "lib"]
 
 
 def _toolkit_view(toolkit: cuda_toolkit.Toolkit, folder: Path) -> Path:
-    """A folder of links like a toolkit installed by hand: cuDNN within, libraries by names without versions too."""
+    """A folder of links that looks like a toolkit installed by hand, with cuDNN and unversioned library names."""
     includes, libraries = _folders(toolkit)
     links = {"bin": toolkit.nvcc.parent, "nvvm": toolkit.home / "nvvm"}
     links |= {f"include/{path.name}": path for place in includes for path in place.iterdir()}

@@ -1,11 +1,11 @@
-"""The import of Jittor itself, under an environment that is ours.
+"""Imports Jittor in a controlled environment.
 
-Jittor takes its options from environment variables with lower-case names (``debug``, ``cc_flags``, ``use_cuda`` …), and
-decides by what lies on the machine: a compiler on the path, the branch of the git repository around the environment, an
-``mpicc``. While it is imported it sees none of the user's, only what is set here.
+Jittor reads its options from environment variables with lower-case names (``debug``, ``cc_flags``, ``use_cuda`` …), and
+from what it finds on the machine: a compiler on the path, the branch of the git repository around the environment, an
+``mpicc``. During the import it sees none of the user's variables, only those set here.
 
-``python -m ovd_bench.kernels.jittor_import BUILD`` imports it and prints what it loaded; so
-``kernels.jittor_core`` compiles.
+``python -m ovd_bench.kernels.jittor_import BUILD`` imports it and prints the files that it loaded.
+``kernels.jittor_core`` compiles Jittor by running this command.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import Any, Literal
 from ovd_bench.kernels import onednn
 from ovd_bench.kernels.jittor_process import kept_process
 
-#: -Ofast without two things. Comparisons with NaN and infinities are right, which costs nothing; and the linker does
-#: not add the start-up code that has the whole process flush denormal numbers to zero, numpy included. The definition
-#: makes glibc declare the vector versions of exp and others, as -Ofast would; without, tanh takes 30 times as long.
+#: -Ofast with two exceptions. Comparisons with NaN and infinities are correct, which costs no time. The linker does not
+#: add the start-up code that flushes denormal numbers to zero in the whole process, numpy included. The definition
+#: makes glibc declare the vector versions of exp and others, as -Ofast would; without it, tanh takes 30 times as long.
 KERNEL_FLAGS = (
     "-O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math -freciprocal-math -D__FAST_MATH__"
 )
 
-#: What the last line of a successful child process starts with.
+#: Start of the last line of a successful child process.
 READY = "jittor-is-ready "
 
 #: The suite's own switch.
@@ -47,9 +47,9 @@ class Build:
     """One compiled Jittor.
 
     Attributes:
-        device: ``cuda`` for one that can use NVIDIA devices.
+        device: ``cuda`` if it can use NVIDIA devices.
         package: folder with the packages ``jittor`` and ``jittor_utils``; None for the installed ones.
-        environment: further variables of Jittor.
+        environment: additional environment variables for Jittor.
     """
 
     device: Literal["cpu", "cuda"] = "cpu"
@@ -68,7 +68,7 @@ class Build:
 
 
 def home() -> Path:
-    """Folder whose ``.cache/jittor`` Jittor uses: ``JITTOR_HOME``, else the default that Jittor noted, else ``~``."""
+    """Folder whose ``.cache/jittor`` Jittor uses: ``JITTOR_HOME``, else the default that Jittor stored, else ``~``."""
     named = os.environ.get("JITTOR_HOME")
     if named:
         return Path(named).absolute()
@@ -85,22 +85,22 @@ def cache() -> Path:
 
 
 def verbose() -> bool:
-    """Whether Jittor is to say what it does."""
+    """Whether Jittor prints what it does."""
     return os.environ.get(VERBOSE, "") not in ("", "0")
 
 
 def import_jittor(build: Build, progress: bool = False) -> Any:
-    """Import Jittor in this process; compiles without a word where the cache lacks something.
+    """Import Jittor in this process; compiles silently what is missing from the cache.
 
     Args:
-        build: which.
-        progress: let it print what it does.
+        build: which compiled Jittor.
+        progress: let Jittor print what it does.
 
     Raises:
         RuntimeUnavailable: it could not be imported.
     """
     sys.path[:0] = [str(build.package)] if build.package else []
-    # Jittor makes JITTOR_HOME the permanent default by a file under HOME. It gets to see a HOME that is thrown away.
+    # Jittor stores JITTOR_HOME as the permanent default in a file under HOME, so it is given a temporary HOME.
     with (
         tempfile.TemporaryDirectory(prefix="jittor-home-") as scratch,
         kept_process({**_environment(build, progress), "HOME": scratch}, _hidden()),
@@ -109,7 +109,7 @@ def import_jittor(build: Build, progress: bool = False) -> Any:
             import jittor
         except SystemExit:
             # "jit_utils updated, please rerun": the first import after a change of the compiler or of its flags.
-            raise RuntimeUnavailable("Jittor has compiled itself anew: run the command again") from None
+            raise RuntimeUnavailable("Jittor has recompiled itself: run the command again") from None
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise RuntimeUnavailable(f"Jittor cannot be imported: {reason[0]}") from error
@@ -118,16 +118,16 @@ def import_jittor(build: Build, progress: bool = False) -> Any:
     jittor.flags.cc_flags = _kernel_flags(jittor.flags.cc_flags)
     jittor.flags.python_path = f'/bin/sh "{Path(__file__).parent / "compile_kernel.sh"}"'
     if build.device == "cuda":
-        # Approximate division, exp and square root: fast, and not what float32 is asked for.
+        # This flag makes division, exp and square root approximate: fast, but not float32 precision.
         jittor.flags.nvcc_flags = jittor.flags.nvcc_flags.replace("--use_fast_math", "")
     return jittor
 
 
 def _end_compilers() -> None:
-    """End the processes that Jittor forked to compile with; it makes new ones when it needs some.
+    """End the processes that Jittor forked for compiling; it starts new ones when it needs them.
 
-    It would keep them until the interpreter exits. If one of them has died by then, its lock is never given back and
-    the exit waits for ever.
+    Jittor would keep them until the interpreter exits. If one of them has died by then, its lock is never released and
+    the exit hangs.
     """
     utils: Any = sys.modules.get("jittor_utils")
     if utils is not None and utils.pool_size:
@@ -141,7 +141,7 @@ def _environment(build: Build, progress: bool) -> dict[str, str]:
     config = Path(sys.base_prefix) / "bin" / minor
     return {
         "JITTOR_HOME": str(home()),
-        "cache_name": "ovd-bench",  # else the branch of the repository around the environment: a new core for each
+        "cache_name": "ovd-bench",  # default: the git branch around the environment, with a new core for each
         "cc_path": shutil.which("g++") or "g++",
         "gdb_path": "",
         "log_silent": str(int(not progress and not verbose())),
@@ -155,7 +155,7 @@ def _environment(build: Build, progress: bool) -> dict[str, str]:
 
 
 def _hidden() -> list[str]:
-    """Variables of the user that Jittor would obey."""
+    """Environment variables of the user that Jittor would read."""
     others = ("SKEY", "ASCEND_TOOLKIT_HOME", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
     return [name for name in os.environ if name[:1].islower() or name in others]
 

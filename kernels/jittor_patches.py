@@ -1,14 +1,14 @@
-"""What of Jittor 1.3.11.0 has to change for CUDA 13 and cuDNN 9: files, their checksums, replacements.
+"""Patches of Jittor 1.3.11.0 for CUDA 13 and cuDNN 9: files, their checksums, replacements.
 
-``kernels.jittor_cuda`` applies it to a private copy. The two headers in ``kernels/jittor_include`` belong to it: a
-stand-in for ``npp.h``, and cub's names that CUDA 13 removed.
+``kernels.jittor_cuda`` applies them to a private copy. The two headers in ``kernels/jittor_include`` belong to them: a
+replacement for ``npp.h``, and names of cub that CUDA 13 removed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Of Jittor; another one has other files.
+#: Version of Jittor that the patches fit.
 VERSION = "1.3.11.0"
 
 
@@ -18,7 +18,7 @@ class Patch:
 
     Attributes:
         file: path below the folder that holds the packages.
-        sha256: of the file as released.
+        sha256: hash of the released file.
         replacements: old and new text; each old text occurs exactly once.
     """
 
@@ -29,7 +29,7 @@ class Patch:
 
 _CUDNN = "jittor/extern/cuda/cudnn"
 
-#: cuDNN 8 and 9 compute float32 convolutions in TF32 unless told otherwise. Jittor tells only the opposite.
+#: cuDNN 8 and 9 compute float32 convolutions in TF32 by default. Jittor can only switch TF32 on, not off.
 _FLOAT32 = (
     (
         "    if(use_tensorcore){\n",
@@ -38,7 +38,7 @@ _FLOAT32 = (
 )
 
 PATCHES = (
-    # Fields of cudaDeviceProp that are gone; in helpers that Jittor does not call.
+    # Fields of cudaDeviceProp that CUDA 13 removed, used in helpers that Jittor does not call.
     Patch(
         "jittor/extern/cuda/inc/helper_cuda.h",
         "5faa2b18470a970658cfc0b70504f98aa6fb85695b2a116408895ad11edc57da",
@@ -49,7 +49,7 @@ PATCHES = (
             ("(deviceProp.computeMode != cudaComputeModeProhibited)) {", "true) {"),
         ),
     ),
-    # CUDA 13's headers need C++17, which a rule meant for Windows would turn back. Devices after Hopper get code too.
+    # CUDA 13's headers need C++17, which a rule meant for Windows would undo. Also compiles for devices after Hopper.
     Patch(
         "jittor/compiler.py",
         "3398b120fb43014db85d0beaccfc9775088956e46cec0b16cf62cd8581dd6898",

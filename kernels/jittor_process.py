@@ -1,10 +1,9 @@
-"""What ``import jittor`` does to the process besides giving a module, and undoing it.
+"""Undoes the side effects of ``import jittor`` on the process.
 
 Jittor 1.3.11 switches off the verification of TLS certificates, sets the recursion limit to a million and the stack
-limit to 512 MiB, writes variables of its own into the environment, and takes over SIGINT, SIGCHLD, SIGSEGV and others
-with a handler that ends the process: Ctrl-C would raise no KeyboardInterrupt, and any child that is killed would take
-its parent along. All of it is put back. A chain of 20,000 operators is differentiated and freed within the usual 8 MiB
-of stack, so nothing is lost with the limit.
+limit to 512 MiB, sets environment variables, and installs a handler for SIGINT, SIGCHLD, SIGSEGV and others that ends
+the process: Ctrl-C would raise no KeyboardInterrupt, and killing a child would also end its parent. All of this is
+undone. The usual 8 MiB of stack suffice: they are enough to differentiate and free a chain of 20,000 operators.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ _SIGNALS = (
     signal.SIGBUS,
     signal.SIGQUIT,
 )
-#: More than ``struct sigaction`` of any Linux needs; it is only carried from one call to the next.
+#: More than ``struct sigaction`` needs on any Linux. The content is only saved and restored.
 _SIGACTION_BYTES = 512
 
 
 @contextmanager
 def kept_process(environment: Mapping[str, str], hidden: Iterable[str] = ()) -> Iterator[None]:
-    """Run the block with other environment variables; put them and all that Jittor changes back afterwards.
+    """Run the block with other environment variables; afterwards restore them and all that Jittor changes.
 
     Args:
-        environment: variables to set meanwhile.
-        hidden: names of variables to remove meanwhile.
+        environment: variables to set during the block.
+        hidden: names of variables to remove during the block.
     """
     before = dict(os.environ)
     context, recursion = ssl._create_default_https_context, sys.getrecursionlimit()
@@ -58,7 +57,7 @@ def kept_process(environment: Mapping[str, str], hidden: Iterable[str] = ()) -> 
 
 
 def _handlers() -> dict[int, ctypes.Array[ctypes.c_char]]:
-    """What the C library does on each signal; Python's own table does not see handlers that C code has set."""
+    """The C library's action for each signal; Python's own table does not show handlers that C code has set."""
     libc, handlers = ctypes.CDLL(None), {}
     for number in _SIGNALS:
         action = ctypes.create_string_buffer(_SIGACTION_BYTES)

@@ -22,7 +22,7 @@ def linear(x: Any, weight: Any, bias: Any, activation: Activation = "none") -> A
 
     Args:
         x: (..., I).
-        weight: (O, I); in half precision the product is made in it, and the result is of the type of ``x``.
+        weight: (O, I); if in half precision, the product is computed in it, and the result has the type of ``x``.
         bias: (O,) or None.
         activation: ``gelu`` is the exact one (erf).
 
@@ -50,7 +50,7 @@ def product(x: Any, weight: Any) -> Any:
 
 
 class _Linear(Function):
-    """Rows (N, I) to (N, O); the backward pass computes the product before the activation once more."""
+    """Rows (N, I) to (N, O); the backward pass recomputes the product before the activation."""
 
     def execute(self, x: Any, weight: Any, bias: Any, activation: Activation) -> Any:
         self.saved = (x, weight, bias)

@@ -36,7 +36,7 @@ def _composed(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:
 
 
 class _Bmm(Function):
-    """Both matrices as they lie in memory; the kernel reads the transposed one across."""
+    """Both matrices are passed as stored; the kernel reads a transposed one column by column."""
 
     def execute(self, a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:
         batch, m, k = (a.shape[0], a.shape[2], a.shape[1]) if transpose_a else a.shape

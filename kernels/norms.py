@@ -47,7 +47,7 @@ def group_norm(x: Any, groups: int, weight: Any, bias: Any, eps: float) -> Any:
     """
     batch, channels, height, width = x.shape
     if channels % groups:
-        raise ValueError(f"{channels} channels do not make {groups} groups")
+        raise ValueError(f"{channels} channels cannot be divided into {groups} groups")
     split = x.reshape(batch, groups, channels // groups, height * width)
     if jt.flags.use_cuda:
         y = _normalised(split.reshape(batch, groups, -1), eps).reshape(x.shape)
@@ -61,7 +61,7 @@ def _normalised(x: Any, eps: float) -> Any:
 
 
 class _Norm(Function):
-    """Statistics are computed once more for the gradient rather than kept."""
+    """The gradient recomputes the statistics; they are not stored."""
 
     kernel: str
     sizes: str
@@ -81,14 +81,14 @@ class _Norm(Function):
 
 
 class _LayerNorm(_Norm):
-    """Of rows (N, C)."""
+    """Layer normalisation of rows (N, C)."""
 
     kernel = "layer_norm"
     sizes = "in0_shape0, in0_shape1"
 
 
 class _GroupNorm(_Norm):
-    """Of (B, groups, channels of one group, pixels)."""
+    """Group normalisation of (B, groups, channels of one group, pixels)."""
 
     kernel = "group_norm"
     sizes = "in0_shape0, in0_shape1, in0_shape2, in0_shape3"

@@ -1,7 +1,7 @@
-"""oneDNN where Jittor looks for it, so that it has nothing to download.
+"""Puts oneDNN where Jittor looks for it, so that Jittor does not download it.
 
-Jittor 1.3.11 computes convolutions and matrix products with oneDNN 2.2, and without it takes a hundred times as long.
-The package ``onednn-devel-cpu-gomp`` is the very build that it would fetch from its own server.
+Jittor 1.3.11 computes convolutions and matrix products with oneDNN 2.2. Without it they take a hundred times as long.
+The package ``onednn-devel-cpu-gomp`` is the same build that Jittor would download from its own server.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FOLDER = "mkl/dnnl_lnx_2.2.0_cpu_gomp"
 
 _HEADERS, _LIBRARY = "onednn-devel-cpu-gomp", "onednn-cpu-gomp"
 
-#: How often processes that mend the same folder may get in each other's way.
+#: Attempts to replace a folder while other processes replace it too.
 _TRIES = 20
 
 
@@ -38,11 +38,11 @@ def installed() -> str | None:
 
 
 def place(cache: Path) -> None:
-    """Make ``cache/mkl/…`` hold the headers and the library of the installed package, as links.
+    """Make ``cache/mkl/…`` contain links to the headers and the library of the installed package.
 
-    A folder of links is made under a name of its own, and the well-known name is a link to it, replaced in one step:
-    links into an environment that is gone are mended, two processes at once do not disturb each other. A folder that
-    Jittor downloaded itself is left as it is.
+    The links are in a folder with a unique name. The name that Jittor reads is a link to that folder and is replaced
+    atomically. So links into a deleted environment are repaired, and two processes can do this at once. A folder that
+    Jittor downloaded itself is left unchanged.
 
     Raises:
         FileNotFoundError: the package is not installed, or files of it are missing.
@@ -63,12 +63,12 @@ def place(cache: Path) -> None:
 
 
 def _complete(folder: Path) -> bool:
-    # The name that programs are linked with and the name that they load are both needed.
+    # Programs are linked with one name of the library and load the other.
     return all((folder / name).exists() for name in ("include/mkldnn.hpp", "lib/libmkldnn.so", "lib/libdnnl.so.2"))
 
 
 def _sources() -> dict[str, Path]:
-    """Name in the folder to installed file."""
+    """Maps each name in the folder to the installed file."""
     found: dict[str, Path] = {}
     for package in (_HEADERS, _LIBRARY):
         try:
@@ -104,7 +104,7 @@ def _link_all(sources: dict[str, Path], folder: Path) -> None:
             except OSError:
                 if _complete(folder):  # another process was first
                     return
-                if not tries_left:  # or it has just moved the folder away, to mend it as well
+                if not tries_left:  # or another process has just moved the folder away to repair it
                     raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

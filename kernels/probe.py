@@ -1,6 +1,6 @@
 """``python -m ovd_bench.kernels.probe``: what Jittor finds on this machine, as JSON.
 
-A program of its own, so that whoever asks stays clear of a framework that may be broken.
+It runs in a separate process, so that a broken framework does not affect the caller.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ovd_bench.kernels import cuda_toolkit, jittor_core, jittor_cuda, jittor_imp
 
 
 def facts() -> dict[str, Any]:
-    """All that ``bench doctor`` says of Jittor. Compiles nothing; multiplies two matrices where the core is there."""
+    """All that ``bench doctor`` shows on Jittor. Compiles nothing; multiplies two matrices if the core is compiled."""
     found: dict[str, Any] = {
         "version": _version("jittor"),
         "problem": runtime.problem(),
@@ -69,7 +69,7 @@ def _size(folder: Path) -> int:
 
 
 def _threads() -> int | None:
-    """Threads that OpenMP starts: ``OMP_NUM_THREADS``, or a core each."""
+    """Threads that OpenMP starts: ``OMP_NUM_THREADS``, or one per core."""
     try:
         return int(ctypes.CDLL("libgomp.so.1").omp_get_max_threads())
     except OSError:
@@ -84,7 +84,7 @@ def _computes() -> str:
     try:
         jt = runtime.jittor()
         product = jt.matmul(jt.array(x), jt.array(x.T)).numpy()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the reader wants to see it
+    except Exception as error:  # noqa: BLE001 - any error is shown to the reader
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return "ok" if np.array_equal(product, x @ x.T) else "a matrix product is wrong"
 

@@ -1,8 +1,8 @@
-"""One call makes ``import jittor`` right: ``jt = runtime.jittor()``.
+"""Imports Jittor without its side effects: ``jt = runtime.jittor()``.
 
-Right means: oneDNN from the installed package, no network, no CUDA compiler that happens to lie on the path, nothing
-printed but the progress of a first compilation, the process otherwise as it was, kernels that keep to IEEE comparisons.
-docs/jittor.md tells the whole story.
+Jittor uses oneDNN from the installed package, no network, and no CUDA compiler that happens to be on the path. It
+prints only the progress of a first compilation and leaves the process unchanged. Its kernels follow IEEE comparisons.
+docs/jittor.md has the details.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _selected: Device = "cpu"
 
 
 def select(device: Device) -> None:
-    """Choose where Jittor computes in this process; ``cpu`` if never called. To come before all that imports Jittor.
+    """Choose Jittor's device in this process (default ``cpu``). Call it before importing anything that uses Jittor.
 
     Raises:
-        RuntimeUnavailable: the device cannot be used, or Jittor is in the process without CUDA already.
+        RuntimeUnavailable: the device cannot be used, or Jittor is already loaded without CUDA.
     """
     global _selected
     loaded = sys.modules.get("jittor")
@@ -39,7 +39,7 @@ def select(device: Device) -> None:
         loaded.flags.use_cuda = int(device == "cuda")
     elif device == "cuda":
         if loaded is not None:
-            raise RuntimeUnavailable("Jittor is in this process for the CPU already, so it cannot use CUDA any more")
+            raise RuntimeUnavailable("Jittor is already loaded for the CPU in this process and cannot switch to CUDA")
         found = problem("cuda")
         if found:
             raise RuntimeUnavailable(found)
@@ -48,7 +48,7 @@ def select(device: Device) -> None:
 
 @cache
 def jittor() -> Any:
-    """The module ``jittor``. Compiles Jittor's core first where that has not been done.
+    """The module ``jittor``. Compiles Jittor's core first if needed.
 
     Raises:
         RuntimeUnavailable: Jittor cannot be used here; one line says why and what to do.
@@ -64,7 +64,7 @@ def jittor() -> Any:
 
 
 def prepare(device: Device = "cpu") -> Build:
-    """Compile Jittor's core unless that has been done, without importing it into this process.
+    """Compile Jittor's core if needed, without importing it into this process.
 
     Raises:
         RuntimeUnavailable: as `jittor`.
@@ -83,7 +83,7 @@ def prepare(device: Device = "cpu") -> Build:
 
 
 def problem(device: Device = "cpu") -> str | None:
-    """One line that says what Jittor lacks on this machine, and what to do; None if nothing."""
+    """One line: what is missing for Jittor on this machine and what to do; None if nothing is."""
     if not sys.platform.startswith("linux"):
         return f"Jittor is supported on Linux, this is {sys.platform}"
     if importlib.util.find_spec("jittor") is None:
@@ -99,7 +99,7 @@ def problem(device: Device = "cpu") -> str | None:
 
 
 def _main() -> None:
-    """``python -m ovd_bench.kernels.runtime``: compile what this machine can use, so that nothing waits later."""
+    """``python -m ovd_bench.kernels.runtime``: compile in advance what this machine can use."""
     try:
         prepare()
         if device_problem() is None:

@@ -15,7 +15,7 @@ _FILES = ("vector_math.h", "softmax.cc")
 
 
 def softmax(x: Any) -> Any:
-    """Softmax over the last dimension; entries may be -inf, and a row of nothing else gives NaN.
+    """Softmax over the last dimension; entries may be -inf, and a row of only -inf gives NaN.
 
     Args:
         x: (..., C).
@@ -33,7 +33,7 @@ def _composed(x: Any) -> Any:
 
 
 class _Softmax(Function):
-    """Of rows (N, C); the gradient needs the result only."""
+    """Softmax of rows (N, C); the gradient needs only the result."""
 
     def execute(self, x: Any) -> Any:
         (self.y,) = cpu_op([x.shape], [x], _FILES, "ovd::softmax_forward(in0_p, out0_p, in0_shape0, in0_shape1);")

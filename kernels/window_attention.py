@@ -16,24 +16,24 @@ _SIZES = (
     '(int64_t)data["heads"], (int64_t)data["window"], (int64_t)data["shift"]}'
 )
 
-#: Added to the logits of two tokens that the shift brought together from different borders of the map.
+#: Added to the logit of two tokens that are in the same window only because the shift wraps around the map.
 _APART = -100.0
 
 
 def window_attention(qkv: Any, qkv_bias: Any, position_bias: Any, window: int, shift: int, heads: int) -> Any:
     """Multi-head attention inside windows, directly on the map.
 
-    The map is padded to whole windows at the bottom and on the right. Padded tokens are zeros before the linear layer
-    of q, k and v, so theirs are the bias of that layer; they take part as keys. With a shift, windows wrap around the
-    map and tokens of different regions see each other with -100 added to their logits (not -inf), as in the official
-    code (microsoft/Swin-Transformer, models/swin_transformer.py).
+    The map is padded to whole windows at the bottom and on the right. Padded tokens are zero before the linear layer
+    of q, k and v, so their q, k and v are the bias of that layer; they take part as keys. With a shift, windows wrap
+    around the map, and the logits of tokens from different regions get -100 added (not -inf), as in the official code
+    (microsoft/Swin-Transformer, models/swin_transformer.py).
 
     Args:
         qkv: (B, H, W, 3 * C), the output of the linear layer: q of all heads, then k, then v.
         qkv_bias: (3 * C,), bias of that layer.
         position_bias: (heads, T, T) with T = window ** 2: query, key; row-major in the window.
         window: side of a window, in tokens.
-        shift: of the windows to the bottom right, in tokens, less than ``window``.
+        shift: by which windows move to the bottom right, in tokens, less than ``window``.
         heads: number of heads; logits are scaled by ``(C / heads) ** -0.5``.
 
     Returns:
@@ -81,7 +81,7 @@ def _region_mask(rows: int, columns: int, window: int, shift: int) -> Any:
 
 
 class _WindowAttention(Function):
-    """The backward pass computes the probabilities of each window once more."""
+    """The backward pass recomputes the probabilities of each window."""
 
     def execute(self, qkv: Any, qkv_bias: Any, position_bias: Any, window: int, shift: int, heads: int) -> Any:
         self.saved = (qkv, qkv_bias, position_bias)

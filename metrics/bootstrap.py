@@ -92,8 +92,8 @@ def bootstrap(
 ) -> Bootstrap:
     """Statistics of an evaluation for each row of image weights.
 
-    Weights of one give the point estimates (up to the order of summation). Other weights give the result of a
-    full evaluation on a data set that contains image ``i`` ``weights[i]`` times, if scores do not tie.
+    If all weights are 1, the result is the point estimates (up to the order of summation). Other weights give the
+    result of a full evaluation on a data set that contains image ``i`` ``weights[i]`` times, if no scores are equal.
 
     Args:
         gt: the ground truth that was evaluated.
@@ -147,7 +147,7 @@ def bootstrap(
 
 
 def _names(evaluation: Evaluation) -> list[str]:
-    """Names of ``_STATISTICS`` in this evaluation: AR carries its detection limit in its name."""
+    """Names of ``_STATISTICS`` in this evaluation: the name of AR contains its detection limit."""
     recall = [name for name in evaluation.metrics if name.startswith("AR@")][-1]
     return [recall if name == "AR" else name for name in _STATISTICS]
 
@@ -187,7 +187,7 @@ def _class_values(
 def _regular_truth(
     gt: GroundTruth, evaluation: Evaluation
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Rows of the ground truth that counts, sorted by class, their area bits, and offsets per class."""
+    """Rows of the ground truth that counts, sorted by class; their area bits; offsets per class."""
     federated = evaluation.protocol.federated
     areas = np.zeros(len(gt.area), np.uint8)
     for bit, (low, high) in enumerate(AREA_RANGES):

@@ -14,8 +14,8 @@ Bin m is (m / bins, (m + 1) / bins]; score 0 belongs to the first. True positive
 The number depends on the set of detections: a long tail of low scores, well calibrated near 0, hides errors of the
 high scores. Two sets are therefore always reported: *all* detections that the protocol counts and that have at least
 ``min_score`` (default 0, which is no threshold), and those at an *operating* point, one score threshold per class.
-Without thresholds from another data set (a validation set, as the paper asks) the LRP-optimal ones of the same data are
-taken, which is slightly optimistic. Detections that do not count (unverified, class not exhaustively annotated, crowd)
+The paper takes these thresholds from a validation set. If none are given, the LRP-optimal ones of the same data are
+used, which is slightly optimistic. Detections that do not count (unverified, class not exhaustively annotated, crowd)
 are in neither set; whether a crowd excuses a detection is decided at IoU 0.5, also for ``la_ece_0``.
 
 Differences from the reference repository: D-ECE also counts detections of classes without ground truth (every one is

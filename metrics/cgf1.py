@@ -137,7 +137,7 @@ class _Counts:
         score: float64 (n,), descending.
         tp, fp: int32 (T, n), counts over the detections up to and including this one; valid at the last of equal
             scores.
-        truths: ground truth boxes in all.
+        truths: total number of ground truth boxes.
     """
 
     score: Float64

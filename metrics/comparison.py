@@ -40,8 +40,9 @@ class ClassDifferences:
 
     Attributes:
         a, b: float64 (K,), NaN where undefined.
-        p_greater: float64 (K,), probability that B is ahead, NaN where undefined. It is at least ``0.5 ** images`` away
-            from 0 and 1, the probability of equal coin tosses for all images of the class.
+        p_greater: float64 (K,), probability that B is ahead, NaN where undefined. It is kept at least
+            ``0.5 ** images`` away from 0 and 1: that is the probability that one coin toss per image of the class
+            gives heads every time.
         wins, losses, ties: classes in which B is ahead, behind, equal by the point estimates.
         sure_wins, sure_losses: classes with ``p_greater`` >= 0.975 or <= 0.025.
     """
@@ -116,13 +117,13 @@ def _classes(
     samples: npt.NDArray[np.float32],
     images: npt.NDArray[np.int64],
 ) -> ClassDifferences:
-    """Per class, with the differences of AP (n, K) on the resamples and the numbers of images that show each class."""
+    """Comparison per class, from the differences of AP (n, K) on the resamples and the number of images per class."""
     p_greater = np.full(len(a), np.nan)
     p_greater[images == 1] = 0.5  # one image gives no variance
     judged = np.flatnonzero(images > 1)
     if len(judged) and len(samples) > 1:
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a class that is in hardly any resample
+            warnings.simplefilter("ignore", RuntimeWarning)  # a class that occurs in hardly any resample
             variance = np.nanvar(samples[:, judged].astype(np.float64), axis=0, ddof=1)
         count = images[judged]
         sd = np.sqrt(variance * np.array([lone_class_factor(int(one)) for one in count]))

@@ -39,7 +39,7 @@ Intended differences from tidecv 1.0.1:
   and stays in the mean; tidecv drops it in the first case.
 * Negative gains are reported, not clipped at 0.
 
-A ground truth with annotation id 0 is treated like any other (lvis-api reads its match as none).
+A ground truth with annotation id 0 is treated like any other (lvis-api treats its match as no match).
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class DecompositionResult:
 
 
 def decompose(gt: GroundTruth, predictions: Predictions, protocol: Protocol) -> DecompositionResult:
-    """Classify the errors of predictions and measure the loss by each kind; this module's docstring has the rules.
+    """Classify the errors of predictions and measure the loss of AP by each kind; rules in this module's docstring.
 
     Args:
         gt: ground truth.

@@ -35,7 +35,7 @@ class GroundingTruth:
         box_offsets: int64 (P + 1,), boxes of phrase ``i`` are rows ``box_offsets[i]:box_offsets[i + 1]``; none for a
             phrase that is not visible.
         boxes_xywh: float64 (N, 4), absolute pixels, finite, width and height not negative.
-        type_names: names of the entity types (people, clothing …); of the data sets, where several are mixed.
+        type_names: names of the entity types (people, clothing …), or of the data sets if several are mixed.
         types: per phrase, positions in ``type_names``; a phrase may have several types or none.
     """
 

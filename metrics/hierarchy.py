@@ -182,7 +182,7 @@ def coco_synsets(categories: Categories, table: Mapping[str, Mapping[str, Any]])
         table: class name -> ``{"coco_cat_id": int, "synset": str}``; further keys are ignored.
 
     Raises:
-        DataError: a class is missing, has no synset, or stands under another id.
+        DataError: a class is missing, has no synset, or has another id.
     """
     synsets = {}
     for class_id, name in zip(categories.ids, categories.names, strict=True):
@@ -234,7 +234,7 @@ def _word(text: str) -> str:
 
 
 def _complete_groups(n: int, links: set[tuple[int, int]]) -> npt.NDArray[np.int64]:
-    """Group of each of n units: its connected component if all in it are linked to all, else itself; int64 (n,)."""
+    """Group of each of n units: its connected component if every pair in it is linked, else itself; int64 (n,)."""
     rows = np.array(sorted(links), np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(rows)), (rows[:, 0], rows[:, 1])), shape=(n, n))
     _, component = connected_components(graph, directed=False)

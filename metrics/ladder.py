@@ -29,12 +29,11 @@ What the numbers mean. On exhaustive data (COCO) every rung is an AP in the full
 On federated data (LVIS) rule 5 is the only valid one, but has a drawback: about 12 of more than 1,200 classes are
 verified in an image. On lvis-api's 100-image sample random clusters of two are exhaustive on 2 % of their verified
 images, of three on none; there no unmatched detection counts as a false positive, and AP turns into recall. At ``loc``
-this is complete: ``AP_loc`` is class-agnostic average recall under the protocol's cap (on the 101-point grid). A
-detector that gives each box many labels then scores high on ``super`` and ``loc``, and much of the semantic gap comes
-from false positives that no longer count. Each rung therefore carries ``exhaustive_share``, the share of verified
-(image, cluster) pairs
-where a false positive can count: 1 on COCO, 0 at ``loc`` on LVIS. Where it is small, read the rung as recall and
-compare detectors by:
+this holds for every image: ``AP_loc`` is class-agnostic average recall under the protocol's cap (on the 101-point
+grid). A detector that gives each box many labels then scores high on ``super`` and ``loc``, and much of the semantic
+gap comes from false positives that no longer count. Each rung therefore has an ``exhaustive_share``, the share of
+verified (image, cluster) pairs where a false positive can count: 1 on COCO, 0 at ``loc`` on LVIS. Where it is small,
+read the rung as recall and compare detectors by:
 
 *Named recall* ``NR`` (all protocols; the number to use on federated data). One box, one label: class-agnostic NMS at
 IoU 0.7 after the cap. Match label-agnostically, greedily by score, IoU >= 0.5. ``NR_rung`` = mean over the classes with

@@ -1,7 +1,7 @@
 """Singular of an English noun by rule, with the exceptions that occur in names of visible things.
 
-The rules are here and not from a package because they are part of the metric: a word list that is updated elsewhere
-would silently change results. Only nouns are handled. Both sides of every comparison go through the same function, so
+The rules are part of the metric and therefore not taken from a package: a word list that is updated elsewhere would
+silently change results. Only nouns are handled. Both sides of every comparison go through the same function, so
 a wrong but consistent singular ("scissor") has no effect.
 """
 
@@ -56,14 +56,14 @@ _SINGULAR = word_set(
     "abdomen atlas bias canvas christmas cosmos gas gyros lens news omen pancreas pumice ramen regimen rhinoceros "
     "series species specimen stamen thermos"
 )
-# Singulars whose plural adds -s where the rules below would take more away, or nothing (cookie, moustache, taxi) ...
+# Singulars whose plural adds -s, but the rules below would remove more, or nothing (cookie, moustache, taxi) ...
 _PLURAL_IN_S = word_set(
     "ache avalanche beanie birdie bikini boogie bowtie brioche broccoli brownie cache calorie canoe chili collie "
     "cookie doe foe fuse genie goalie headache hippie hoe hoodie jacuzzi kiwi lie magpie martini moustache movie "
     "mustache necktie niche oboe onesie pie pixie potpie prairie quiche rabbi rookie safari sari selfie ski "
     "smoothie sweetie taxi tie tiptoe toe toothache veggie yeti zombie zucchini"
 )
-# ... and singulars in -s whose plural adds -es where the rules would take only the -s away.
+# ... and singulars in -s whose plural adds -es, but the rules would remove only the -s.
 _PLURAL_IN_ES = word_set("atlas bias canvas christmas gas iris lens pancreas rhinoceros thermos trellis")
 
 

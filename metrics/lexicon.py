@@ -117,7 +117,7 @@ def tokens(text: str) -> list[str]:
 def normalise(text: str) -> str:
     """The key of a text: its :func:`tokens` without leading determiners ("the two dogs" → "dogs"), joined by spaces.
 
-    A text of determiners only keeps the last. Plurals are not changed; the lemma rung handles them.
+    If all words are determiners, the last one is kept. Plurals are not changed; the lemma rung handles them.
     """
     return " ".join(_strip_determiners(tokens(text)))
 
@@ -178,9 +178,9 @@ class Lexicon:
     def lookup(self, text: str) -> Lookup:
         """Class of a text by the first rung that matches; ``UNMAPPED`` if none does.
 
-        Several classes at the same rung (``bow_(weapon)``, ``bow_(decorative_ribbons)`` for "bow"): the class of the
-        lowest position, that is of the lowest category id, and ``ambiguous`` is set. Within a rung, full names go
-        before names without qualifier and these before singulars.
+        If several classes match at the same rung (``bow_(weapon)`` and ``bow_(decorative_ribbons)`` for "bow"), the
+        class of the lowest position (the lowest category id) is returned and ``ambiguous`` is set. Within a rung, full
+        names go before names without qualifier and these before singulars.
 
         The head rung reads a noun phrase of at most ``MAX_HEAD_WORDS`` words: leading determiners and measures
         ("a pair of") are removed, and so is everything from the first preposition, relative pronoun or common

@@ -25,7 +25,8 @@ class OptimalLrp:
     """oLRP of every class (K classes); NaN for classes without ground truth.
 
     Attributes:
-        threshold: float64 (K,), the highest score threshold that reaches the minimum; inf where no detections is best.
+        threshold: float64 (K,), the highest score threshold that reaches the minimum; inf if the minimum is at
+            "no detections at all".
         lrp: float64 (K,), error in [0, 1].
     """
 

@@ -21,7 +21,7 @@ NUM_LANES = NUM_AREAS * NUM_THRESHOLDS
 
 _NO_LIMIT = 2**31 - 1
 _MAX_IMAGES = 2**27  # the native record packs the image number into 27 bits
-_MAX_CLASSES = 2**16  # one precision plane holds 8 kB per class: more would be half a gigabyte
+_MAX_CLASSES = 2**16  # one precision plane takes 8 kB per class, so more would exceed half a gigabyte
 
 
 def engine() -> ctypes.CDLL:
@@ -100,7 +100,7 @@ class Matches:
         tp_count: int32 (K, M, 4, 10), true positives.
         fp_at_tp: uint32, false positives ranked before each true positive; the curve of class k, limit m, area a,
             threshold t starts at ``truth_offsets[k] * M * 40 + (m * 40 + a * 10 + t) * boxes_of_class_k``.
-        records: outcome per detection, None unless asked for.
+        records: outcome per detection, None unless requested.
         threads: threads for derived statistics.
     """
 

@@ -22,8 +22,8 @@ Int64 = npt.NDArray[np.int64]
 class Participants:
     """Detections that take part under a protocol (n rows), by class, then score descending, image, row.
 
-    Caps are applied; unknown classes are gone; under LVIS rules so are boxes without area and detections of classes
-    that are unverified in their image.
+    Caps are applied and unknown classes are left out. LVIS rules also leave out boxes without area and detections of
+    classes that are unverified in their image.
 
     Attributes:
         row: int64 (n,), row in the predictions.
@@ -32,8 +32,7 @@ class Participants:
         score: float64 (n,).
         boxes_xyxy: float64 (n, 4), absolute pixels.
         excused: bool (n,), not a false positive if unmatched: its class is not exhaustively annotated in the image, or
-            at
-        IoU 0.5 it matches only an ignored ground truth (crowd, ``ignore`` field).
+            at IoU 0.5 it matches only an ignored ground truth (crowd, ``ignore`` field).
     """
 
     row: Int64

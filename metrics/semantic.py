@@ -65,7 +65,7 @@ class SimilarityMatrix:
         count = len(self.names)
         if count == 0 or len(set(self.names)) != count:
             raise DataError(
-                f"similarity matrix: {count} names, {len(set(self.names))} different, expected some, once each"
+                f"similarity matrix: {count} names, {len(set(self.names))} different; they must be unique, at least one"
             )
         if self.matrix.shape != (count, count) or self.matrix.dtype != np.float32:
             found = f"{self.matrix.dtype} {self.matrix.shape}"
@@ -186,7 +186,7 @@ def chance_corrected(similarity: FloatArray) -> Float64:
         np.fill_diagonal(corrected, 0.0)
         mean = _row_sums(corrected) / (count - 1)
         if mean.max() >= 1 - TOLERANCE:
-            raise DataError(f"similarity matrix: the judge tells class {int(mean.argmax())} from no other class")
+            raise DataError(f"similarity matrix: class {int(mean.argmax())} looks like every other to the judge")
         chance = np.maximum.outer(mean, mean)
         corrected = np.clip((corrected - chance) / (1 - chance), 0.0, 1.0)
     np.fill_diagonal(corrected, 1.0)

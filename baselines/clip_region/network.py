@@ -22,7 +22,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Of pixels scaled to 0 … 1, per channel; CLIP's own by default (``openai/CLIP``, ``clip/clip.py``)."""
+    """Per-channel statistics of pixels scaled to 0 … 1; the defaults are CLIP's (``openai/CLIP``, ``clip/clip.py``)."""
 
     mean: Colour = (0.48145466, 0.4578275, 0.40821073)
     std: Colour = (0.26862954, 0.26130258, 0.27577711)
@@ -84,7 +84,7 @@ class ClipNetwork:
 
     @property
     def fill(self) -> tuple[int, int, int]:
-        """The RGB colour that becomes zero."""
+        """The RGB colour that is zero after normalisation."""
         red, green, blue = (round(255 * value) for value in self.normalisation.mean)
         return red, green, blue
 

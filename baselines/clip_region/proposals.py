@@ -55,7 +55,7 @@ def _grid(height: int, width: int) -> Proposals:
 def pooled(
     boxes_xyxy: Boxes, objectness: npt.NDArray[np.float32], size: tuple[int, int], iou: float, most: int
 ) -> Proposals:
-    """Boxes of any classes as proposals: clipped to the image, without duplicates, the best ones.
+    """The best boxes of any classes as proposals: clipped to the image, without duplicates.
 
     Args:
         boxes_xyxy: (n, 4).

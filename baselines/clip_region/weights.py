@@ -19,7 +19,7 @@ from torch import Tensor
 from ovd_bench.baselines.clip_region.network import ClipNetwork, Colour, Normalisation
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
-#: Newer name first; within a layout safetensors win over files of torch.
+#: Newer names first; within a layout, safetensors files come before files of torch.
 _OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _HUB_FILES = ("model*.safetensors", "pytorch_model*.bin")
 #: Vocabulary size of CLIP's byte-pair encoding, the only one that is available here.
@@ -232,7 +232,7 @@ def _hub_config(directory: Path) -> tuple[dict[str, Any], Normalisation]:
 
 
 def _ratio(tower: _Tower) -> float:
-    """Factor of the width in open_clip, which truncates the product; half a unit larger against rounding."""
+    """Factor of the width for open_clip, which truncates the product; half a unit is added against rounding errors."""
     return (tower.intermediate_size + 0.5) / tower.hidden_size
 
 
@@ -252,7 +252,7 @@ def _validated(kind: type[_Config], file: Path) -> _Config:
         raise ValueError(f"{file}: cannot be read as JSON: {' '.join(str(error).split())[:200]}") from error
 
 
-#: Names of transformers' ``CLIPModel`` and what they are in open_clip; projections of joint attention are joined later.
+#: Names of transformers' ``CLIPModel`` and of open_clip; the projections of query, key and value are joined later.
 _NAMES = (
     (r"^text_model\.embeddings\.token_embedding\.weight$", "token_embedding.weight"),
     (r"^text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"),
@@ -278,7 +278,7 @@ _COMPUTED = re.compile(r"\.position_ids$")
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of transformers' ``CLIPModel`` by open_clip's names; unknown ones keep theirs and are reported later."""
+    """Tensors of transformers' ``CLIPModel`` by open_clip's names; unknown names are kept and reported later."""
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if _COMPUTED.search(name):

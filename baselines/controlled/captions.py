@@ -16,7 +16,7 @@ from ovd_bench.baselines.text import WIDTH, Frame, PhraseEncoder
 SEPARATORS = (101, 102, 1012, 1029)
 #: Maximum number of cached tokens, 600 MB; then the cache is cleared. Sentences have many more than class names.
 _MOST = 400_000
-#: A phrase vector is not divided by a length below this.
+#: Lower bound of the length by which a phrase vector is divided.
 _SHORTEST = 1e-6
 
 

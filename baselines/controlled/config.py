@@ -41,7 +41,7 @@ class ContestantConfig:
         blocks: of the head, of ``glip``.
         fusion_width: of the attention between image and words, of ``glip``.
         language_width: of the words in the head, of ``glip``; 768, those of BERT, in GLIP.
-        anchor: side of an anchor over the stride of its level, of ``glip``; 8 in GLIP, for larger images.
+        anchor: side of an anchor divided by the stride of its level, of ``glip``; 8 in GLIP, for larger images.
         extra_levels: of the pyramid beyond the maps of the backbone, of ``glip``; 2 in GLIP.
         coarse_offsets: of the head's deformable convolutions of coarser levels, of ``glip``: ``prefix`` is what GLIP's
             released weights were trained with, ``resized`` the intended behaviour; see ``baselines.glip.dyhead``.

@@ -1,9 +1,9 @@
 """GLIP-style: image and text are fused in every block of the head; each location is compared with each token.
 
 After Li et al. 2022, *Grounded Language-Image Pre-training*, section 3, from the parts of ``baselines.glip``: pyramid,
-deep fusion, language layers, dynamic head, anchors, ATSS and losses, on the study's backbone and text. Unlike there, no
-threshold is applied to probabilities, since a threshold before AP can only lower AP, and tokens are projected before
-the head, so that its language layers have their own width.
+deep fusion, language layers, dynamic head, anchors, ATSS and losses, on the study's backbone and text. There are two
+differences: no threshold is applied to probabilities, since a threshold before AP can only lower AP; and tokens are
+projected before the head, so that its language layers have their own width.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ovd_bench.baselines.glip.model import GlipOutput, ImageFeatures, TextFeatur
 from ovd_bench.baselines.owl_nano.assign import Targets
 from ovd_bench.baselines.swin import Swin
 
-#: Intermediate channels of a language layer over its width, as in BERT.
+#: Intermediate channels of a language layer divided by its width, as in BERT.
 _GROWTH = 4
 
 

@@ -1,7 +1,7 @@
 """The weights file of a contestant: safetensors whose header describes the model and its training.
 
-The header's one entry ``contestant`` is JSON: ``format`` (1), ``config`` (``ContestantConfig``) and ``training`` (free,
-for people and for the manifest of a study).
+The header's only entry ``contestant`` is JSON: ``format`` (1), ``config`` (``ContestantConfig``) and ``training``
+(free form, for readers and for the manifest of a study).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def save_weights(model: Model, config: ContestantConfig, training: dict[str, Any
         model: a contestant.
         config: of the model.
         training: description of the training.
-        half: in float16.
+        half: whether to store float16.
 
     Raises:
         ValueError: a number that is not finite, or that float16 cannot hold.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-#: Factors of the deltas: shift of the centre over the anchor's size, and logarithm of the sizes' ratio.
+#: Factors of the deltas: shift of the centre divided by the anchor's size, and logarithm of the ratio of sizes.
 _SHIFT, _GROWTH = 10.0, 5.0
 #: A box is at most this many times as large as its anchor.
 _LARGEST = 1000 / 16

@@ -4,8 +4,8 @@ Source: ``modeling/rpn/vldyhead.py`` (``DyConv``) and ``layers/dyrelu.py`` of mi
 
 Every level computes its own offsets for three deformable convolutions: on itself, on the next finer level with stride
 2, and on the next coarser level. The output of the last one is smaller than the offsets. The official operator does not
-check this: it addresses them with the strides of its output and so reads, for each image, the first numbers of the
-offsets, as many as the small grid needs. The released weights were trained with this behaviour. It is
+check this: it indexes the offsets with the strides of its output and so reads, for each image, only the first numbers
+of the offsets, as many as the small grid needs. The released weights were trained with this behaviour. It is
 ``coarse_offsets="prefix"``, the default; ``"resized"`` resizes the offsets bilinearly to the coarser grid, for new
 trainings.
 """
@@ -23,7 +23,7 @@ from ovd_bench.baselines.glip.deform import TAPS, DeformConv
 
 
 class DyConv(nn.Module):  # type: ignore[misc]
-    """All levels to all levels.
+    """Convolutions from each level and its neighbours to new levels.
 
     Args:
         channels: of the levels.
@@ -90,10 +90,10 @@ def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class DyReLU(nn.Module):  # type: ignore[misc]
-    """The larger of two lines per channel, whose slopes and offsets depend on the map's mean (Chen et al. 2020).
+    """Dynamic ReLU: maximum of two lines per channel, with slopes and offsets from the map's mean (Chen et al. 2020).
 
-    The lines start at y = x and y = 0, an ordinary ReLU. Reduction 4, slopes within ± 1 of their start, offsets within
-    ± 0.5.
+    Initially the lines are y = x and y = 0, an ordinary ReLU. The reduction is 4; slopes stay within ± 1 of their
+    initial value, offsets within ± 0.5.
 
     Args:
         channels: in and out.

@@ -20,7 +20,7 @@ from ovd_bench.baselines.owl_nano.losses import focal_negative, focal_positive
 
 #: ``ATSS.REG_LOSS_WEIGHT``; the other weights are 1.
 WEIGHT_BOX = 2.0
-#: Token column for "no object". It counts only if the caption is that long.
+#: Token column for "no object". It is used only if the caption is that long.
 NO_OBJECT = 255
 
 

@@ -5,7 +5,7 @@
 * mmdetection: other names (``tools/model_converters/glip_to_mmdet.py``), the channels of Swin's merging in another
   order, without the closed-set head and BERT's pooler;
 * canonical: safetensors with the model's own names. The header's entry ``glip`` is JSON: ``format`` (1), ``config``
-  (``GlipConfig``) and ``source`` (free, for people).
+  (``GlipConfig``) and ``source`` (free form, for readers).
 
 Every parameter is set by exactly one tensor; all other tensors of a file must be among ``LEFTOVERS``.
 """
@@ -126,7 +126,7 @@ def write_weights(model: Glip, path: Path, layout: Layout, source: str = "") -> 
         model: float32.
         path: of the file.
         layout: ``official`` (without buffers) or ``canonical``.
-        source: origin of the numbers, for people; canonical only.
+        source: origin of the weights, for readers; canonical only.
 
     Raises:
         ValueError: the layout of mmdetection, which can only be read.

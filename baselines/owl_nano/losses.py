@@ -70,7 +70,7 @@ def _everywhere(loss: Tensor, sure: Tensor) -> Tensor:
 
 
 def relative_l1(a: Tensor, b: Tensor, size: tuple[int, int]) -> Tensor:
-    """Sum of absolute differences of cx, cy, w, h over the image's width and height.
+    """Sum of absolute differences of cx, cy, w, h, divided by the image's width and height.
 
     Args:
         a: boxes xyxy (..., 4) in pixels.

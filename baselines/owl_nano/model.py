@@ -131,7 +131,7 @@ def cell_boxes(offsets: Tensor, height: int, width: int) -> Tensor:
     """Boxes (B, N, 4) xyxy in pixels from the predictions of each cell.
 
     Args:
-        offsets: (B, N, 4): shift of the centre in cells (x, y), logarithm of width and height over the prior size.
+        offsets: (B, N, 4): shift of the centre in cells (x, y), logarithm of width and height relative to the prior.
         height: of the grid in cells.
         width: of the grid, N = height * width.
     """

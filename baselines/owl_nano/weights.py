@@ -1,7 +1,7 @@
 """The weights file: safetensors in float16 whose header describes the model and its training.
 
-The header's one entry ``owl-nano`` is JSON: ``format`` (1), ``config`` (``OwlNanoConfig``), ``classes`` (names of the
-learned class vectors, empty with text) and ``training`` (free, for people: data, recipe, budget).
+The header's only entry ``owl-nano`` is JSON: ``format`` (1), ``config`` (``OwlNanoConfig``), ``classes`` (names of the
+learned class vectors, empty with text) and ``training`` (free form, for readers: data, recipe, budget).
 """
 
 from __future__ import annotations

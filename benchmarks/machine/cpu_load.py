@@ -62,8 +62,8 @@ class Watch:
     """A context that measures the load by others; read ``busy`` afterwards.
 
     It compares counters of the whole system and not only those of processes: in a container other processes are not
-    visible, and short-lived ones may start and end between two readings. Processes are listed outside of the measured
-    time, only to name them.
+    visible, and short-lived ones may start and end between two readings. Processes are listed outside the measured
+    time, and only to name them.
     """
 
     def __init__(self) -> None:

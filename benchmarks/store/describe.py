@@ -94,17 +94,17 @@ def scored_under(made_under: ProtocolInfo, tables: str | None, judge: JudgeInfo 
     Args:
         made_under: protocol that the predictions were made under.
         tables: sha256 of the tables of class names that the score used.
-        judge: that the score used.
+        judge: judge that the score used.
 
     Raises:
-        DataError: scorer or lexicon are not those that the protocol of the predictions names.
+        DataError: scorer or lexicon differ from those in the protocol of the predictions.
     """
     now: dict[str, int | str] = {**versions(), **lookups()}
     then: dict[str, int | str] = {**(made_under.versions or {}), **(made_under.lookups or {})}
     if changed := [name for name in ("scorer", "lexicon") if then.get(name, now[name]) != now[name]]:
         name = changed[0]
         raise DataError(
-            f"{name} is {_short(now[name])} by now, the run was made for {name} {_short(then[name])}: "
+            f"{name} is now {_short(now[name])}, but the run was made with {name} {_short(then[name])}: "
             "repeat 'bench run', which makes a run of its own"
         )
     if judge is None and (made_under.versions is None or tables == made_under.tables):

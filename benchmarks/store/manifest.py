@@ -47,8 +47,8 @@ class Recipe(StrictModel):
     dtype: str
     batch: Count
     seed: int
-    chunk_batch: Count | None = Field(default=None, description="chunks of classes read at once, where asked for")
-    nms_iou: float | None = Field(default=None, description="of the suppression within a class, where asked for")
+    chunk_batch: Count | None = Field(default=None, description="chunks of classes read at once, if given")
+    nms_iou: float | None = Field(default=None, description="of the suppression within a class, if given")
     adapter_version: Count | None = Field(default=None, description="see DetectorCard; null = made before it was kept")
     suppression_version: Count | None = Field(default=None, description="see DetectorCard; null = nothing suppressed")
     probe_sha256: Sha256 | None = Field(default=None, description="pixels of a few images; see benchmarks.data.pixels")
@@ -62,7 +62,7 @@ class Recipe(StrictModel):
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def differences(self, wanted: Recipe) -> list[str]:
-        """Differences from the wanted recipe, in words."""
+        """Differences from the expected recipe, in words."""
         ours, theirs = self.model_dump(exclude={"probe_sha256"}), wanted.model_dump(exclude={"probe_sha256"})
         words = [f"{name} {ours[name]}, not {theirs[name]}" for name in ours if ours[name] != theirs[name]]
         if self.probe_sha256 != wanted.probe_sha256:
@@ -247,7 +247,7 @@ def read_record(folder: Path, manifest: Manifest, shard: int) -> ShardRecord | N
 
 
 def missing_shards(folder: Path, manifest: Manifest, shards: Sequence[int]) -> list[int]:
-    """The missing ones of the given shards."""
+    """Those of the given shards that are missing."""
     return [shard for shard in shards if read_record(folder, manifest, shard) is None]
 
 
@@ -285,7 +285,7 @@ def write_document(path: Path, document: Manifest | ShardRecord) -> None:
 
 
 def cut(image_ids: Sequence[int], shards: int) -> list[ShardRange]:
-    """Cut sorted image ids into shards of consecutive ids whose sizes differ by one at most."""
+    """Cut sorted image ids into shards of consecutive ids whose sizes differ by at most one."""
     parts = [image_ids[slice(*bounds)] for bounds in shard_bounds(len(image_ids), shards)]
     return [ShardRange(first_id=ids[0], last_id=ids[-1], images=len(ids), ids_sha256=ids_sha256(ids)) for ids in parts]
 

@@ -57,7 +57,7 @@ def _seen(data: TrainingData, benchmark: Benchmark, categories: Categories) -> F
 
 
 def _teaches(data: TrainingData, benchmark: Benchmark) -> bool:
-    """Whether it has the benchmark's own names without a known list of them."""
+    """Whether a data set has the benchmark's own names although its list of names is not known."""
     return label_set(data.dataset) is None and data.dataset in (benchmark.name, *benchmark.train_sources)
 
 

@@ -111,12 +111,12 @@ def find_annotations(
 
 
 def same_images(a: Source, b: Source) -> None:
-    """Refuse to compare runs on different parts of the images.
+    """Check that both runs cover the same images.
 
     Raises:
-        DataError: one covers a part that the other does not.
+        DataError: they cover different parts of the images.
     """
     parts = [None if one.manifest is None else one.manifest.image_ids for one in (a, b)]
     if parts[0] != parts[1]:
         said = ["all images" if part is None else f"{len(part):,} images" for part in parts]
-        raise DataError(f"A covers {said[0]} and B {said[1]}, not the same ones: compare runs on the same images")
+        raise DataError(f"A covers {said[0]} and B {said[1]}, but different ones: compare runs on the same images")

@@ -78,9 +78,9 @@ class PlanInfo(StrictModel):
         int, Field(ge=0, exclude_if=lambda value: value == 0, description="which synonym stands for the name; 0 = none")
     ] = 0
     distractors: Annotated[
-        list[str], Field(exclude_if=lambda names: not names, description="asked for beside the classes, and dropped")
+        list[str], Field(exclude_if=lambda names: not names, description="queried beside the classes, and dropped")
     ] = Field(default=[])
-    collisions: dict[str, list[int]] = Field(description="words that stand for several category ids")
+    collisions: dict[str, list[int]] = Field(description="prompts shared by several category ids")
 
 
 class JudgeInfo(StrictModel):
@@ -136,7 +136,7 @@ class RunInfo(StrictModel):
     dtype: str
     device: str
     batch: Count = Field(description="images per batch, as asked for")
-    smallest_batch: Count = Field(description="after halving for want of memory")
+    smallest_batch: Count = Field(description="after halving for lack of memory")
     shards: Count
     engine: str
     images: Count

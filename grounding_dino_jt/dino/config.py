@@ -36,7 +36,7 @@ class DinoConfig:
 
     Attributes:
         backbone: ResNet or Swin.
-        num_classes: columns of the logits; 91 for COCO, whose category ids they are.
+        num_classes: columns of the logits; 91 for COCO, where a column is a category id.
         hidden_dim, num_heads, dim_feedforward, enc_layers, dec_layers, num_queries, num_feature_levels, enc_points,
             dec_points, pe_temperature, box_epsilon, image_size, image_longest: as in Grounding DINO's ``Config``.
     """

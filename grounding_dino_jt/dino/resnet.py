@@ -90,7 +90,7 @@ class Bottleneck(Module):
 def _max_pool(x: Any) -> Any:
     """Max pooling, 3 x 3, stride 2, of non-negative numbers, so that padding with zeros has no effect.
 
-    Jittor's own refuses maps of three rows or fewer, which occur for thin images.
+    Jittor's own max pooling does not accept maps of three rows or fewer, which occur for thin images.
     """
     x = nn.pad(x, (1, 1, 1, 1))
     x = jt.maximum(jt.maximum(x[:, :, :-2:2], x[:, :, 1:-1:2]), x[:, :, 2::2])

@@ -40,8 +40,8 @@ FORMAT, VERSION = "ovd-bench dino", "1"
 
 #: Denoising labels of the training and computed integers: in the file but not used.
 _LEFTOVERS = re.compile(r"(module\.)?(label_enc\.weight|.*\.(num_batches_tracked|relative_position_index))")
-#: The moving average of the weights, beside ``model`` where a training kept one; the official evaluation reads
-#: ``model`` unless told otherwise.
+#: The moving average of the weights, stored beside ``model`` if the training had one; the official evaluation reads
+#: ``model`` by default.
 _AVERAGE = "ema_model"
 _HEAD = re.compile(r"(?:transformer\.decoder\.)?(bbox_embed|class_embed)\.(\d+)\.(.+)")
 _BODY = "backbone.0.body"
@@ -90,7 +90,7 @@ def expected_shapes(config: DinoConfig) -> Shapes:
 def parameter_count(config: DinoConfig) -> int:
     """Number of parameters, without the statistics of frozen norms.
 
-    46,869,630 with ResNet-50 and 4 scales, to which a training adds 23,552 of denoising labels: the paper's 47 M.
+    46,869,630 with ResNet-50 and 4 scales (the paper's 47 M); training adds 23,552 for denoising labels.
     """
     shapes = expected_shapes(config).items()
     return sum(math.prod(shape) for name, shape in shapes if not is_frozen(name))
@@ -138,7 +138,7 @@ def write_canonical(
         tensors: canonical names.
         config: of the model.
         path: file to write; an existing file is replaced.
-        source: origin of the numbers, for people.
+        source: origin of the weights, for readers.
         source_sha256: of the file they were read from, or empty.
 
     Raises:
@@ -172,7 +172,7 @@ def infer_config(shapes: Shapes) -> DinoConfig:
 
 
 def _infer_resnet(shapes: Shapes) -> ResNetConfig:
-    """Outputs are those of the last stages, as many as there are 1 x 1 projections."""
+    """ResNet whose output stages are the last ones, as many as there are 1 x 1 projections."""
     depths = []
     for stage in range(1, 5):
         names = (re.fullmatch(rf"{re.escape(_BODY)}\.layer{stage}\.(\d+)\.conv1\.weight", name) for name in shapes)
@@ -254,7 +254,7 @@ def _model(path: Path, config: DinoConfig, stored: Mapping[str, Stored]) -> Shap
 
 
 def _check_variances(path: Path, tensors: Mapping[str, Array]) -> None:
-    """Checks the variances, whose square root is taken."""
+    """Check that no variance is negative, because its square root is taken."""
     for name, tensor in tensors.items():
         if name.endswith(".running_var") and (tensor < 0).any():
             raise WeightsError(f"{path}: {name} holds a negative variance")

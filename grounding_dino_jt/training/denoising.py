@@ -23,11 +23,11 @@ class DenoisingConfig:
     """Number and noise of denoising queries.
 
     Attributes:
-        queries: queries aimed at per image; 0 = no denoising. Groups = max(1, queries // most boxes of an image), each
-            with two queries per box, as in mmdetection.
+        queries: wanted number of queries per image; 0 = no denoising. The number of groups is
+            max(1, queries // maximum number of boxes per image), each with two queries per box, as in mmdetection.
         label_noise: half of it is the probability that a query gets the number of another phrase.
         box_noise: 1 = corners of positives move by up to half a side, those of negatives by up to a whole side.
-        labels: number of phrases that a wrong one is drawn from.
+        labels: number of phrases from which a wrong one is drawn.
     """
 
     queries: int = 100
@@ -60,8 +60,8 @@ class DenoisingQueries:
     Attributes:
         phrases: int64 (B, R), number of the phrase, -1 in an empty slot.
         boxes: float32 (B, R, 4) initial boxes, relative cxcywh; the centre of the image in an empty slot.
-        hidden: bool (R + Q, R + Q), true where the query of the row does not attend to that of the column; these
-            queries come before the Q others.
+        hidden: bool (R + Q, R + Q), true where the query of the row does not attend to that of the column; the R
+            denoising queries come before the Q others.
         positives: per image, int64 (G n,), queries that have to find a box.
         found: per image, int64 (G n,), the box of each.
     """

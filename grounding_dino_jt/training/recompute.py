@@ -17,7 +17,7 @@ jt = jittor()
 
 
 def recompute_layers(network: GroundingDino) -> None:
-    """From now on keep only inputs and outputs of each block of the backbone and each layer of encoder and decoder.
+    """Make training keep only inputs and outputs of each block of the backbone and layer of encoder and decoder.
 
     Loss and gradients stay the same, except for the order of sums in fused loops.
     """

@@ -36,6 +36,6 @@ def new_network(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], 
         if tuple(values.shape) != tuple(named[name].shape):
             raise ValueError(f"parameter {name} has the shape {values.shape}, {tuple(named[name].shape)} is needed")
         named[name].assign(jt.array(np.ascontiguousarray(values, np.float32)))
-    # now: Jittor cannot differentiate by a variable of one number that it has not stored yet (class biases)
+    # computed now, because Jittor cannot differentiate by a one-number variable that is not computed yet (class biases)
     jt.sync(list(named.values()))
     return network

@@ -63,7 +63,7 @@ class Trainer:
     Args:
         network: with its initial weights; it is changed in place.
         settings: of the training.
-        processes: that train together.
+        processes: the processes that train together.
 
     Attributes:
         average: the network with averaged weights; the network itself, in training mode after a step, if nothing is
@@ -177,7 +177,7 @@ class Trainer:
         return [np.random.Generator(np.random.PCG64([*key, first + n, use])) for n in range(len(batch))]
 
     def _slots_and_divisors(self, parts: Sequence[TrainingBatch]) -> tuple[Slots | None, Divisors]:
-        """Values that all parts of a step share in all processes, so that they add up to one batch."""
+        """Values shared by all parts of a step in all processes, so that the parts give the result of one batch."""
         targets = [target for part in parts for target in part.targets]
         most = self._processes.most(np.array([max(map(len, targets), default=0)]))
         slots = Slots.of(int(most[0]), self.settings.denoising)
@@ -245,7 +245,7 @@ def _is_frozen_text(network: GroundingDino, frozen: set[str]) -> bool:
 
 
 def _log(values: Mapping[str, _Floats]) -> dict[str, float]:
-    """Numbers for the log: the whole loss, the terms of the last decoder layer, and the sums of the other places."""
+    """Numbers for the log: the loss, its terms of the last decoder layer, and the sums of the other predictions."""
     last = max((name for name in values if name.startswith("decoder.")), key=lambda name: int(name.split(".")[1]))
     log = {"loss": float(sum(terms.sum() for terms in values.values()))}
     log |= dict(zip(("class", "l1", "giou"), map(float, values[last]), strict=True))

@@ -32,7 +32,7 @@ def read_backbone(path: Path, config: Config) -> dict[str, Array]:
 
     Args:
         path: a ``.pth`` of microsoft/Swin-Transformer, or a folder in the layout of transformers.
-        config: of the detector, whose backbone it has to be.
+        config: configuration of the detector; the file must fit its backbone.
 
     Raises:
         WeightsError: another model, a damaged or unsafe file; see ``read_checkpoint``.
@@ -49,14 +49,14 @@ def read_backbone(path: Path, config: Config) -> dict[str, Array]:
 
 
 def draw_backbone(config: SwinConfig, seed: int) -> dict[str, Array]:
-    """First weights of a Swin transformer, with canonical names: a function of sizes and seed alone.
+    """Initial weights of a Swin transformer, with canonical names; they depend only on sizes and seed.
 
-    So detectors in any framework can start from the same one. Matrices are Glorot's, tables and biases as in the Swin
-    of the trainer.
+    Detectors in any framework can therefore start from the same weights. Matrices are drawn as by Glorot and Bengio;
+    tables and biases are as in the Swin of the trainer.
 
     Args:
         config: of the backbone.
-        seed: of the numbers.
+        seed: of the random numbers.
     """
     tensors: dict[str, Array] = {}
     for number, (name, shape) in enumerate(swin_shapes(config).items()):
@@ -73,7 +73,7 @@ def draw_backbone(config: SwinConfig, seed: int) -> dict[str, Array]:
 
 
 def tensors_sha256(tensors: Mapping[str, npt.NDArray[np.float32]]) -> str:
-    """Sum of names, shapes and numbers, in the order of the names."""
+    """Checksum of names, shapes and numbers, in the order of the names."""
     sha256 = hashlib.sha256()
     for name in sorted(tensors):
         values = np.ascontiguousarray(tensors[name], np.float32)

@@ -7,7 +7,7 @@ class WeightsError(ValueError):
     """A file that does not contain the expected model.
 
     Args:
-        message: made one line; names of tensors come from files and can hold anything.
+        message: is reduced to one line, because it may contain names from files, which can be any text.
     """
 
     def __init__(self, message: str) -> None:

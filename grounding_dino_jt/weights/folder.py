@@ -38,7 +38,7 @@ def read_tensors(folder: Path, stem: str = "model") -> tuple[dict[str, Stored], 
     """Tensors of ``STEM.safetensors``, or of the files that ``STEM.safetensors.index.json`` lists, and the files.
 
     Raises:
-        WeightsError: neither is there, a file is damaged, or the index does not list what is in the files.
+        WeightsError: neither exists, a file is damaged, or the index does not list what is in the files.
     """
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():

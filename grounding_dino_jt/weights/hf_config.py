@@ -1,6 +1,6 @@
 """``config.json`` and ``preprocessor_config.json`` of Hugging Face's transformers, from and to a configuration.
 
-The files leave out what is the default of the library's classes, so the defaults are repeated here
+The files leave out values that are the defaults of the library's classes, so the defaults are repeated here
 (``GroundingDinoConfig``, ``MMGroundingDinoConfig``, ``SwinConfig``, ``BertConfig``, ``CLIPTextConfig`` of
 transformers 5.23).
 """
@@ -46,8 +46,8 @@ def config_from_hf(document: Mapping[str, Any], preprocessor: Mapping[str, Any],
     Args:
         document: ``config.json``.
         preprocessor: ``preprocessor_config.json``, empty if there is none.
-        box_heads: how many the decoder has in the file; decides whether MM-Grounding-DINO's layers share one, because
-            published files do not say it or say it wrongly.
+        box_heads: number of the decoder's box heads in the file; decides whether the layers of MM-Grounding-DINO share
+            one, because published configurations lack this or are wrong.
 
     Raises:
         WeightsError: another model, a value that the suite's network does not support, or one of a wrong type; without
@@ -270,7 +270,7 @@ def hf_preprocessor(config: Config) -> dict[str, Any]:
 
 
 def _require(document: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Whether fields with only one supported value have it; missing ones do."""
+    """Check that fields with only one supported value have it; missing fields are accepted."""
     for key, value in values.items():
         if (found := document.get(key, value)) != value:
             raise WeightsError(f"{key} is {found!r}, only {value!r} is supported")

@@ -16,7 +16,7 @@ class Part:
 
     Attributes:
         name: canonical name.
-        index, count: it is number ``index`` (from 0) of ``count`` equal blocks of rows; one block is the whole.
+        index, count: the stored tensor is block ``index`` (from 0) of ``count`` equal blocks of rows.
     """
 
     name: str
@@ -55,7 +55,7 @@ class NameMap:
 
 
 def multihead(canonical: str, foreign: str, projections: tuple[str, str, str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Rules of an attention whose ``in_proj_*`` is three layers in the other layout."""
+    """Rules of an attention whose ``in_proj_*`` is stored as three layers in the other layout."""
     return [
         (f"{canonical}.in_proj_*", tuple(f"{foreign}.{name}.*" for name in projections)),
         (f"{canonical}.out_proj.*", (f"{foreign}.out_proj.*",)),

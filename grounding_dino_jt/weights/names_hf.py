@@ -100,7 +100,7 @@ HF_NAMES = NameMap(
     ]
 )
 
-#: Computed from the configuration, or there and unused: the last LayerNorm of a Swin that is a backbone, BERT's pooler.
+#: Computed from the configuration, or unused: the last LayerNorm of a Swin that is a backbone, BERT's pooler.
 HF_LEFTOVERS = re.compile(
     rf"{SWIN}\.(swin\.)?layernorm\..*|.*\.relative_position_index|label_enc\.weight"
     r"|model\.text_backbone\.(pooler\..*|embeddings\.(position_ids|token_type_ids))"

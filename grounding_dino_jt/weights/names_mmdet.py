@@ -55,12 +55,12 @@ _LAYERS = {
 MMDET_LEFTOVERS = re.compile(
     r"(dn_query_generator|lmm|connector|region_connector|image_seperate|ref_point_head|data_preprocessor)\..*|ema_.*"
 )
-#: A learned scale of the class logits, e to the power of it; no effect while it is 0.
+#: Logarithm of a learned scale of the class logits; no effect while it is 0.
 MMDET_LOG_SCALE = re.compile(r"bbox_head\.cls_branches\.\d+\.log_scale")
 
 
 def mmdet_names(names: Iterable[str]) -> NameMap:
-    """The map for a checkpoint; extra levels and the encoder's head are counted on from the others.
+    """The map for a checkpoint; extra levels and the encoder's head are numbered after the others.
 
     Args:
         names: all names in the checkpoint.

@@ -12,13 +12,13 @@ from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
 from ovd_bench.grounding_dino_jt.weights.names import Part
 from ovd_bench.grounding_dino_jt.weights.shapes import Shapes
 
-#: Denoising labels of the training, BERT's pooler and computed integers: in the file, in no use.
+#: Denoising labels of the training, BERT's pooler and computed integers: in the file but not used.
 OFFICIAL_LEFTOVERS = re.compile(
     r"(module\.)?(label_enc\.weight|bert\.pooler\..*|bert\.embeddings\.(position_ids|token_type_ids)"
     r"|.*\.relative_position_index)"
 )
 
-#: Deformable attention samples 4 points per head and level in every published model; a shape only tells heads x points.
+#: Deformable attention samples 4 points per head and level in every published model; shapes give only heads x points.
 _POINTS = 4
 
 _BOX_HEAD = re.compile(r"(?:transformer\.decoder\.)?bbox_embed\.(\d+)\.(.+)")

@@ -122,11 +122,11 @@ def _read_canonical(path: Path) -> Checkpoint:
 
 
 def _packaged_text(path: Path, config: Config, sha256: str) -> dict[str, Array]:
-    """The text encoder that a file was written without."""
+    """The packaged text encoder, for a file that leaves its own out."""
     try:
         tensors, text, found = read_text_encoder(packaged_folder())
     except ValueError as error:
-        raise WeightsError(f"{path}: its text encoder cannot be had: {error}") from error
+        raise WeightsError(f"{path}: its text encoder cannot be read: {error}") from error
     here = replace(text, phrase_frame=config.text.phrase_frame, centred=config.text.centred)
     if found != sha256 or here != config.text:
         raise WeightsError(f"{path}: was trained with another text encoder than the package {PACKAGE} of this version")
@@ -199,7 +199,7 @@ def _read_mmdet(path: Path, everything: Mapping[str, Stored]) -> Checkpoint:
 
 
 def _reordered(tensor: Stored) -> Stored:
-    """Patch merging in the official order; other sizes than groups of four are left to the check of shapes."""
+    """Patch merging in the official order; sizes that are not groups of four are left to the check of shapes."""
     if tensor.load is None or not tensor.shape or tensor.shape[-1] % 4:
         return tensor
     load = tensor.load

@@ -120,7 +120,7 @@ def _part_shape(shape: tuple[int, ...], parts: int) -> tuple[int, ...]:
 
 
 def _fits(found: tuple[int, ...], shape: tuple[int, ...], parts: int) -> bool:
-    """A single number may be stored without an axis."""
+    """Whether the shapes agree; a single number may be stored without an axis."""
     return found == _part_shape(shape, parts) or (found == () and shape == (1,))
 
 

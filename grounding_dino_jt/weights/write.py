@@ -55,7 +55,7 @@ def write_canonical(
         tensors: canonical names.
         config: of the model.
         path: file to write; an existing file is replaced.
-        source: origin of the numbers, for people.
+        source: origin of the weights, for readers.
         source_sha256: of the file they were read from, or empty.
         half: float16, for weights that are shipped.
         packaged_text_sha256: if given, the text encoder is the unchanged packaged one with this hash and is left out:
@@ -90,7 +90,7 @@ def write_canonical(
 def write_official(tensors: _Tensors, config: Config, path: Path) -> None:
     """A checkpoint that the official code loads: ``model`` with all copies of the box head.
 
-    Without what that code computes or ignores (``relative_position_index``, BERT's pooler); it loads with
+    The file lacks what that code computes or ignores (``relative_position_index``, BERT's pooler), so it is loaded with
     ``strict=False``. The configuration is an entry beside ``model``.
 
     Raises:

@@ -1,4 +1,4 @@
-// A step of AdamW on one parameter, and the squared length of its gradient.
+// A step of AdamW on one parameter, and the squared norm of its gradient.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -7,7 +7,7 @@
 namespace ovd {
 
 constexpr int64_t kTask = 1 << 15;  // numbers that one thread takes at a time
-constexpr int64_t kPartial = 4096;  // numbers that are added before the sum goes on in double
+constexpr int64_t kPartial = 4096;  // numbers that are added in float before they are added to the sum in double
 
 inline int64_t tasks(int64_t count) {
     return (count + kTask - 1) / kTask;

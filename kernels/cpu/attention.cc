@@ -1,4 +1,4 @@
-// Attention in blocks of queries: their logits live in the cache, the matrix of all of them is never made.
+// Attention in blocks of queries: the logits of a block stay in the cache, the full matrix of logits is never stored.
 
 namespace ovd {
 
@@ -56,8 +56,8 @@ inline void attention_block(const T* q, const T* kt, const AttentionBias<T>& bia
     }
 }
 
-// All arrays are (batch, tokens, heads, depth). A head is packed by the thread that works on it; where there are few
-// heads for the threads, several share its queries, each with a copy of its own. No result depends on how.
+// All arrays are (batch, tokens, heads, depth). A head is packed by the thread that works on it. With few heads,
+// several threads share the queries of a head, each with its own copy. Results do not depend on this.
 template <class T>
 void attention_forward(const T* q, const T* k, const T* v, AttentionBias<T> bias, T* out, T scale, AttentionSizes z) {
     const int64_t columns = z.columns<T>(), width = z.width<T>(), stride = z.heads * z.depth;

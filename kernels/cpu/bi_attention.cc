@@ -1,21 +1,21 @@
 // Attention between image rows and text columns in both directions, in one pass over blocks of image rows.
 //
-// The columns are those of all heads side by side: logits (rows, heads * tokens). A block of logits lives in the cache;
-// it is never stored whole. The softmax over image rows is an online one (running maximum and sum for each column).
-// Image rows are split into segments whose number does not depend on the threads; their partial results are put
-// together in order.
+// The columns are those of all heads side by side: logits (rows, heads * tokens). They are computed in blocks that stay
+// in the cache and are never all stored. The softmax over image rows is an online softmax (running maximum and sum per
+// column). Image rows are split into segments whose number does not depend on the threads; their partial results are
+// combined in order.
 
 namespace ovd {
 
 struct BiSizes {
     int64_t images, n, batch, heads, tokens, depth;
     int64_t columns() const { return heads * tokens; }
-    // Columns in whole vectors: the distance of rows of logits.
+    // Columns rounded up to whole vectors: the stride between rows of logits.
     template <class T>
     int64_t width() const { return round_up(columns(), lanes<T>()); }
     template <class T>
     int64_t head_width() const { return round_up(tokens, lanes<T>()); }
-    // Elements of a block of logits; vectors of the last head may reach beyond it.
+    // Elements of a block of logits, with room for the last vector of the last head.
     template <class T>
     int64_t block() const;
 };
@@ -35,8 +35,8 @@ struct BiSegments {
     }
 };
 
-// p = softmax of l + mask over n values, n a multiple of lanes<T>(). Heads lie side by side and need not end with a
-// vector: the mask is -inf beyond the tokens of a head, and what is written there the next head replaces.
+// p = softmax of l + mask over n values, n a multiple of lanes<T>(). Heads are stored side by side and need not end at
+// a vector: the mask is -inf beyond the tokens of a head, and the next head overwrites what is written there.
 template <class T>
 inline void masked_softmax(const T* l, const T* mask, T* p, int64_t n) {
     for (int64_t t = 0; t < n; ++t) p[t] = l[t] + mask[t];
@@ -48,7 +48,7 @@ inline void padding_mask(const bool* padding, T* mask, int64_t tokens, int64_t n
     for (int64_t t = 0; t < n; ++t) mask[t] = t < tokens && !padding[t] ? T(0) : T(-INFINITY);
 }
 
-// What a segment knows of the softmax over image rows: maximum, sum (width each) and weighted rows (columns, depth).
+// Softmax over the image rows of one segment: maximum, sum (width each) and weighted rows (columns, depth).
 template <class T>
 struct BiPartial {
     T *top, *sum, *rows;

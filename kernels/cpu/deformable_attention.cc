@@ -1,14 +1,14 @@
 // Multi-scale deformable attention (Zhu et al. 2021, section 4.1): every query adds up levels * points bilinear samples
 // per head, each times its attention weight.
 //
-// Samples are turned into pixels and weights of their four corners for a tile of queries at once, in a loop that is
-// vectorised over the samples. A corner outside of the image gets the weight 0 and the nearest pixel, so that the loops
-// over the channels, vectorised too, have no branches.
+// For a tile of queries at once, the pixels and weights of the four corners of each sample are computed, in a loop that
+// is vectorised over the samples. A corner outside the image gets weight 0 and the nearest pixel, so the loops over the
+// channels, which are also vectorised, have no branches.
 
 namespace ovd {
 
-constexpr int64_t kTile = 16;   // queries of a tile: few enough for their corners to stay in the first cache
-constexpr int64_t kAhead = 32;  // samples between the request for a pixel and its use; any number is right
+constexpr int64_t kTile = 16;   // queries of a tile: few enough for their corners to stay in the L1 cache
+constexpr int64_t kAhead = 32;  // samples between the prefetch of a pixel and its use; affects only the speed
 
 struct Level {
     int64_t height, width, start;
@@ -30,7 +30,7 @@ inline T clamp(T x, T low, T high) {
     return x < low ? low : (x > high ? high : x);
 }
 
-// Corners of the samples of a tile, of all upper left ones first, then upper right, lower left, lower right.
+// Corners of the samples of a tile: all upper left ones first, then upper right, lower left, lower right.
 template <class T>
 struct Corners {
     int64_t pitch;  // samples of a tile
@@ -43,7 +43,7 @@ struct Corners {
         : pitch(pitch), pixel(4 * pitch + kAhead), weight(4 * pitch), inside(4 * pitch), dx(pitch), dy(pitch) {}
 };
 
-// Turns rows of samples into corners. Holds the size of the level of each sample of a row.
+// Computes the corners of rows of samples. Holds the level size of each sample of a row.
 template <class T>
 struct Grid {
     std::vector<T> width, height;
@@ -70,7 +70,7 @@ struct Grid {
 #pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) {
             T x = xy[2 * i] * width[i] - T(0.5), y = xy[2 * i + 1] * height[i] - T(0.5);
-            // Two pixels outside is as good as far outside, and fits into an integer. NaN goes there too.
+            // Positions further than two pixels outside are clamped to fit into an integer, and so is NaN.
             x = x > T(-2) ? x : T(-2);
             y = y > T(-2) ? y : T(-2);
             x = x < width[i] ? x : width[i];

@@ -1,5 +1,5 @@
-// y = act(x w1^T + b1) w2^T + b2, a block of rows and a range of the hidden units at a time: what lies between the
-// layers stays in the cache of one thread.
+// y = act(x w1^T + b1) w2^T + b2, a block of rows and a range of the hidden units at a time: the hidden values stay in
+// the cache of one thread.
 
 namespace ovd {
 
@@ -35,7 +35,7 @@ void feed_forward_forward(const T* x, const T* w1, const T* b1, const T* w2, con
     }
 }
 
-// The hidden values are computed once more, for some rows at a time; the weights' gradients are summed over these.
+// The hidden values are recomputed for some rows at a time; the gradients of the weights are summed over these rows.
 template <class T>
 void feed_forward_backward(const T* x, const T* w1, const T* b1, const T* w2, const T* dy, T* dx, T* dw1, T* db1, T* dw2,
                            T* db2, int64_t n, int64_t in, int64_t hidden, int64_t out, int act) {

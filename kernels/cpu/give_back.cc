@@ -1,4 +1,4 @@
-// Free memory goes back to the system, then a copy is made.
+// Returns free memory to the system, then makes a copy.
 #include <malloc.h>
 #include <cstddef>
 #include <cstring>

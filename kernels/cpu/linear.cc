@@ -1,4 +1,4 @@
-// y = act(x w^T + b): bias and activation are applied to each tile of the product while it is in the cache.
+// y = act(x w^T + b): bias and activation are applied to each tile of the product while it is in cache.
 
 namespace ovd {
 

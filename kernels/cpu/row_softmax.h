@@ -1,7 +1,7 @@
 // Softmax of rows whose width is a multiple of the vector registers.
 //
-// Without -ffinite-math-only a compiler does not turn the maximum of a row into vector instructions, and short rows of
-// unknown width leave it mostly prologue and epilogue: hence explicit vectors and inner loops of constant length.
+// Without -ffinite-math-only the compiler does not vectorise the maximum of a row, and in short rows of unknown width
+// most of its code would be prologue and epilogue: hence explicit vectors and inner loops of constant length.
 #pragma once
 
 namespace ovd {
@@ -62,7 +62,7 @@ inline T row_exp(T* x, int64_t n, T top) {
     return total;
 }
 
-// A row of nothing but -inf becomes NaN.
+// A row of only -inf becomes NaN.
 template <class T>
 inline void row_softmax(T* x, int64_t n) {
     typedef typename Vector<T>::type V;

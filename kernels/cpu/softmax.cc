@@ -1,11 +1,11 @@
-// Softmax of rows, and its gradient. A row is read three times but lies in the first cache.
+// Softmax of rows, and its gradient. A row is read three times but stays in the L1 cache.
 #include <cmath>
 #include <cstdint>
 #include <limits>
 
 namespace ovd {
 
-constexpr int64_t kLanes = 32;  // maxima side by side: with NaN about, the compiler does not make them by itself
+constexpr int64_t kLanes = 32;  // parallel maxima: the compiler does not vectorise a maximum that must handle NaN
 constexpr int64_t kPoints = 16;  // levels times points of deformable attention: millions of rows, so a constant width
 
 template <class T>
@@ -23,7 +23,7 @@ inline T row_max(const T* x, int64_t width) {
     return best;
 }
 
-// A row of nothing but -inf becomes NaN: -inf - -inf.
+// A row of only -inf becomes NaN: -inf - -inf.
 template <class T>
 inline void softmax_row(const T* x, T* y, int64_t width) {
     const T best = row_max(x, width);

@@ -1,5 +1,5 @@
-// Matrix products cut into tiles, one thread per tile. How they are cut depends on the sizes alone, never on the number
-// of threads, so results do not either. (oneDNN's own sharing splits the inner dimension by threads.)
+// Matrix products cut into tiles, one thread per tile. The tiles depend only on the sizes and not on the number of
+// threads, and so do the results. (oneDNN's own parallel products split the inner dimension by threads.)
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -7,15 +7,15 @@
 
 namespace ovd {
 
-constexpr int64_t kTasks = 16;     // tiles wanted, so that a handful of threads finds work
-constexpr int64_t kMaxRows = 192;  // of a tile: more gains nothing, and the result would not stay in the cache
-constexpr int64_t kMinRows = 96;   // fewer cost too much packing of the other factor
+constexpr int64_t kTasks = 16;     // wanted number of tiles: enough work for a few threads
+constexpr int64_t kMaxRows = 192;  // of a tile: more rows are not faster, and the result would not stay in the cache
+constexpr int64_t kMinRows = 96;   // with fewer rows, packing the other factor takes too long
 constexpr int64_t kMinColumns = 128;
 constexpr int64_t kMinDepth = 2048;  // inner length of one partial product
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Equal parts of a length, but for the last, of a multiple of `unit` each.
+// Splits a length into equal parts, each a multiple of `unit`, except the last.
 struct Parts {
     int64_t length, part, count;
     Parts(int64_t length, int64_t wanted, int64_t unit)
@@ -31,8 +31,8 @@ inline Parts row_parts(int64_t rows, int64_t wanted) {
 }
 
 // c (batch, m, n) = op(a) (batch, m, k) @ op(b) (batch, k, n), added to c if `add`; all without gaps.
-// finish(item, row, rows, column, columns) is called for each tile as soon as it is done, on the thread that has it in
-// its cache.
+// finish(item, row, rows, column, columns) is called for each tile as soon as it is done, on the same thread, while the
+// tile is in its cache.
 template <class T, class Finish>
 void tiled_gemm(bool ta, bool tb, int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, const T* b, bool add, T* c,
                 Finish finish) {

@@ -1,4 +1,4 @@
-// exp and erf without branches and calls, so that the compiler can vectorise the loops around them.
+// exp and erf without branches and calls, so the compiler can vectorise loops that use them.
 //
 // The float polynomials are minimax fits made for this file (least squares reweighted until the error is level, each
 // coefficient rounded to float before the next is fitted). Largest error over every seventh float, in units in the last

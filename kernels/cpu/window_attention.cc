@@ -1,4 +1,4 @@
-// Attention inside the windows of a map, straight from the map and back: each token is read and written once.
+// Attention inside the windows of a map, without copies of windows: each token is read and written once.
 
 namespace ovd {
 
@@ -13,7 +13,7 @@ struct WindowSizes {
 
 constexpr int64_t kWindowSegments = 16;  // shares of the windows in the backward pass, whatever the number of threads
 
-// Where the tokens of a window lie: index of the token in the batch of maps (-1 for padding) and region of the map.
+// Positions of the tokens of a window: index of each token in the batch of maps (-1 for padding) and region of the map.
 struct WindowTokens {
     std::vector<int64_t> index;
     std::vector<int> region;

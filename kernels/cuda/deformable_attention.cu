@@ -1,4 +1,4 @@
-// The same operators as functions of C, for ctypes. Nothing of a framework is needed to build them.
+// The same operators as C functions, for ctypes. They are built without any framework.
 #include "deformable_attention.h"
 
 namespace {

@@ -1,14 +1,14 @@
 // Multi-scale deformable attention on NVIDIA GPUs (Zhu et al. 2021, section 4.1).
 //
-// A block takes one head and a tile of queries, neighbours in the image, so that pixels are met again in the first
-// cache. First its threads turn the samples into offsets and weights of their four corners, in shared memory; then a
-// group of `lanes` threads walks over the samples of each query, every thread with 16 bytes of the channels. A corner
-// outside of the image has the weight 0 and the offset of the nearest pixel.
+// A block processes one head and a tile of queries that are neighbours in the image, so that pixels are reused from the
+// L1 cache. First its threads compute offsets and weights of the four corners of each sample, in shared memory. Then a
+// group of `lanes` threads walks over the samples of each query, each thread with 16 bytes of the channels. A corner
+// outside the image has weight 0 and the offset of the nearest pixel.
 //
 // Values and outputs are float, double, half or bfloat16; locations, attention weights and all gradients but that of
-// the output are `Real`: double for double, float for the others. Gradients of the value are added atomically, so that
-// their last bits vary from run to run.
-#ifndef OVD_EMULATED  // the tests run the same text on the CPU and bring their own stand-ins
+// the output are `Real`: double for double, float for the others. Gradients of the value are added atomically, so their
+// last bits vary from run to run.
+#ifndef OVD_EMULATED  // the tests compile the same text for the CPU with their own replacements of these headers
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -24,7 +24,7 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarp = 32;
 constexpr int kMaxLevels = 8;
-constexpr int kSharedBytes = 48 * 1024;  // what every device grants without asking
+constexpr int kSharedBytes = 48 * 1024;  // available on every device without opting in
 
 struct DeformableShape {
     int batch, pixels, heads, dim, queries, points, levels;
@@ -51,7 +51,7 @@ __device__ inline T from_real(Real<T> x) {
     return static_cast<T>(x);
 }
 
-// N neighbouring channels, moved as one.
+// N neighbouring channels, loaded and stored together.
 template <class T, int N>
 struct alignas(sizeof(T) * N) Pack {
     T at[N];
@@ -94,12 +94,12 @@ struct alignas(16) Corners {
     R weight[4];
 };
 
-// What a sample has on one axis of n pixels.
+// Position of a sample on one axis of n pixels.
 template <class R>
 struct Axis {
     int low, high;           // nearest pixels inside
     bool low_inside, high_inside;
-    R fraction;              // of the way from low to high
+    R fraction;              // distance from low, in pixels
 
     __device__ Axis(R position, int n) {
         position = position > R(-2) ? position : R(-2);  // NaN too

@@ -25,7 +25,7 @@ FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-s
 
 
 class CompilerError(RuntimeError):
-    """The C++ compiler is missing or refused the sources."""
+    """The C++ compiler is missing or could not compile the sources."""
 
 
 @cache
@@ -47,7 +47,7 @@ def build(name: str, sources: Sequence[Path]) -> Path:
     target = directory / f"{name}-{_key(compiler, sources)}.so"
     if target.exists():
         return target
-    from filelock import FileLock  # 30 ms that only a build needs to spend
+    from filelock import FileLock  # imported here because it takes 30 ms and only a build needs it
 
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(str(target) + ".lock"):
@@ -66,7 +66,7 @@ def _key(compiler: list[str], sources: Sequence[Path]) -> str:
 
 @cache
 def _compiler_version(compiler: tuple[str, ...]) -> str:
-    """Identity of the compiler file; asking the compiler itself would cost every start 10 ms."""
+    """Identity of the compiler file. Running the compiler instead would add 10 ms to every start."""
     path = Path(shutil.which(compiler[0]) or compiler[0]).resolve()
     return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
 

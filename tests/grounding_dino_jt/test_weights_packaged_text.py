@@ -66,7 +66,7 @@ def test_another_package_is_refused(
     path = _write(path, tensors, sha256)
     monkeypatch.setattr("ovd_bench.grounding_dino_jt.tokenizer.PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(
-        WeightsError, match=r"w\.safetensors: its text encoder cannot be had: .*is not installed"
+        WeightsError, match=r"w\.safetensors: its text encoder cannot be read: .*is not installed"
     ) as caught:
         read_weights(path)
     assert "\n" not in str(caught.value)

@@ -73,7 +73,7 @@ def test_a_failure_is_one_line_that_names_the_log(fake: Path, monkeypatch: pytes
     with pytest.raises(RuntimeUnavailable) as caught:
         jittor_core.ensure_built(Build(), "")
     line = str(caught.value)
-    assert line.startswith("Jittor could not be compiled: fatal error: no such header (all of it: ")
+    assert line.startswith("Jittor could not be compiled: fatal error: no such header (full log: ")
     assert "3/170" in Path(line.rpartition(": ")[2].rstrip(")")).read_text()
     assert not jittor_core.is_built(Build())
 

@@ -83,5 +83,5 @@ def test_composition_for_the_gpu_says_the_same() -> None:
 
 
 def test_groups_must_divide_the_channels() -> None:
-    with pytest.raises(ValueError, match="6 channels do not make 4 groups"):
+    with pytest.raises(ValueError, match="6 channels cannot be divided into 4 groups"):
         group_norm(jt.zeros((1, 6, 2, 2)), 4, jt.ones(6), jt.zeros(6), 1e-5)

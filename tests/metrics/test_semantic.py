@@ -162,7 +162,7 @@ def test_a_word_close_to_everything_earns_nothing() -> None:
 
 def test_chance_correction_of_one_class_and_of_a_blind_judge() -> None:
     assert chance_corrected(np.ones((1, 1))).tolist() == [[1.0]]
-    with pytest.raises(DataError, match="tells class 0 from no other"):
+    with pytest.raises(DataError, match="class 0 looks like every other to the judge"):
         chance_corrected(np.ones((3, 3)))
 
 

@@ -181,7 +181,7 @@ def test_a_run_is_not_scored_anew_by_another_scorer(monkeypatch: pytest.MonkeyPa
     folder, result = result_of(gt, tmp_path / "out")
     monkeypatch.setattr(protocols, "SCORER_VERSION", 2)
     plan = RunPlan.of(request_of(gt, tmp_path / "out"))
-    with pytest.raises(DataError, match="scorer is 2 by now, the run was made for scorer 1: repeat") as caught:
+    with pytest.raises(DataError, match="scorer is now 2, but the run was made with scorer 1: repeat") as caught:
         score_run(folder, plan.benchmark, ScoreOptions(resamples=0), command="test", engine="local")
     assert "\n" not in str(caught.value)
     assert read_result(folder / "result.json") == result
@@ -202,7 +202,7 @@ def test_tables_and_judge_are_protocol(monkeypatch: pytest.MonkeyPatch, gt: Path
     assert [one.judge for one in others[:2]] == [None, judge]
     assert scored_under(made, made.tables, judge) == others[1]
     monkeypatch.setattr(describe, "lookups", lambda: {"closed-set": "4" * 64, "lexicon": "5" * 64})
-    with pytest.raises(DataError, match="lexicon is 55555555 by now"):
+    with pytest.raises(DataError, match="lexicon is now 55555555"):
         scored_under(made, made.tables, None)
 
 
