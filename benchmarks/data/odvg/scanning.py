@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.odvg.records import MAX_LINE_BYTES, OdvgRecord, parse_record
 from ovd_bench.benchmarks.data.odvg.spans import with_spans
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Bytes that a process reads at a time.
 BLOCK_BYTES = 16 << 20

@@ -33,7 +33,7 @@ from ovd_bench.benchmarks.data.shapes.document import Annotated, annotate, docum
 from ovd_bench.benchmarks.data.shapes.layout import ScenePlan, scene_plan
 from ovd_bench.benchmarks.data.shapes.painting import paint
 from ovd_bench.benchmarks.data.shapes.world import World
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 _HUFFMAN_ONLY = 2  # zlib's Z_HUFFMAN_ONLY
 _CHUNK = 40  # images per task of the pool
