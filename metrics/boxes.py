@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.metrics import native
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.matching import default_threads
-from ovd_bench.metrics.types import DataError, FloatArray, IntArray
+from ovd_bench.metrics.types import FloatArray, IntArray
 
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]

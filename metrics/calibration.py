@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.lrp import TAU, OptimalLrp, optimal_lrp
 from ovd_bench.metrics.participants import (
     Bool,
@@ -42,7 +43,7 @@ from ovd_bench.metrics.participants import (
     select_truth,
 )
 from ovd_bench.metrics.protocol import Protocol
-from ovd_bench.metrics.types import DataError, FloatArray, GroundTruth, Predictions
+from ovd_bench.metrics.types import FloatArray, GroundTruth, Predictions
 
 D_ECE_BINS = 10
 LA_ECE_BINS = 25

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.metrics.bootstrap import bootstrap, resample_weights
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.estimate import Estimate, lone_class_factor, probability_above
 from ovd_bench.metrics.evaluate import Evaluation
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.types import GroundTruth
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.metrics.boxes import max_iou, xywh_to_xyxy
-from ovd_bench.metrics.types import MAX_COORDINATE, DataError, FloatArray, Ragged, positions
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import MAX_COORDINATE, FloatArray, Ragged, positions
 
 #: Number of highest-scoring boxes per phrase at which recall is reported.
 RECALL_AT = (1, 5, 10)

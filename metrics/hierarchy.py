@@ -16,7 +16,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ovd_bench.metrics.types import Categories, DataError
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Categories
 
 
 @dataclass(frozen=True)

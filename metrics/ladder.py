@@ -54,19 +54,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.metrics.boxes import match_greedy, nms, xywh_to_xyxy
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation, evaluate
 from ovd_bench.metrics.hierarchy import Hierarchy, Partition
 from ovd_bench.metrics.protocol import FREQUENCIES, Protocol
-from ovd_bench.metrics.types import (
-    Categories,
-    DataError,
-    FloatArray,
-    GroundTruth,
-    IntArray,
-    Predictions,
-    Ragged,
-    positions,
-)
+from ovd_bench.metrics.types import Categories, FloatArray, GroundTruth, IntArray, Predictions, Ragged, positions
 
 RUNGS = ("exact", "syn", "basic", "super", "loc")
 CLUSTER_NMS_IOU = 0.7

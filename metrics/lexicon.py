@@ -26,8 +26,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.lemma import exceptions, lemma, word_set
-from ovd_bench.metrics.types import Categories, DataError
+from ovd_bench.metrics.types import Categories
 
 #: The rungs from strict to loose.
 RUNGS = ("exact", "lemma", "synonym", "hyponym", "head")

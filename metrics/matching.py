@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.metrics import native
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import AREA_RANGES, IOU_THRESHOLDS, RECALL_THRESHOLDS, Protocol
-from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.types import GroundTruth, Predictions
 
 NUM_AREAS, NUM_THRESHOLDS, NUM_RECALLS = len(AREA_RANGES), len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS)
 NUM_LANES = NUM_AREAS * NUM_THRESHOLDS

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.metrics.boxes import match_greedy, xywh_to_xyxy
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import evaluate
 from ovd_bench.metrics.lexicon import LIST_MARK, RUNGS, UNMAPPED, Lexicon, tokens, without_qualifier
 from ovd_bench.metrics.protocol import Protocol
-from ovd_bench.metrics.types import Categories, DataError, GroundTruth, Predictions, positions
+from ovd_bench.metrics.types import Categories, GroundTruth, Predictions, positions
 
 #: Smallest IoU at which a box and its phrase are compared with a ground truth.
 IOU_THRESHOLD = 0.5

@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.matching import NUM_THRESHOLDS
 from ovd_bench.metrics.protocol import FREQUENCIES, RECALL_THRESHOLDS
-from ovd_bench.metrics.types import DataError, Predictions
+from ovd_bench.metrics.types import Predictions
 
 
 def pooled_ap(evaluation: Evaluation, predictions: Predictions) -> dict[str, float | None]:

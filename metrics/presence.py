@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.metrics.cgf1 import CgF1, cgf1
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.participants import (
     Bool,
     Float64,
@@ -44,7 +45,7 @@ from ovd_bench.metrics.participants import (
     select_truth,
 )
 from ovd_bench.metrics.protocol import Protocol
-from ovd_bench.metrics.types import DataError, GroundTruth, IntArray, Predictions
+from ovd_bench.metrics.types import GroundTruth, IntArray, Predictions
 
 #: Operating point of SAM 3's evaluator.
 SCORE_THRESHOLD = 0.5

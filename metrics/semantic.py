@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.metrics.boxes import match_greedy, max_iou, nms, xywh_to_xyxy
-from ovd_bench.metrics.types import DataError, FloatArray, GroundTruth, IntArray, Predictions, positions
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import FloatArray, GroundTruth, IntArray, Predictions, positions
 
 Float64 = npt.NDArray[np.float64]
 

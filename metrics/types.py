@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ovd_bench.metrics.errors import DataError
+
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
 
 #: Coordinates beyond this are refused: their products would overflow and turn IoU into NaN.
 MAX_COORDINATE = 1e100
 _COORDINATE = f"a number within ±{MAX_COORDINATE:g}"
-
-
-class DataError(ValueError):
-    """Input that cannot be scored. The message is one line: what is wrong, where, what to do."""
 
 
 @dataclass(frozen=True)

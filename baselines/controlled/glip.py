@@ -12,12 +12,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ovd_bench.baselines.bert import BertConfig
 from ovd_bench.baselines.controlled.captions import Captions
 from ovd_bench.baselines.controlled.config import HEAD_WIDTH, ContestantConfig
 from ovd_bench.baselines.controlled.parts import Found
 from ovd_bench.baselines.glip.anchors import anchor_boxes, decode
 from ovd_bench.baselines.glip.assign import Targets as GlipTargets
-from ovd_bench.baselines.glip.config import BertConfig, GlipConfig
+from ovd_bench.baselines.glip.config import GlipConfig
 from ovd_bench.baselines.glip.fpn import Fpn
 from ovd_bench.baselines.glip.losses import glip_losses
 from ovd_bench.baselines.glip.model import GlipOutput, ImageFeatures, TextFeatures, VlDyHead

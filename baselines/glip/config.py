@@ -5,32 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ovd_bench.baselines.bert import BertConfig
 from ovd_bench.baselines.swin import SwinConfig
 
 #: Offsets of the branch from the coarser level; see ``baselines.glip.dyhead``.
 CoarseOffsets = Literal["prefix", "resized"]
 #: P6 and P7.
 MOST_EXTRA_LEVELS = 2
-
-
-@dataclass(frozen=True)
-class BertConfig:
-    """Sizes of the text encoder; the defaults are those of bert-base-uncased.
-
-    Attributes:
-        vocabulary: word pieces.
-        positions: number of positions; a caption has at most ``GlipConfig.max_tokens`` tokens.
-        width: channels.
-        layers, heads: of the encoder.
-        intermediate: channels inside the feed-forward part.
-    """
-
-    vocabulary: int = 30522
-    positions: int = 512
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    intermediate: int = 3072
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ovd_bench.baselines.glip.bert import Bert, BertLayer
+from ovd_bench.baselines.bert import Bert, BertLayer
 from ovd_bench.baselines.glip.config import GlipConfig
 from ovd_bench.baselines.glip.dyhead import DyConv
 from ovd_bench.baselines.glip.fpn import Fpn

@@ -1,25 +1,20 @@
-"""The weights file: safetensors in float16 whose header describes the model and its training.
+"""Weights files of owl-nano, in float16; see ``baselines.weights_file``.
 
-The header's only entry ``owl-nano`` is JSON: ``format`` (1), ``config`` (``OwlNanoConfig``), ``classes`` (names of the
-learned class vectors, empty with text) and ``training`` (free form, for readers: data, recipe, budget).
+The header's JSON also has ``classes`` (names of the learned class vectors, empty with text); ``config`` is an
+``OwlNanoConfig``.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import safetensors
-import safetensors.torch
 import torch
 
 from ovd_bench.baselines.owl_nano.config import OwlNanoConfig
 from ovd_bench.baselines.owl_nano.model import OwlNano
-
-FORMAT = 1
-_KEY = "owl-nano"
+from ovd_bench.baselines.weights_file import ModelKind
 
 
 @dataclass(frozen=True)
@@ -43,13 +38,8 @@ def save_weights(model: OwlNano, classes: tuple[str, ...], training: dict[str, A
     Raises:
         ValueError: a number that float16 cannot hold.
     """
-    tensors = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"owl-nano: '{name}' holds a number that float16 cannot hold: the training has diverged")
-    about = {"format": FORMAT, "config": asdict(model.config), "classes": classes, "training": training}
-    data: bytes = safetensors.torch.save(tensors, {_KEY: json.dumps(about, ensure_ascii=False)})
-    return data
+    header = {"config": asdict(model.config), "classes": classes, "training": training}
+    return _OWL_NANO.encode(model, header, torch.float16)
 
 
 def load_weights(path: Path) -> tuple[OwlNano, About]:
@@ -58,34 +48,10 @@ def load_weights(path: Path) -> tuple[OwlNano, About]:
     Raises:
         ValueError: no such file, or not a weights file of owl-nano.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            about = _about((file.metadata() or {}).get(_KEY))
-            with torch.device("meta"):  # a header may state any size: nothing is allocated before the shapes agree
-                model = OwlNano(about.config)
-            expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-            found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
-            if wrong := [name for name in {**expected, **found} if expected.get(name) != found.get(name)]:
-                raise ValueError(f"'{wrong[0]}' is {found.get(wrong[0])}, {expected.get(wrong[0])} is needed")
-            tensors = {name: file.get_tensor(name).float() for name in found}
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: is no weights file of owl-nano ({reason})") from error
-    if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
-        raise ValueError(f"{path}: '{bad[0]}' holds a number that is not finite")
-    model = OwlNano(about.config)
-    model.load_state_dict(tensors)
-    return model.requires_grad_(False).eval(), about
+    return _OWL_NANO.load(path)
 
 
-def _about(text: str | None) -> About:
-    if text is None:
-        raise ValueError(f"its header has no entry '{_KEY}'")
-    document = json.loads(text)
-    if document["format"] != FORMAT:
-        raise ValueError(f"format {document['format']}, this version reads {FORMAT}")
+def _about(document: Any) -> About:
     config = document["config"]
     hints = get_type_hints(OwlNanoConfig)
     if set(config) != {field.name for field in fields(OwlNanoConfig)}:
@@ -104,3 +70,6 @@ def _about(text: str | None) -> About:
     if len(classes) != parsed.classes:
         raise ValueError(f"{len(classes)} class names for {parsed.classes} learned classes")
     return About(parsed, classes, document["training"])
+
+
+_OWL_NANO = ModelKind("owl-nano", "owl-nano", _about, lambda about: OwlNano(about.config))

@@ -15,7 +15,7 @@ from ovd_bench.benchmarks.api.errors import check_number, file_errors
 from ovd_bench.benchmarks.api.paths import StrPath
 from ovd_bench.benchmarks.api.records import Record, data_frame
 from ovd_bench.detectors.types import Image
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ovd_bench.benchmarks.data.errors import one_line
 from ovd_bench.detectors.types import DetectorError
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 class RunError(DataError, DetectorError):

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: One row: column name -> text, number or None.
 Record = dict[str, Any]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from ovd_bench.benchmarks.api.errors import RunError, check_scoring, file_errors
 from ovd_bench.benchmarks.api.paths import StrPath, data_folder, optional_path
 from ovd_bench.benchmarks.api.records import Record, Records, data_frame
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.store.schema import Result

@@ -11,7 +11,7 @@ from ovd_bench.benchmarks.api.errors import check_scoring, file_errors
 from ovd_bench.benchmarks.api.paths import StrPath, data_folder, optional_path
 from ovd_bench.benchmarks.api.records import Records
 from ovd_bench.benchmarks.api.runs import Run
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.scoring.grounding import GroundingScore

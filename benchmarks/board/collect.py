@@ -16,7 +16,8 @@ from ovd_bench.benchmarks.store.folders import find_results
 from ovd_bench.benchmarks.store.manifest import manifest_path, read_manifest
 from ovd_bench.benchmarks.store.predictions import read_run_predictions
 from ovd_bench.benchmarks.store.schema import Result
-from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import GroundTruth, Predictions
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ovd_bench.benchmarks.pictures.gallery.pictures import LEGEND, picture_row
 from ovd_bench.benchmarks.pictures.gallery.runs import Contestant, find_benchmark, stage
 from ovd_bench.benchmarks.pictures.gallery.select import select_images
 from ovd_bench.benchmarks.store.manifest import manifest_path, read_manifest
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Maximum number of columns per row, so that a report stays readable.
 _COLUMNS = 4

@@ -26,7 +26,7 @@ from ovd_bench.benchmarks.board.figures import Chart, Panel, Stack, charts, erro
 from ovd_bench.benchmarks.board.per_class import ClassRow, read_per_class
 from ovd_bench.benchmarks.board.rows import Row, Table
 from ovd_bench.benchmarks.board.text_formats import board_json
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 @dataclass(frozen=True)

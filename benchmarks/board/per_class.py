@@ -11,7 +11,7 @@ from pathlib import Path
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.store.folders import PER_CLASS
 from ovd_bench.benchmarks.store.schema import Result
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 _MAX_BYTES = 64 * 2**20
 

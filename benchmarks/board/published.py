@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
 from ovd_bench.benchmarks.data.strict_model import StrictModel
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Shipped with the suite.
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published.json"

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from ovd_bench.benchmarks.board.rows import Row, Standing, Table
 from ovd_bench.metrics.comparison import compare
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation, evaluate
 from ovd_bench.metrics.protocol import PROTOCOLS
-from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.types import GroundTruth, Predictions
 
 #: Resamples of the paired bootstrap.
 RESAMPLES = 1000

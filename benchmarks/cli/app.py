@@ -22,8 +22,8 @@ from ovd_bench.benchmarks.cli import (
 )
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.detectors.types import DetectorError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.native import CompilerError
-from ovd_bench.metrics.types import DataError
 
 app = typer.Typer(
     help="Comparative benchmark suite for open-vocabulary object detectors.",

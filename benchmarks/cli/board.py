@@ -40,7 +40,7 @@ def board(
     from ovd_bench.benchmarks.board.collect import collect
     from ovd_bench.benchmarks.board.files import board_html, write_board
     from ovd_bench.benchmarks.board.text_formats import board_csv, board_document, board_markdown
-    from ovd_bench.metrics.types import DataError
+    from ovd_bench.metrics.errors import DataError
 
     names = [name.strip() for entry in benchmark or [] for name in entry.split(",") if name.strip()]
     if write and names:

@@ -47,7 +47,7 @@ def show(
     from ovd_bench.benchmarks.pictures.gallery.pictures import LEGEND, gallery, save_png
     from ovd_bench.benchmarks.pictures.gallery.runs import contestants, find_benchmark, split_specs, stage
     from ovd_bench.benchmarks.pictures.gallery.select import Order, select_images
-    from ovd_bench.metrics.types import DataError
+    from ovd_bench.metrics.errors import DataError
 
     if sum((worst, disagree, ids is not None)) > 1:
         raise DataError("--worst, --disagree and --ids exclude each other")
@@ -118,7 +118,7 @@ def detect(
     from ovd_bench.benchmarks.runner.loading import choose_device
     from ovd_bench.detectors.interface import DetectorSettings
     from ovd_bench.detectors.registry import find_card, load_detector
-    from ovd_bench.metrics.types import DataError
+    from ovd_bench.metrics.errors import DataError
 
     if sum(option is not None for option in (prompt, classes, caption)) != 1:
         raise DataError("say what to look for with one of --prompt, --classes FILE, --caption")
@@ -155,7 +155,7 @@ def detect(
 
 
 def _numbers(text: str) -> list[int]:
-    from ovd_bench.metrics.types import DataError
+    from ovd_bench.metrics.errors import DataError
 
     try:
         return [int(part) for part in text.split(",") if part.strip()]

@@ -12,7 +12,7 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose
 from ovd_bench.detectors.prompts import PLANS
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.runner.predict import Engine

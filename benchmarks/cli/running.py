@@ -16,7 +16,7 @@ from rich.text import Text
 from ovd_bench.benchmarks.cli.common import Threads, console, print_json
 from ovd_bench.benchmarks.cli.run_options import RunOptions, with_run_options
 from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.runner.score_run import ScoreOptions

@@ -11,7 +11,7 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import Annotations, DataRoot, Json, Seed, Threads, Verbose, console, print_json
 from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.scoring.score import Score, ScoreRequest

@@ -22,7 +22,7 @@ from ovd_bench.benchmarks.cli.run_options import (
     split_names,
 )
 from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 def speed(

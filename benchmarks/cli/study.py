@@ -10,7 +10,7 @@ import typer
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, say
 from ovd_bench.benchmarks.cli.run_options import Device
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark

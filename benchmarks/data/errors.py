@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 
 from ovd_bench.detectors.types import DetectorError
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 def one_line(error: BaseException) -> str:

@@ -16,7 +16,8 @@ from PIL.Image import Transpose
 
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.detectors.types import Image
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import GroundTruth
 
 #: Images with more pixels are refused before a pixel is decoded; 200 MB as RGB.
 MAX_PIXELS = 2**26

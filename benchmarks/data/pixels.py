@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.images import image_file, read_image
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Number of images that are compared before the first prediction, as a sample of all.
 PROBE_IMAGES = 32

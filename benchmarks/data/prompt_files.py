@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
 from ovd_bench.detectors.prompts import PLANS, Cleaning, Ensemble, Order, PromptPlan
 from ovd_bench.detectors.types import DetectorError
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 MAX_BYTES = 2**20
 _MAX_TEMPLATES = 100

@@ -13,7 +13,8 @@ from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
 from ovd_bench.benchmarks.pictures.drawing import Tile, contact_sheet
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import GroundTruth
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 

@@ -24,7 +24,8 @@ from ovd_bench.benchmarks.pictures.drawing import color_of, draw_boxes, grid
 from ovd_bench.detectors.interface import Detector, GroundingDetector, RawDetector
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import Image, Vocabulary
-from ovd_bench.metrics.types import DataError, FloatArray
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import FloatArray
 
 #: The model reads the text exactly as the user writes it.
 PLAN = PromptPlan(name="prompt", cleaning="none")

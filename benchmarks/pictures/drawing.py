@@ -12,7 +12,8 @@ import numpy.typing as npt
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.metrics.types import DataError, FloatArray
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import FloatArray
 
 Pixels = npt.NDArray[np.uint8]
 #: Pixels uint8 (H, W, 3), boxes (n, 4) absolute xyxy, n labels, n scores or None.

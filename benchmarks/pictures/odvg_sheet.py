@@ -13,7 +13,7 @@ from ovd_bench.benchmarks.data.odvg.spans import BoxXyxy
 from ovd_bench.benchmarks.data.odvg.verify import find_label_map
 from ovd_bench.benchmarks.pictures.contact_sheet import draw_some
 from ovd_bench.benchmarks.pictures.drawing import Tile
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 def write_odvg_sheet(

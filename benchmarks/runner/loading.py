@@ -19,7 +19,7 @@ from ovd_bench.detectors.interface import Detector, DetectorSettings, TextDetect
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.registry import find_card, load_detector
 from ovd_bench.detectors.types import Vocabulary
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.store.folders import PREDICTIONS
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Folder of the lock files inside that of the predictions.
 LOCKS = ".locks"

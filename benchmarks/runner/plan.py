@@ -29,7 +29,7 @@ from ovd_bench.benchmarks.store.manifest import (
 from ovd_bench.benchmarks.store.protocols import RunProtocol
 from ovd_bench.benchmarks.store.schema import DetectorInfo
 from ovd_bench.detectors.registry import find_card
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Seconds to wait for another process that is writing the manifest.
 _MANIFEST_PATIENCE = 60.0

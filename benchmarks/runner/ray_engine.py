@@ -19,7 +19,7 @@ from ovd_bench.benchmarks.runner.locks import run_held
 from ovd_bench.benchmarks.runner.predict import run_worker
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.store.manifest import RunFiles, manifest_path, read_manifest
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Runs of one task, node deaths included; tasks per slot, so that the last ones end at about the same time.
 _RETRIES, _TASKS_PER_SLOT = 3, 2

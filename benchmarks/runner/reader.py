@@ -13,7 +13,7 @@ from typing import Self
 from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
 from ovd_bench.benchmarks.data.pixels import UNREADABLE, image_sha256
 from ovd_bench.detectors.types import Image
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ovd_bench.benchmarks.store.manifest import ids_sha256
 from ovd_bench.benchmarks.store.protocols import RunProtocol, VocabularyMode
 from ovd_bench.detectors.interface import DType
 from ovd_bench.detectors.prompts import PromptPlan
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: ``missing``: make the shards that are not there; ``always``: make all anew; ``never``: leave a scored run as it is.
 Overwrite = Literal["missing", "always", "never"]

@@ -36,7 +36,7 @@ from ovd_bench.benchmarks.store.schema import (
     new_result,
     write_result,
 )
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Statistics that a run states beside the official ones.
 EXTRAS = ("pool", "ladder", "presence", "errors", "calibration", "unseen")

@@ -21,7 +21,7 @@ from ovd_bench.benchmarks.store.manifest import manifest_path, missing_shards, r
 from ovd_bench.benchmarks.store.schema import Result, read_result
 from ovd_bench.detectors.registry import find_card
 from ovd_bench.detectors.types import DetectorError
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ovd_bench.benchmarks.data.prompt_files import read_plan
 from ovd_bench.benchmarks.runner.request import Overwrite, RunRequest
 from ovd_bench.benchmarks.store.protocols import VocabularyMode
 from ovd_bench.detectors.interface import DType
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 def user_request(

@@ -23,7 +23,7 @@ from ovd_bench.benchmarks.runner.shards import ShardMaker
 from ovd_bench.benchmarks.runner.subprocesses import serve
 from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT
 from ovd_bench.benchmarks.store.manifest import missing_shards
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 def work(request: RunRequest, asked: list[int] | None, channel: Channel, started: float) -> None:

@@ -11,8 +11,9 @@ from ovd_bench.benchmarks.scoring.score import described_file, evaluate_file
 from ovd_bench.benchmarks.scoring.score_notes import check_fit, remarks
 from ovd_bench.benchmarks.store.prediction_source import Source, same_images
 from ovd_bench.metrics.comparison import Comparison, compare
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.types import GroundTruth
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.store.schema import ProtocolInfo

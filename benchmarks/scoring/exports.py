@@ -11,8 +11,9 @@ import numpy as np
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.metrics.comparison import Comparison
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.types import GroundTruth
 
 #: Columns of the table of classes: those of the annotations, then what was measured.
 PER_CLASS_COLUMNS = (

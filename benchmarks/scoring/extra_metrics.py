@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.images import image_paths
 from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.protocol import Protocol
-from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.types import GroundTruth, Predictions
 
 Numbers = dict[str, float | None]
 Share = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]

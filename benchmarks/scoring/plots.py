@@ -11,9 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.protocol import FREQUENCIES, IOU_THRESHOLDS, RECALL_THRESHOLDS
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.types import GroundTruth
 
 _FREQUENCY_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
 _FREQUENCY_COLORS = {"r": "#c2410c", "c": "#2563eb", "f": "#15803d"}

@@ -19,8 +19,9 @@ from PIL import Image
 
 from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
 from ovd_bench.benchmarks.scoring.text_judge import DEFAULT_TEMPLATE, model_sha256, prompts
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.region_text import RegionEmbeddings
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.types import GroundTruth
 
 if TYPE_CHECKING:
     from torch import Tensor

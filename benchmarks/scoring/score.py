@@ -21,10 +21,11 @@ from ovd_bench.benchmarks.scoring.score_notes import check_fit, remarks
 from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
 from ovd_bench.benchmarks.store.prediction_source import Source
 from ovd_bench.metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.estimate import ClassValues, Estimate
 from ovd_bench.metrics.evaluate import Evaluation, evaluate
 from ovd_bench.metrics.protocol import PROTOCOLS
-from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.types import GroundTruth, Predictions
 from ovd_bench.metrics.unseen import mean_over
 
 

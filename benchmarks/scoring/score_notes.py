@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.protocol import PROTOCOLS, Protocol
-from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.types import GroundTruth, Predictions
 
 _USUAL_CAP = PROTOCOLS["lvis"].image_cap
 

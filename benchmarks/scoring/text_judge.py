@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.semantic import SimilarityMatrix
-from ovd_bench.metrics.types import DataError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
-from ovd_bench.metrics.types import Categories, DataError
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Categories
 
 if TYPE_CHECKING:
     from ovd_bench.metrics.hierarchy import Hierarchy  # imports scipy, which scoring alone does not need

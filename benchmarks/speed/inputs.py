@@ -13,7 +13,7 @@ from ovd_bench.benchmarks.speed.record import Workload
 from ovd_bench.detectors.coco_classes import COCO_NAMES
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import Image, Vocabulary
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Of the image that is made where none is named: the size at which Grounding DINO sees a photo of 4 : 3.
 HEIGHT, WIDTH = 800, 1066

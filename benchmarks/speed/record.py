@@ -14,7 +14,7 @@ from ovd_bench.benchmarks.data.strict_model import Count, Number, Seconds, Sha25
 from ovd_bench.benchmarks.machine.cpu_load import Busy
 from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
 from ovd_bench.benchmarks.store.schema import DetectorInfo
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 MAX_BYTES = 64 * 2**20
 

@@ -15,7 +15,7 @@ from ovd_bench.benchmarks.store.protocols import RunProtocol, lookups, versions
 from ovd_bench.benchmarks.store.schema import DetectorInfo, JudgeInfo, PlanInfo, ProtocolInfo, TrainingDataInfo
 from ovd_bench.detectors.card import DetectorCard, TrainingData
 from ovd_bench.detectors.types import DetectorError, Vocabulary
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 def source_sha256(detector: str) -> str | None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ovd_bench.benchmarks.store.schema import Result, read_result
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 RESULT = "result.json"
 PER_CLASS = "per_class.csv"

@@ -24,7 +24,7 @@ from ovd_bench.benchmarks.data.strict_model import Count, Name, Seconds, Sha256,
 from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
 from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT
 from ovd_bench.benchmarks.store.schema import MAX_BYTES, DetectorInfo, FailedImage, ProtocolInfo
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 MANIFEST = "manifest.json"
 

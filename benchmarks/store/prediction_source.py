@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import read_predictions
-from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import GroundTruth, Predictions
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.store.manifest import (

@@ -9,7 +9,8 @@ import numpy as np
 
 from ovd_bench.benchmarks.data.files.predictions import read_predictions
 from ovd_bench.benchmarks.store.manifest import RunFiles, read_manifest, read_records
-from ovd_bench.metrics.types import DataError, Predictions
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Predictions
 
 
 def read_run_predictions(folder: Path) -> Predictions:

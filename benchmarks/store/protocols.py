@@ -11,9 +11,9 @@ from ovd_bench.detectors.closed_set_synonyms import SYNONYMS
 from ovd_bench.detectors.coco_classes import COCO_CLASSES
 from ovd_bench.detectors.interface import SELECTION_VERSION
 from ovd_bench.detectors.prompts import CLEANING_VERSION, PromptPlan
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.lexicon import lexicon_sha256
 from ovd_bench.metrics.protocol import PROTOCOLS, SCORER_VERSION
-from ovd_bench.metrics.types import DataError
 
 #: Vocabulary of a detector in an image: all categories, those present, or those present or verified absent.
 VocabularyMode = Literal["full", "present", "verified"]

@@ -13,7 +13,7 @@ from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
 from ovd_bench.benchmarks.data.strict_model import Count, Name, Number, Seconds, Sha256, StrictModel
 from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 MAX_BYTES = 64 * 2**20
 

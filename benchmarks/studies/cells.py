@@ -27,7 +27,7 @@ from ovd_bench.benchmarks.studies.definition import Probe, Study
 from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, differences, flat
 from ovd_bench.benchmarks.training.config import TrainingConfig
 from ovd_bench.benchmarks.training.registry import read_config
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Names of ``benchmarks.training.loop``, which loads numpy and more.
 CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"

@@ -11,7 +11,7 @@ from ovd_bench.benchmarks.data.files.documents import first_problem
 from ovd_bench.benchmarks.data.strict_model import StrictModel
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.benchmarks.training.config import Positive, read_document
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Shipped with the suite.
 DEFINITIONS = Path(__file__).with_name("definitions")

@@ -17,7 +17,7 @@ from ovd_bench.benchmarks.studies.definition import Study
 from ovd_bench.benchmarks.studies.measure import RESAMPLES, Metrics, Scored, check_alike, measure
 from ovd_bench.benchmarks.studies.resolve import ResolvedArm, ResolvedStudy
 from ovd_bench.benchmarks.studies.statistics import RULE, Effect, Spread, corrected, effects
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Beside AP, by the names in a result: is the class there at all, which error costs how much, do scores mean anything.
 BEYOND = (

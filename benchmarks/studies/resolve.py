@@ -14,7 +14,7 @@ from ovd_bench.benchmarks.studies.controlled import disagreements
 from ovd_bench.benchmarks.studies.definition import Arm, Changes, Probe, Study
 from ovd_bench.benchmarks.training.config import TrainingConfig, find_config, validated
 from ovd_bench.benchmarks.training.registry import read_config
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Values of an arm and of the reference where they differ, by dotted key; a key that one of them lacks is ``None``.
 Differences = dict[str, tuple[Any, Any]]

@@ -19,7 +19,7 @@ from ovd_bench.benchmarks.runner.locks import held
 from ovd_bench.benchmarks.studies.cells import STUDY, Cell
 from ovd_bench.benchmarks.studies.definition import Probe
 from ovd_bench.benchmarks.studies.process import Processes
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Seconds to wait for a cell that another command holds: the processes of one that was just killed take a moment.
 _PATIENCE = 3.0

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from ovd_bench.benchmarks.data.strict_model import StrictModel
 from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 Config = TypeVar("Config", bound=BaseModel)
 

@@ -38,7 +38,7 @@ from ovd_bench.grounding_dino_jt.config import SwinConfig as JittorSwinConfig
 from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
 from ovd_bench.grounding_dino_jt.training.batch import TrainingBatch
 from ovd_bench.grounding_dino_jt.weights import draw_backbone, read_backbone, tensors_sha256
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Beginning of the canonical names of the backbone's parameters.
 _BACKBONE = "backbone.0."

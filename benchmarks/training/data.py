@@ -13,7 +13,8 @@ from ovd_bench.baselines.batch import Batch
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.images import image_file, image_paths, read_image
 from ovd_bench.detectors.prompts import PromptPlan
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import GroundTruth
 
 
 @dataclass(frozen=True)

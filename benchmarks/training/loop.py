@@ -26,7 +26,7 @@ from ovd_bench.benchmarks.training.evaluation import Watch
 from ovd_bench.benchmarks.training.figure import Curves, write_figure
 from ovd_bench.benchmarks.training.prepared import Machine, Prepared, Trainer
 from ovd_bench.benchmarks.training.registry import find_trainer
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 CONFIG, LOG, CHECKPOINT, WEIGHTS = "config.yaml", "log.jsonl", "checkpoint.bin", "weights.safetensors"
 CURVE = "curve.png"

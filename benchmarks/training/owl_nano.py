@@ -26,7 +26,7 @@ from ovd_bench.benchmarks.training.prepared import Machine, Prepared
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.owl_nano import OwlNanoDetector
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 class ModelOptions(StrictModel):

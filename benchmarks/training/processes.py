@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.grounding_dino_jt.training.processes import Arrays, Processes
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: What launchers tell their processes: MPICH and Intel MPI, Open MPI, Slurm's PMIx.
 _LAUNCHED = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")

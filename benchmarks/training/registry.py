@@ -12,7 +12,7 @@ from rich.console import Console
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.benchmarks.training.config import TrainingConfig, read_document, validated
 from ovd_bench.benchmarks.training.prepared import Machine, Prepared
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import pytest
 
 from ovd_bench.metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights
 from ovd_bench.metrics.comparison import compare
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation, evaluate
 from ovd_bench.metrics.protocol import IOU_THRESHOLDS, PROTOCOLS, RECALL_THRESHOLDS
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.types import GroundTruth
 from ovd_bench.tests import oracles
 from ovd_bench.tests.metrics.small_sets import Json, random_set
 from ovd_bench.tests.values import number

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovd_bench.metrics.boxes import box_iou, match_greedy, max_iou, nms
-from ovd_bench.metrics.types import DataError, FloatArray, IntArray
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import FloatArray, IntArray
 
 Columns = tuple[IntArray, IntArray, FloatArray, FloatArray]
 

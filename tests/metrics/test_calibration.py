@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from ovd_bench.metrics.calibration import calibration
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS, Protocol
-from ovd_bench.metrics.types import DataError, Ragged
+from ovd_bench.metrics.types import Ragged
 from ovd_bench.tests.metrics.diagnosis_sets import random_set
 from ovd_bench.tests.metrics.semantic_sets import ground_truth_of, predictions_of
 from ovd_bench.tests.oracles import ground_truth, predictions

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovd_bench.metrics import grounding
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.grounding import RECALL_AT, GroundingPredictions, GroundingTruth, Rule, evaluate_grounding
-from ovd_bench.metrics.types import DataError, Ragged
+from ovd_bench.metrics.types import Ragged
 from ovd_bench.tests.values import number
 
 Box = tuple[float, float, float, float]

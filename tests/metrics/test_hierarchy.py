@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.hierarchy import Hierarchy, Partition, coco_synsets, hypernym_cut, synonym_rung
-from ovd_bench.metrics.types import Categories, DataError
+from ovd_bench.metrics.types import Categories
 
 
 def vocabulary(

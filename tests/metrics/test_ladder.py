@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from ovd_bench.metrics.boxes import nms
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import evaluate
 from ovd_bench.metrics.hierarchy import Hierarchy, Partition, coco_synsets
 from ovd_bench.metrics.ladder import RUNGS, LadderResult, granularity_ladder, merge_ground_truth
 from ovd_bench.metrics.protocol import PROTOCOLS, RECALL_THRESHOLDS, Protocol
-from ovd_bench.metrics.types import DataError
 from ovd_bench.tests.oracles import ground_truth, predictions, run_coco, run_lvis
 from ovd_bench.tests.values import number
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.lemma import lemma, word_set
 from ovd_bench.metrics.lexicon import MAX_HEAD_WORDS, RUNGS, UNMAPPED, Lexicon, normalise, tokens, without_qualifier
-from ovd_bench.metrics.types import Categories, DataError
+from ovd_bench.metrics.types import Categories
 
 
 def categories_of(names: Sequence[str], synonyms: dict[str, tuple[str, ...]] | None = None) -> Categories:

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import evaluate
 from ovd_bench.metrics.lexicon import RUNGS, Lexicon
 from ovd_bench.metrics.phrases import lexical_alignment, map_phrases, phrase_overlap, to_predictions, token_f1
 from ovd_bench.metrics.protocol import PROTOCOLS
-from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.types import GroundTruth, Predictions
 from ovd_bench.tests.metrics.semantic_sets import ground_truth_of
 from ovd_bench.tests.values import number
 

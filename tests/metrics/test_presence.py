@@ -11,9 +11,10 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from ovd_bench.metrics import cgf1
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.presence import presence
 from ovd_bench.metrics.protocol import PROTOCOLS, Protocol
-from ovd_bench.metrics.types import DataError, Ragged
+from ovd_bench.metrics.types import Ragged
 from ovd_bench.tests.metrics.diagnosis_sets import random_set, real_federated_set
 from ovd_bench.tests.metrics.semantic_sets import ground_truth_of, predictions_of
 from ovd_bench.tests.oracles import ground_truth, predictions

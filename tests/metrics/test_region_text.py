@@ -7,9 +7,10 @@ import hashlib
 import numpy as np
 import pytest
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.region_text import RegionEmbeddings, region_text_margin
 from ovd_bench.metrics.semantic import match_labels
-from ovd_bench.metrics.types import DataError, FloatArray, GroundTruth, Predictions
+from ovd_bench.metrics.types import FloatArray, GroundTruth, Predictions
 from ovd_bench.tests.metrics.semantic_sets import ground_truth_of, predictions_of
 
 WEIGHTS = hashlib.sha256(b"weights").hexdigest()

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.semantic import (
     SCOPE_EXHAUSTIVE,
     SCOPE_FEDERATED,
@@ -20,7 +21,7 @@ from ovd_bench.metrics.semantic import (
     chance_corrected,
     semantic_r_precision,
 )
-from ovd_bench.metrics.types import DataError, FloatArray
+from ovd_bench.metrics.types import FloatArray
 from ovd_bench.tests.metrics.semantic_sets import ground_truth_of, predictions_of, random_similarity, similarity_of
 from ovd_bench.tests.values import number
 

@@ -13,7 +13,8 @@ import numpy as np
 from ovd_bench.benchmarks.data.catalog.json_document import JsonDocument
 from ovd_bench.benchmarks.data.files.annotations import parse_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import atomic_write, file_sha256
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import GroundTruth
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.images import image_file, image_paths
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import GroundTruth
 
 #: Roboflow's name for the annotations of a split, beside its images.
 _BESIDE = "_annotations.coco.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write, content_kind
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Result of an edit: the text of the record, another text, or None to leave it out.
 Edit = Callable[[dict[str, Any], str], str | None]

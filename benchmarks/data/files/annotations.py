@@ -11,7 +11,8 @@ from ovd_bench.benchmarks.data.files.annotation_cache import load_cached, store_
 from ovd_bench.benchmarks.data.files.atomic import content_kind, file_sha256
 from ovd_bench.benchmarks.data.files.ids import sorted_unique
 from ovd_bench.benchmarks.data.files.native import BLOCK_BYTES, read_columns
-from ovd_bench.metrics.types import DataError, GroundTruth, Ragged, Texts, positions
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import GroundTruth, Ragged, Texts, positions
 
 #: Smaller files are read in a few milliseconds and are not cached.
 CACHE_MIN_BYTES = 256 << 10

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 _MAGIC = b"ARROW1"
 

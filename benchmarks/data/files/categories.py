@@ -10,7 +10,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ovd_bench.benchmarks.data.files.ids import sorted_unique
-from ovd_bench.metrics.types import Categories, DataError
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Categories
 
 #: No real vocabulary is larger; the limits keep a malicious file from taking many times its size in memory.
 MAX_CATEGORIES = 100_000

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 from pydantic import ValidationError
 
 from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 P = ParamSpec("P")
 T = TypeVar("T")

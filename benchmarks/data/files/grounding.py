@@ -32,8 +32,9 @@ from pydantic import ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ovd_bench.benchmarks.data.files.json_elements import array_elements
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.grounding import GroundingPredictions, GroundingTruth
-from ovd_bench.metrics.types import MAX_COORDINATE, DataError, Ragged
+from ovd_bench.metrics.types import MAX_COORDINATE, Ragged
 
 #: Longest record: a phrase with about 25,000 boxes.
 MAX_RECORD_BYTES = 4 * 2**20

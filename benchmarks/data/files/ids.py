@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 def sorted_unique(section: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mmap import mmap
 from pathlib import Path
 
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 # A whole string, a bracket, or the quote of an unterminated string; possessive, so that it never backtracks.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)

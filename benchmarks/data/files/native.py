@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.native import load
-from ovd_bench.metrics.types import DataError
 
 #: Bytes that a worker parses at a time; fits into the second-level cache.
 BLOCK_BYTES = 1 << 20

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.files.atomic import SUFFIXES, atomic_write, content_kind
 from ovd_bench.benchmarks.data.files.native import BLOCK_BYTES, read_columns
-from ovd_bench.metrics.types import DataError, Predictions
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Predictions
 
 
 def read_predictions(path: Path, *, threads: int = 0) -> Predictions:

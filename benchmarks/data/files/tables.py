@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from ovd_bench.benchmarks.data.files.arrow_metadata import decoded_bytes
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
-from ovd_bench.metrics.types import DataError, Predictions
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Predictions
 
 _INTEGERS = {"image_id": np.int64, "category_id": np.int32}
 _FLOATS = ("score", "x", "y", "w", "h")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ovd_bench.benchmarks.data.odvg.records import OdvgRecord
 from ovd_bench.benchmarks.data.odvg.spans import BoxXyxy
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Thinner boxes are dropped, as mmdetection's converters do.
 MIN_SIDE = 1.0

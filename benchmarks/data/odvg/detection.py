@@ -22,8 +22,9 @@ from ovd_bench.benchmarks.data.odvg.conversion import (
 from ovd_bench.benchmarks.data.odvg.objects365 import MISSING_V1, MISSING_V2, repaired_name, v2_file_name
 from ovd_bench.benchmarks.data.odvg.records import Detection, Instance, OdvgRecord, write_label_map, write_odvg
 from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import FREQUENCIES
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.types import GroundTruth
 
 LEFT_OUT = "of a class left out"
 MISSING = "known to be missing from the archives"

@@ -19,7 +19,7 @@ from ovd_bench.benchmarks.data.odvg.conversion import DUPLICATE, Conversion, che
 from ovd_bench.benchmarks.data.odvg.records import Grounding, OdvgRecord, write_odvg
 from ovd_bench.benchmarks.data.odvg.spans import BoxXyxy, Span, regions_by_span
 from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 NOT_VISUAL = "phrases that mean nothing visible"
 SCENE = "phrases of the whole scene"

@@ -17,7 +17,8 @@ from filelock import FileLock
 from ovd_bench.benchmarks.data.odvg.index_file import index_path, load_index, store_index, unwritable
 from ovd_bench.benchmarks.data.odvg.records import OdvgRecord, parse_record
 from ovd_bench.benchmarks.data.odvg.scanning import IndexColumns, scan
-from ovd_bench.metrics.types import DataError, Ragged
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Ragged
 
 
 class OdvgFile:

@@ -20,7 +20,7 @@ from platformdirs import user_cache_path
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.data.odvg.scanning import IndexColumns
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Part of the file name: after a change of the layout, or of valid records, old files are not found.
 FORMAT_VERSION = 1

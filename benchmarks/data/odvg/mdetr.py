@@ -24,7 +24,7 @@ from ovd_bench.benchmarks.data.files.json_elements import array_elements
 from ovd_bench.benchmarks.data.odvg.conversion import CROWD, DUPLICATE, Conversion, check_target
 from ovd_bench.benchmarks.data.odvg.records import Grounding, OdvgRecord, write_odvg
 from ovd_bench.benchmarks.data.odvg.spans import BoxXyxy, Span, regions_by_span
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 NO_SPAN = "without a span in the caption"
 SPAN_OUTSIDE = "span outside the caption"

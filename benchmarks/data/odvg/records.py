@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.data.files.documents import first_problem
 from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: A longer line is not an image record; the limit keeps a malicious file from filling the memory.
 MAX_LINE_BYTES = 64 * 2**20

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 from array import array
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -20,7 +17,8 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.odvg.records import MAX_LINE_BYTES, OdvgRecord, parse_record
 from ovd_bench.benchmarks.data.odvg.spans import with_spans
-from ovd_bench.metrics.types import DataError
+from ovd_bench.benchmarks.data.process_pool import ordered_map
+from ovd_bench.metrics.errors import DataError
 
 #: Bytes that a process reads at a time.
 BLOCK_BYTES = 16 << 20
@@ -84,8 +82,8 @@ def scan(path: Path, processes: int = 0, progress: Callable[[int], None] | None 
         size = path.stat().st_size
         blocks = [(begin, min(begin + BLOCK_BYTES, size)) for begin in range(0, size, BLOCK_BYTES)]
         digest, done, lines, labels = hashlib.sha256(), list[IndexColumns](), 0, 0
-        with path.open("rb") as file, _mapper(_workers(processes, len(blocks))) as mapper:
-            for (begin, end), block in zip(blocks, mapper(partial(_scan_block, path), blocks), strict=True):
+        with path.open("rb") as file, ordered_map(_workers(processes, len(blocks))) as mapped:
+            for (begin, end), block in zip(blocks, mapped(partial(_scan_block, path), blocks), strict=True):
                 if block.problem is not None:
                     raise DataError(f"{path}: line {lines + block.problem[0]}: {block.problem[1]}")
                 np.add(block.columns.line, lines, out=block.columns.line)
@@ -109,23 +107,6 @@ def scan(path: Path, processes: int = 0, progress: Callable[[int], None] | None 
 def _workers(processes: int, blocks: int) -> int:
     wanted = processes or (len(os.sched_getaffinity(0)) if blocks >= _MIN_BLOCKS else 1)
     return min(wanted, blocks)
-
-
-Mapper = Callable[[Callable[[tuple[int, int]], _Block], list[tuple[int, int]]], Iterator[_Block]]
-
-
-@contextmanager
-def _mapper(workers: int) -> Iterator[Mapper]:
-    """``map`` in this process or over a pool; results come in order, an error cancels tasks that have not started."""
-    if workers <= 1:
-        yield map
-        return
-    context = multiprocessing.get_context("spawn")  # fork is unsafe if the caller runs threads
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        try:
-            yield pool.map
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _scan_block(path: Path, block: tuple[int, int]) -> _Block:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from ovd_bench.benchmarks.data.odvg.records import OdvgRecord, Region
 from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 Span = tuple[int, int]
 BoxXyxy = tuple[float, float, float, float]

@@ -14,7 +14,7 @@ from ovd_bench.benchmarks.data.odvg.index import OdvgFile
 from ovd_bench.benchmarks.data.odvg.records import OdvgRecord, read_label_map
 from ovd_bench.benchmarks.data.odvg.spans import BoxXyxy
 from ovd_bench.benchmarks.data.report import Report
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Number of examples in a finding.
 _SHOWN = 3

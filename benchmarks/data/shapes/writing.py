@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,12 +25,13 @@ from ovd_bench.benchmarks.data.odvg.records import (
     write_label_map,
     write_odvg,
 )
+from ovd_bench.benchmarks.data.process_pool import ordered_map
 from ovd_bench.benchmarks.data.shapes.captions import caption
 from ovd_bench.benchmarks.data.shapes.document import Annotated, annotate, document, file_name, vocabulary_tables
 from ovd_bench.benchmarks.data.shapes.layout import ScenePlan, scene_plan
 from ovd_bench.benchmarks.data.shapes.painting import paint
 from ovd_bench.benchmarks.data.shapes.world import World
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 _HUFFMAN_ONLY = 2  # zlib's Z_HUFFMAN_ONLY
 _CHUNK = 40  # images per task of the pool
@@ -140,8 +138,8 @@ def _write(world: World, split: str, folder: Path, workers: int, progress: Calla
     count = world.splits[split]
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     written: list[_Written] = []
-    with _mapper(min(workers, len(chunks))) as mapper:
-        for done in mapper(partial(_write_images, world, split, folder, keep), chunks):
+    with ordered_map(min(workers, len(chunks))) as mapped:
+        for done in mapped(partial(_write_images, world, split, folder, keep), chunks):
             written += done
             if progress is not None:
                 progress(len(done))
@@ -179,20 +177,6 @@ def _claim(world: World, mark: Path) -> bool:
     with atomic_write(mark) as file:
         file.write(mine)
     return False
-
-
-Mapper = Callable[[Callable[[range], list[_Written]], list[range]], Iterator[list[_Written]]]
-
-
-@contextmanager
-def _mapper(workers: int) -> Iterator[Mapper]:
-    """``map`` in this process or over a pool; results come in order."""
-    if workers <= 1:
-        yield map
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would copy whatever threads the caller runs
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield pool.map
 
 
 def _write_images(world: World, split: str, folder: Path, keep: bool, indices: range) -> list[_Written]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.participants import (
     Bool,
     Float64,
@@ -26,7 +27,7 @@ from ovd_bench.metrics.participants import (
     select_truth,
 )
 from ovd_bench.metrics.protocol import Protocol
-from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.types import GroundTruth, Predictions
 
 IOU = 0.5
 

@@ -11,7 +11,8 @@ import PIL.Image
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.pictures.drawing import Pixels, draw_boxes, fitting_scale, grid
 from ovd_bench.benchmarks.pictures.gallery.outcome import Outcome
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import GroundTruth
 
 _TRUTH, _RIGHT, _WRONG, _EXCUSED, _MISSED = "#009e73", "#56b4e9", "#d55e00", "#bbbbbb", "#f0e442"
 #: Explains colours and signs of a gallery.

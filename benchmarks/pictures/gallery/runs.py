@@ -19,9 +19,10 @@ from ovd_bench.benchmarks.scoring.score_notes import check_fit
 from ovd_bench.benchmarks.store.folders import RESULT
 from ovd_bench.benchmarks.store.manifest import Manifest, manifest_path, read_manifest
 from ovd_bench.benchmarks.store.predictions import read_run_predictions
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.participants import Bool
 from ovd_bench.metrics.protocol import PROTOCOLS, Protocol
-from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.types import GroundTruth, Predictions
 
 
 def split_specs(specs: Sequence[str]) -> list[str]:

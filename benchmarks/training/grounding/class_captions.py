@@ -15,7 +15,7 @@ from ovd_bench.benchmarks.training.grounding.settings import CaptionSettings
 from ovd_bench.detectors.captions import CLS, DOT, SEP, Tokenize, caption_of_names, tokenize_names
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import DetectorError
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Objects365 writes alternatives as "Barrel/bucket".
 _ALTERNATIVES = re.compile(r"\s*/\s*")

@@ -14,7 +14,7 @@ from ovd_bench.benchmarks.training.grounding.settings import GroundingSettings
 from ovd_bench.grounding_dino_jt.config import SIZES, Config
 from ovd_bench.grounding_dino_jt.training.denoising import DenoisingConfig
 from ovd_bench.grounding_dino_jt.training.recipe import ENCODER_RATES, Recipe, Schedule
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]

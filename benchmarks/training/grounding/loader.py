@@ -14,7 +14,7 @@ from ovd_bench.benchmarks.training.grounding.sources import Source
 from ovd_bench.benchmarks.training.grounding.workers import Workers
 from ovd_bench.grounding_dino_jt.tokenizer import Tokenizer
 from ovd_bench.grounding_dino_jt.training.batch import TrainingBatch
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 class GroundingData:

@@ -22,7 +22,7 @@ from ovd_bench.benchmarks.training.grounding.sources import Source
 from ovd_bench.benchmarks.training.grounding.transforms import Transformed, transform
 from ovd_bench.grounding_dino_jt.tokenizer import Tokenizer
 from ovd_bench.grounding_dino_jt.training.batch import Targets, TrainingBatch
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Numbers of a batch's records, and numbers of the samples, of which each has randomness of its own.
 Task = Sequence[tuple[int, int]]

@@ -40,7 +40,7 @@ from ovd_bench.grounding_dino_jt.weights import (
     read_text_encoder,
     tensors_sha256,
 )
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 _Tensors = dict[str, npt.NDArray[np.float32]]
 #: Text encoders that are no folder, and a backbone that is no file.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ovd_bench.metrics.types import DataError, Ragged
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Ragged
 
 #: Repeats are counted in these parts of one, so that an epoch's length is exact.
 _PARTS = 2**32

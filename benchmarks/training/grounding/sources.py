@@ -9,7 +9,7 @@ from pathlib import Path
 from ovd_bench.benchmarks.data.odvg.index import OdvgFile
 from ovd_bench.benchmarks.data.odvg.records import read_label_map
 from ovd_bench.benchmarks.training.grounding.settings import SourceSettings
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 @dataclass(frozen=True)

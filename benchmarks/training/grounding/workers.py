@@ -15,7 +15,7 @@ import numpy as np
 
 from ovd_bench.benchmarks.training.grounding.make_sample import BatchMaker, Task
 from ovd_bench.grounding_dino_jt.training.batch import TrainingBatch
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Tasks that a worker has at hand: one whose batch waits to be taken, one that it works on meanwhile.
 _AHEAD = 2

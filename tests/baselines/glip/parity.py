@@ -17,8 +17,8 @@ from torchvision.ops import deform_conv2d
 from transformers import BertConfig as TheirConfig
 from transformers import BertModel
 
+from ovd_bench.baselines.bert import Bert, BertLayer
 from ovd_bench.baselines.glip.anchors import anchor_boxes, decode, encode
-from ovd_bench.baselines.glip.bert import Bert, BertLayer
 from ovd_bench.baselines.glip.config import GlipConfig
 from ovd_bench.baselines.glip.deform import DeformConv, deform_conv
 from ovd_bench.baselines.glip.dyhead import DyConv, DyReLU, first_numbers

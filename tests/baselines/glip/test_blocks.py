@@ -11,7 +11,7 @@ from torchvision.ops import deform_conv2d
 from transformers import BertConfig as TheirConfig
 from transformers import BertModel
 
-from ovd_bench.baselines.glip.bert import Bert, BertLayer
+from ovd_bench.baselines.bert import Bert, BertLayer
 from ovd_bench.baselines.glip.deform import deform_conv
 from ovd_bench.baselines.glip.dyhead import DyConv, DyReLU, first_numbers
 from ovd_bench.baselines.glip.fpn import Fpn

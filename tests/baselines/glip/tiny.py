@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ovd_bench.baselines.glip.config import BertConfig, GlipConfig
+from ovd_bench.baselines.bert import BertConfig
+from ovd_bench.baselines.glip.config import GlipConfig
 from ovd_bench.baselines.glip.model import Glip
 from ovd_bench.baselines.swin import SwinConfig
 

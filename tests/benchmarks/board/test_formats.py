@@ -19,7 +19,7 @@ from ovd_bench.benchmarks.board.terminal import board_tables
 from ovd_bench.benchmarks.board.text_formats import board_csv, board_document, board_json, board_markdown
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.store.schema import Contamination, NamesSeen
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.board.made_runs import make_run
 
 

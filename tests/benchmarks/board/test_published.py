@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ovd_bench.benchmarks.board.published import PUBLISHED, PublishedRow, read_published
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 ROWS = read_published().rows
 

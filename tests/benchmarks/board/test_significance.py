@@ -14,7 +14,7 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.scoring.compare import compare_files
 from ovd_bench.benchmarks.store.folders import find_results
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.board.made_runs import load, make_predictions, make_run
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ovd_bench.benchmarks.data.files.annotations import parse_ground_truth
 from ovd_bench.benchmarks.data.images import image_paths
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 def _read(tmp_path: Path, images: list[dict[str, Any]]) -> list[str]:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ovd_bench.benchmarks.data import images
 from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: 2 rows, 3 columns, all six pixels different.
 PIXELS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [200, 100, 50], [255, 255, 255]]], np.uint8)

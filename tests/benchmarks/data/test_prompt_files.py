@@ -8,7 +8,7 @@ import pytest
 
 from ovd_bench.benchmarks.data.prompt_files import MAX_BYTES, read_plan
 from ovd_bench.detectors.prompts import PLANS, PromptPlan
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 def write(folder: Path, text: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ovd_bench.benchmarks.pictures.detect import class_vocabulary, prompt_vocabulary
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from ovd_bench.benchmarks.pictures.drawing import COLORS, color_of, contact_sheet, draw_boxes, fitting_scale, grid
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 

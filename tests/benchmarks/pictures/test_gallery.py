@@ -23,8 +23,9 @@ from ovd_bench.benchmarks.pictures.gallery.outcome import (
 from ovd_bench.benchmarks.pictures.gallery.pictures import gallery
 from ovd_bench.benchmarks.pictures.gallery.runs import contestants, find_benchmark, find_run, split_specs, stage
 from ovd_bench.benchmarks.pictures.gallery.select import select_images
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS
-from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.types import GroundTruth, Predictions
 from ovd_bench.tests.benchmarks.board.made_runs import make_benchmark, make_results, make_run
 
 BOX = [10.0, 10.0, 20.0, 20.0]

@@ -24,7 +24,7 @@ from ovd_bench.benchmarks.store.describe import scored_under
 from ovd_bench.benchmarks.store.manifest import pixels_of, read_manifest, read_records
 from ovd_bench.benchmarks.store.schema import JudgeInfo, Result, read_result
 from ovd_bench.detectors.registry import _module_of_file, find_card
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.runner.toy import (
     DETECTORS,
     ROOT,

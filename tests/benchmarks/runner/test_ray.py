@@ -11,7 +11,7 @@ import pytest
 
 from ovd_bench.benchmarks.runner.events import Event, Fault
 from ovd_bench.benchmarks.runner.ray_engine import _LOOPBACK, RayEngine
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.runner.toy import artefacts, command, detector, folder_of, make, make_data, request
 
 pytest.importorskip("ray")

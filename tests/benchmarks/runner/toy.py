@@ -19,7 +19,7 @@ from ovd_bench.benchmarks.runner.events import Channel, End, Event, Failed, Faul
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.runner.worker import work
 from ovd_bench.detectors.types import DetectorError
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[3]
 DETECTORS = Path(__file__).with_name("toy_detectors.py")

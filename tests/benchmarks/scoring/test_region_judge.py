@@ -17,8 +17,9 @@ from ovd_bench.benchmarks.data import images
 from ovd_bench.benchmarks.scoring.region_judge import embed_regions
 from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
 from ovd_bench.benchmarks.scoring.text_judge import model_sha256
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.region_text import RegionEmbeddings, region_text_margin
-from ovd_bench.metrics.types import DataError, GroundTruth
+from ovd_bench.metrics.types import GroundTruth
 from ovd_bench.tests.metrics.semantic_sets import ground_truth_of, predictions_of
 
 open_clip = pytest.importorskip("open_clip", reason="the extra 'judge' is not installed")

@@ -11,7 +11,7 @@ import pytest
 
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.metrics.small_sets import random_set
 
 _JUNK: list[Any] = [

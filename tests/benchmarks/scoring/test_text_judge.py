@@ -26,8 +26,8 @@ from ovd_bench.benchmarks.scoring.text_judge import (
     prompts,
     save_similarity,
 )
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.semantic import SimilarityMatrix, chance_corrected
-from ovd_bench.metrics.types import DataError
 from ovd_bench.tests.metrics.semantic_sets import random_similarity, similarity_of
 
 NAMES = (

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
-from ovd_bench.metrics.types import Categories, DataError
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Categories
 
 CATEGORIES = Categories.plain([1, 2, 3], ["sofa", "couch", "zebra"])
 

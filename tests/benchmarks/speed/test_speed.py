@@ -39,7 +39,7 @@ from ovd_bench.benchmarks.speed.show import report_table
 from ovd_bench.detectors.coco_classes import COCO_NAMES
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import DetectorError, Image
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.runner import toy_detectors
 from ovd_bench.tests.test_bench import ROOT, bench
 from ovd_bench.tests.values import number

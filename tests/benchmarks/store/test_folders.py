@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ovd_bench.benchmarks.store.folders import find_results, run_folder
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 OLD = Path(__file__).with_name("results_v1")
 

@@ -24,7 +24,8 @@ from ovd_bench.benchmarks.store.manifest import (
     write_document,
 )
 from ovd_bench.benchmarks.store.predictions import concatenate, no_predictions, read_run_predictions, run_sha256
-from ovd_bench.metrics.types import DataError, Predictions
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Predictions
 from ovd_bench.tests.benchmarks.runner.toy import folder_of, make, make_data, request
 
 

@@ -15,8 +15,8 @@ from ovd_bench.detectors.closed_set_synonyms import SYNONYMS
 from ovd_bench.detectors.coco_classes import COCO_CLASSES
 from ovd_bench.detectors.prompts import PLANS, PromptPlan
 from ovd_bench.metrics import lemma, lexicon
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS
-from ovd_bench.metrics.types import DataError
 
 NAMES = PLANS["names"]
 

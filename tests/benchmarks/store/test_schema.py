@@ -11,7 +11,7 @@ import pytest
 
 from ovd_bench.benchmarks.machine.environment import describe_environment
 from ovd_bench.benchmarks.store.schema import content_id, new_result, read_result, write_result
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 #: Written by earlier states of the suite and never changed again: whatever becomes of the schema, these must load.
 OLD = sorted(Path(__file__).with_name("results_v1").glob("*.json"))

@@ -18,7 +18,7 @@ from ovd_bench.benchmarks.studies.report import StudyReport, build_report
 from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, resolve
 from ovd_bench.benchmarks.studies.tables import markdown
 from ovd_bench.benchmarks.training.registry import find_trainer
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.studies.conftest import BASE, STUDY
 from ovd_bench.tests.benchmarks.studies.fake_steps import score, train
 

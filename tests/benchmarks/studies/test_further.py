@@ -24,8 +24,8 @@ from ovd_bench.benchmarks.studies.report import SEMANTIC, build_report
 from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, resolve
 from ovd_bench.benchmarks.studies.run import CellReport, StudyRun
 from ovd_bench.benchmarks.studies.tables import markdown
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.semantic import SimilarityMatrix
-from ovd_bench.metrics.types import DataError
 from ovd_bench.tests.benchmarks.board.made_runs import NAMES
 from ovd_bench.tests.benchmarks.studies.conftest import STUDY
 from ovd_bench.tests.benchmarks.studies.fake_steps import FakeSteps

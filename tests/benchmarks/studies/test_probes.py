@@ -18,7 +18,7 @@ from ovd_bench.benchmarks.studies.report import StudyReport, build_report
 from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, resolve
 from ovd_bench.benchmarks.studies.run import StudyRun
 from ovd_bench.benchmarks.studies.tables import markdown
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.studies.conftest import STUDY
 from ovd_bench.tests.benchmarks.studies.fake_steps import FakeSteps
 

@@ -24,9 +24,9 @@ from ovd_bench.benchmarks.studies.report import StudyReport, build_report
 from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, resolve
 from ovd_bench.benchmarks.studies.tables import markdown, terminal
 from ovd_bench.metrics.comparison import compare
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import evaluate
 from ovd_bench.metrics.protocol import PROTOCOLS
-from ovd_bench.metrics.types import DataError
 from ovd_bench.tests.benchmarks.studies.fake_steps import score, train
 
 WRONG = {"full": 0.05, "no-fusion": 0.75, "static": 0.08}

@@ -11,7 +11,7 @@ import yaml
 
 from ovd_bench.benchmarks.studies.definition import find_study, read_study, shipped_studies
 from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, resolve
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.studies.conftest import STUDY
 
 

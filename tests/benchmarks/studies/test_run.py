@@ -23,7 +23,7 @@ from ovd_bench.benchmarks.studies.definition import read_study
 from ovd_bench.benchmarks.studies.process import Commands
 from ovd_bench.benchmarks.studies.resolve import resolve
 from ovd_bench.benchmarks.studies.run import CellReport, StudyRun
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.studies.conftest import STUDY
 from ovd_bench.tests.benchmarks.studies.fake_steps import FakeSteps, Quality, train
 

@@ -27,7 +27,7 @@ from ovd_bench.detectors.fusion_gates import read_mean_gates
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.registry import load_detector
 from ovd_bench.grounding_dino_jt.tokens import TokenBatch
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.training.toy_grounding import OPTIONS, toy_document, write_toy
 
 MACHINE = Machine(Path("/"))

@@ -30,7 +30,7 @@ from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.grounding_dino_jt.training.losses import Loss
 from ovd_bench.grounding_dino_jt.training.trainer import Trainer as Optimisation
 from ovd_bench.grounding_dino_jt.weights import draw_backbone, read_weights, tensors_sha256
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.training.toy_grounding import OPTIONS, toy_document, write_bert, write_config, write_toy
 
 Floats = npt.NDArray[np.float32]

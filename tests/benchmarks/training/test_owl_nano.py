@@ -31,7 +31,7 @@ from ovd_bench.benchmarks.training.registry import read_config
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.owl_nano import load
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 SIDE = 32
 MODEL = {"widths": [8, 8, 16], "depths": [1, 1, 1], "window": 2, "neck": 8, "embedding": 8}

@@ -19,7 +19,7 @@ from ovd_bench.benchmarks.data.catalog.convert import (
 )
 from ovd_bench.benchmarks.data.catalog.json_document import JsonDocument
 from ovd_bench.benchmarks.data.files.grounding import read_mdetr_expressions, read_mdetr_phrases, read_truth
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.data.catalog.made import lvis_document, write_json
 
 FOLDERS = ("train2017", "val2017", "val2017", "train2017", "val2017")

@@ -16,8 +16,8 @@ from ovd_bench.benchmarks.data.catalog.registry import expected_counts, find_dat
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.images import image_file, image_paths
 from ovd_bench.benchmarks.store.contamination import COLLECTIONS
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS
-from ovd_bench.metrics.types import DataError
 from ovd_bench.tests.benchmarks.data.catalog.made import coco_document, lvis_root, write_image, write_json
 
 LEGAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from ovd_bench.benchmarks.data.files import annotation_cache, read_ground_truth
 from ovd_bench.benchmarks.data.files import annotations as reader
 from ovd_bench.benchmarks.data.files.annotations import parse_ground_truth
-from ovd_bench.metrics.types import Categories, DataError, GroundTruth, Ragged, Texts
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Categories, GroundTruth, Ragged, Texts
 
 LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
 

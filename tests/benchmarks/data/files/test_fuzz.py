@@ -16,7 +16,8 @@ import pytest
 
 from ovd_bench.benchmarks.data.files.annotations import parse_ground_truth
 from ovd_bench.benchmarks.data.files.predictions import read_predictions, read_results
-from ovd_bench.metrics.types import MAX_COORDINATE, DataError, GroundTruth
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import MAX_COORDINATE, GroundTruth
 
 _WORDS = r"""
 null true false NaN -Infinity { } [ ] , : " \ - 0 1 1.0 1e5 -0 1e400 42.5 0.1 {} [] ,, }} "a" "score":1, \u0041 \ud800

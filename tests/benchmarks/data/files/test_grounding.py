@@ -20,8 +20,8 @@ from ovd_bench.benchmarks.data.files.grounding import (
     read_predictions,
     read_truth,
 )
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.grounding import evaluate_grounding
-from ovd_bench.metrics.types import DataError
 
 TRUTH = [
     {

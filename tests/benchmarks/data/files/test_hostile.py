@@ -24,7 +24,7 @@ import resource
 import sys
 from pathlib import Path
 from ovd_bench.benchmarks.data.files import read_ground_truth, read_predictions
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 read = read_ground_truth if sys.argv[1] == "gt" else read_predictions
 try:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ovd_bench.benchmarks.data.files.predictions import read_predictions, read_results, write_predictions
-from ovd_bench.metrics.types import DataError, Predictions
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Predictions
 
 GOOD = '{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}'
 BOX_NEED = "a list of 4 numbers [x, y, width, height] within ±1e100 is needed"

@@ -16,7 +16,7 @@ import pytest
 
 from ovd_bench.benchmarks.data.files import read_predictions
 from ovd_bench.benchmarks.data.files.arrow_metadata import decoded_bytes
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 FLOATS = ("score", "x", "y", "w", "h")
 N = 5

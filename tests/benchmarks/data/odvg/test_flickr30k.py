@@ -19,7 +19,7 @@ from ovd_bench.benchmarks.data.odvg.flickr30k import (
     read_sentences,
 )
 from ovd_bench.benchmarks.data.odvg.records import read_odvg
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 SENTENCES = """\
 [/EN#11/people A potter] lifts [/EN#12/other a jar] , [/EN#13/people/bodyparts a boy 's hand] holds [/EN#12/other it] .

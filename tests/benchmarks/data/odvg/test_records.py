@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ovd_bench.benchmarks.data.odvg import records as records_module
 from ovd_bench.benchmarks.data.odvg.records import OdvgRecord, read_label_map, read_odvg, write_label_map, write_odvg
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 HEAD: dict[str, Any] = {"filename": "k/7.jpg", "height": 480, "width": 640}
 DETECTION = HEAD | {"detection": {"instances": [{"bbox": [1, 2.5, 30, 40], "label": 3, "category": "desk lamp"}]}}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ovd_bench.benchmarks.data.odvg.records import Grounding, OdvgRecord, Region
 from ovd_bench.benchmarks.data.odvg.spans import joined_spans, regions_by_span, with_spans
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 BOX = (0.0, 0.0, 5.0, 5.0)
 

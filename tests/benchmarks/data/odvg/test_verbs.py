@@ -16,7 +16,7 @@ from ovd_bench.benchmarks.data.odvg.conversion import DUPLICATE
 from ovd_bench.benchmarks.data.odvg.dialect import convert_dialect
 from ovd_bench.benchmarks.data.odvg.records import read_odvg
 from ovd_bench.benchmarks.data.odvg.verify import find_label_map, verify_odvg
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.data.catalog.made import coco_document, lvis_document, write_image, write_json
 from ovd_bench.tests.benchmarks.data.odvg.test_flickr30k import folder
 from ovd_bench.tests.benchmarks.data.odvg.test_mdetr import DOCUMENT

@@ -16,7 +16,7 @@ from ovd_bench.benchmarks.training.grounding.class_captions import ClassCaptions
 from ovd_bench.benchmarks.training.grounding.settings import CaptionSettings
 from ovd_bench.detectors.captions import SEPARATORS
 from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 
 TOKENIZER = packaged_tokenizer()
 

@@ -16,7 +16,7 @@ from ovd_bench.benchmarks.training.grounding.loader import GroundingData
 from ovd_bench.benchmarks.training.grounding.sources import open_source
 from ovd_bench.detectors.captions import SEPARATORS
 from ovd_bench.grounding_dino_jt.training.batch import TrainingBatch
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.training.grounding.toy import (
     NAMES,
     TOKENIZER,

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovd_bench.benchmarks.training.grounding.sampling import Sampler, repeat_factors
-from ovd_bench.metrics.types import DataError, Ragged
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Ragged
 
 
 def _sampler(repeats: list[float], batch: int = 2, wide: list[bool] | None = None, seed: int = 0) -> Sampler:

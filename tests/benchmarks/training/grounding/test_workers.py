@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.training.grounding.test_loader import CROPPED, assert_same, take
 from ovd_bench.tests.benchmarks.training.grounding.toy import toy_data, write_toy
 

@@ -1,14 +1,39 @@
-"""BERT (Devlin et al. 2019), with the names of ``transformers.BertModel``; also the language layers of GLIP's head."""
+"""BERT (Devlin et al. 2019), with the names of ``transformers.BertModel``.
+
+It is GLIP's text encoder, its layer is the language layer of GLIP's head, and with smaller sizes it is the packaged
+MiniLM. It is implemented here because importing ``transformers`` takes longer than the rest of the start of a small
+detector.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ovd_bench.baselines.glip.config import BertConfig
-
 _EPSILON = 1e-12
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes; the defaults are those of bert-base-uncased.
+
+    Attributes:
+        vocabulary: word pieces.
+        positions: maximum number of tokens.
+        width: channels.
+        layers, heads: of the encoder.
+        intermediate: channels inside the feed-forward part.
+    """
+
+    vocabulary: int = 30522
+    positions: int = 512
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    intermediate: int = 3072
 
 
 class Bert(nn.Module):  # type: ignore[misc]
@@ -28,8 +53,16 @@ class Bert(nn.Module):  # type: ignore[misc]
         if pooler:
             self.pooler = nn.ModuleDict({"dense": nn.Linear(config.width, config.width)})
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Int64 (B, n) and bool (B, n), True for tokens and False for padding, to (B, n, D)."""
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Encode.
+
+        Args:
+            ids: int64 (…, n).
+            mask: bool (…, n), False for padding; None = no padding.
+
+        Returns:
+            (…, n, D).
+        """
         hidden = self.embeddings(ids)
         for layer in self.encoder["layer"]:
             hidden = layer(hidden, mask)
@@ -50,7 +83,7 @@ class _Embeddings(nn.Module):  # type: ignore[misc]
             nn.init.normal_(table.weight, std=0.02)
 
     def forward(self, ids: Tensor) -> Tensor:
-        positions = self.position_embeddings.weight[: ids.shape[1]]
+        positions = self.position_embeddings.weight[: ids.shape[-1]]
         tokens = self.word_embeddings(ids) + positions + self.token_type_embeddings.weight[0]
         return functional.dropout(self.LayerNorm(tokens), self._dropout, self.training)
 
@@ -82,21 +115,27 @@ class BertLayer(nn.Module):  # type: ignore[misc]
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """(B, n, D) and bool (B, n), False for padding, which is masked, to (B, n, D)."""
-        batch, tokens, width = hidden.shape
+    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(…, n, D) and bool (…, n), False for padding, which is masked, to (…, n, D)."""
         query, key, value = (
-            projection(hidden).view(batch, tokens, self._heads, -1).transpose(1, 2)
+            projection(hidden).unflatten(-1, (self._heads, -1)).transpose(-2, -3)
             for projection in self.attention["self"].values()
         )
-        scores = query @ key.transpose(-1, -2) * (width // self._heads) ** -0.5
-        if self._clamp is not None:
-            scores = scores.clamp(-self._clamp, self._clamp)
-        scores = scores.masked_fill(~mask[:, None, None], torch.finfo(scores.dtype).min)
-        shares = self._drop(scores.softmax(-1))
-        mixed = (shares @ value).transpose(1, 2).reshape(batch, tokens, width)
+        mixed = self._attend(query, key, value, mask).transpose(-2, -3).flatten(-2)
         hidden = self._residual(self.attention["output"], mixed, hidden)
         return self._residual(self.output, functional.gelu(self.intermediate["dense"](hidden)), hidden)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """(…, heads, n, d) to the same."""
+        if mask is None and self._clamp is None:  # rounds differently; shipped weights were trained on these vectors
+            dropout = self._dropout if self.training else 0.0
+            return functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        if self._clamp is not None:
+            scores = scores.clamp(-self._clamp, self._clamp)
+        if mask is not None:
+            scores = scores.masked_fill(~mask[..., None, None, :], torch.finfo(scores.dtype).min)
+        return self._drop(scores.softmax(-1)) @ value
 
     def _residual(self, part: nn.ModuleDict, inner: Tensor, hidden: Tensor) -> Tensor:
         return part["LayerNorm"](hidden + self._drop(part["dense"](inner)))
