@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 from array import array
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.odvg.records import MAX_LINE_BYTES, OdvgRecord, parse_record
 from ovd_bench.benchmarks.data.odvg.spans import with_spans
+from ovd_bench.benchmarks.data.processes import FreshContext
 from ovd_bench.metrics.types import DataError
 
 #: Bytes that a process reads at a time.
@@ -120,8 +120,7 @@ def _mapper(workers: int) -> Iterator[Mapper]:
     if workers <= 1:
         yield map
         return
-    context = multiprocessing.get_context("spawn")  # fork is unsafe if the caller runs threads
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=FreshContext()) as pool:
         try:
             yield pool.map
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +27,7 @@ from ovd_bench.benchmarks.data.odvg.records import (
     write_label_map,
     write_odvg,
 )
+from ovd_bench.benchmarks.data.processes import FreshContext
 from ovd_bench.benchmarks.data.shapes.captions import caption
 from ovd_bench.benchmarks.data.shapes.document import Annotated, annotate, document, file_name, vocabulary_tables
 from ovd_bench.benchmarks.data.shapes.layout import ScenePlan, scene_plan
@@ -81,8 +81,7 @@ def write_split(
         world: the world.
         split: one of ``world.splits``.
         folder: made if it does not exist.
-        workers: processes; 0 = one per core that this process may use. A script that calls this with more than one
-            needs the usual ``if __name__ == "__main__"``.
+        workers: processes; 0 = one per core that this process may use.
         progress: called with the number of images finished since its last call.
 
     Returns:
@@ -190,8 +189,7 @@ def _mapper(workers: int) -> Iterator[Mapper]:
     if workers <= 1:
         yield map
         return
-    context = multiprocessing.get_context("spawn")  # a fork would copy whatever threads the caller runs
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=FreshContext()) as pool:
         yield pool.map
 
 
