@@ -115,10 +115,17 @@ class Matches:
     records: Records | None
     threads: int
 
-    def precision(self, area: int, limit: int = -1) -> npt.NDArray[np.float64]:
+    def precision(
+        self, area: int, limit: int = -1, recall_thresholds: npt.NDArray[np.float64] = RECALL_THRESHOLDS
+    ) -> npt.NDArray[np.float64]:
         """Interpolated precision (thresholds 10, recalls 101, classes K) of one area range and detection limit.
 
         -1 where a class has no regular ground truth in the range, as in the official arrays.
+
+        Args:
+            area: number of the area range.
+            limit: number of the detection limit.
+            recall_thresholds: float64 (101,), contiguous, from 0 to 1, not decreasing.
         """
         classes, limits = self.tp_count.shape[:2]
         limit %= limits
@@ -134,7 +141,7 @@ class Matches:
             ctypes.c_int64(limits),
             ctypes.c_int64(limit),
             ctypes.c_int64(area),
-            _pointer(RECALL_THRESHOLDS),
+            _pointer(recall_thresholds),
             ctypes.c_int32(self.threads),
             _pointer(plane),
         )
@@ -164,7 +171,7 @@ class _GroundTruthColumns(ctypes.Structure):
 class _PredictionColumns(ctypes.Structure):
     _fields_ = (
         ("rows", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("image_id", "category_id", "score", "x", "y", "w", "h")),
+        *((name, ctypes.c_void_p) for name in ("image_id", "category_id", "score", "x", "y", "w", "h", "area")),
     )
 
 
@@ -203,6 +210,9 @@ def match(
     *,
     keep_records: bool = False,
     threads: int | None = None,
+    iou_thresholds: Sequence[float] = tuple(IOU_THRESHOLDS),
+    areas: Sequence[tuple[float, float]] = AREA_RANGES,
+    detection_area: npt.NDArray[np.float64] | None = None,
 ) -> Matches:
     """Match detections to ground truth under a protocol.
 
@@ -216,6 +226,9 @@ def match(
         protocol: rules and caps.
         keep_records: also return the outcome of every detection (bootstrap, pooled AP).
         threads: default all processors this process may use.
+        iou_thresholds: the ten IoU thresholds, not decreasing.
+        areas: the four area ranges, square pixels, inclusive at both ends.
+        detection_area: (N,) square pixels, contiguous, by which detections fall into area ranges; None = w * h.
 
     Raises:
         DataError: a detection names an unknown image, or the data set is too large.
@@ -231,6 +244,7 @@ def match(
     dt_columns = _PredictionColumns(
         len(predictions),
         *(_pointer(getattr(predictions, name)) for name in ("image_id", "category_id", "score", "x", "y", "w", "h")),
+        None if detection_area is None else _pointer(detection_area),
     )
     rules = _Rules(
         federated=protocol.federated,
@@ -239,9 +253,9 @@ def match(
         num_max_dets=len(limits),
         max_dets=(ctypes.c_int32 * 3)(*limits),
         threads=threads,
-        thresholds=_doubles(IOU_THRESHOLDS.tolist()),
-        area_low=_doubles([low for low, _ in AREA_RANGES]),
-        area_high=_doubles([high for _, high in AREA_RANGES]),
+        thresholds=_doubles(iou_thresholds),
+        area_low=_doubles([low for low, _ in areas]),
+        area_high=_doubles([high for _, high in areas]),
     )
     counts, truth_boxes = _Counts(), ctypes.c_int64()
     handle = engine().ovd_prepare(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
+
+from ovd_bench.benchmarks.data.processes import FreshContext
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,8 +30,7 @@ def ordered_map(workers: int) -> Iterator[OrderedMap]:
     if workers <= 1:
         yield map
         return
-    context = multiprocessing.get_context("spawn")  # fork is unsafe if the caller runs threads
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=FreshContext()) as pool:
         try:
             yield pool.map
         finally:

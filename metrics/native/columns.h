@@ -30,6 +30,7 @@ struct PredictionColumns {
   const int64_t* image_id;
   const int32_t* category_id;
   const void *score, *x, *y, *w, *h;  // all float or all double
+  const double* area;                 // (rows), or null: w * h
 };
 
 struct Rules {

@@ -199,7 +199,7 @@ class Selection {
           ++c.unknown_class;
           continue;
         }
-        const double w = width(i), h = height(i), area = w * h;
+        const double w = width(i), h = height(i), area = dt_.area != nullptr ? dt_.area[i] : w * h;
         c.negative_size += w < 0 || h < 0;
         if (!(area > 0)) ++c.no_area;
         uint32_t not_exhaustive = 0;

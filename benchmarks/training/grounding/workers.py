@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import traceback
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 
 import numpy as np
 
+from ovd_bench.benchmarks.data.processes import FreshContext, FreshProcess
 from ovd_bench.benchmarks.training.grounding.make_sample import BatchMaker, Task
 from ovd_bench.grounding_dino_jt.training.batch import TrainingBatch
 from ovd_bench.metrics.errors import DataError
@@ -90,9 +89,9 @@ class _Worker:
     """One process and the pipe to it."""
 
     def __init__(self, make: BatchMaker) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = FreshContext()
         self.connection, other = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(other, make), daemon=True)
+        self.process: FreshProcess = context.Process(target=_serve, args=(other, make), daemon=True)
         self.process.start()
         other.close()  # so that the pipe ends with the worker
 
