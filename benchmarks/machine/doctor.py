@@ -90,8 +90,8 @@ def _ask(arguments: list[str]) -> tuple[Mapping[str, Any], str]:
 
 
 def _python() -> Check:
-    fits = (3, 11) <= sys.version_info[:2] < (3, 13)
-    advice = "" if fits else "use Python 3.11 or 3.12"
+    fits = sys.version_info >= (3, 11)
+    advice = "" if fits else "use Python 3.11 or newer"
     return Check("Python", "ok" if fits else "failed", f"{platform.python_version()} ({sys.executable})", advice)
 
 
