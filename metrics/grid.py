@@ -9,9 +9,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.matching import NUM_AREAS, NUM_LANES, NUM_RECALLS, NUM_THRESHOLDS, Matches, Records, match
 from ovd_bench.metrics.protocol import Protocol
-from ovd_bench.metrics.types import DataError, GroundTruth, Predictions
+from ovd_bench.metrics.types import GroundTruth, Predictions
 
 Float64 = npt.NDArray[np.float64]
 T = TypeVar("T")

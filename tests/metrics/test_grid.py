@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import evaluate
 from ovd_bench.metrics.grid import Grid, evaluate_grid
 from ovd_bench.metrics.protocol import AREA_RANGES, IOU_THRESHOLDS, PROTOCOLS, RECALL_THRESHOLDS
-from ovd_bench.metrics.types import DataError
-from ovd_bench.tests import oracles
 from ovd_bench.tests.metrics.small_sets import federated_sets, random_set
 
 Json = dict[str, Any]
@@ -34,10 +35,10 @@ NARROW = Grid((0.3,), (0.0, 0.5), ((0, 5000),), (2,))
 
 def _official(annotations: Json, results: list[Json], grid: Grid) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):
-        gt = oracles.COCO()
+        gt = COCO()
         gt.dataset = copy.deepcopy(annotations)
         gt.createIndex()
-        evaluator = oracles.COCOeval(gt, gt.loadRes(copy.deepcopy(results)), "bbox")
+        evaluator = COCOeval(gt, gt.loadRes(copy.deepcopy(results)), "bbox")
         evaluator.params.iouThrs = np.array(grid.iou_thresholds)
         evaluator.params.recThrs = np.array(grid.recall_thresholds)
         evaluator.params.areaRng = [list(area) for area in grid.areas]
