@@ -19,6 +19,7 @@ from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import evaluate
 from ovd_bench.metrics.grid import Grid, evaluate_grid
 from ovd_bench.metrics.protocol import AREA_RANGES, IOU_THRESHOLDS, PROTOCOLS, RECALL_THRESHOLDS
+from ovd_bench.tests import oracles
 from ovd_bench.tests.metrics.small_sets import federated_sets, random_set
 
 Json = dict[str, Any]
