@@ -54,7 +54,7 @@ class Axis:
     log: bool = False
 
     def place(self, value: float) -> float:
-        """Position between 0 and 1, cut off there."""
+        """Position between 0 and 1; values outside are clipped."""
         low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, max(value, self.low)))
         return min((at - low) / (high - low), 1.0)
 
@@ -150,7 +150,7 @@ def scatter_chart(title: str, x: Axis, y: Axis, points: Sequence[tuple[Line, tup
 
 
 def _free_place(x: float, y: float, width: float, taken: list[tuple[float, float, float, float]]) -> Point:
-    """Left end of the base line of a label of a point, placed where it overlaps least; marks the area as used."""
+    """Left end of the base line of a point's label, placed where it overlaps least; marks the area as used."""
     height = 13.0
     places = [(x + dx if dx > 0 else x + dx - width, y + dy) for dy in (-6, 14, -19, 27, 4) for dx in (8, -8)]
     inside = [(min(max(left, _LEFT + 2), _WIDTH - width - 2), base) for left, base in places]

@@ -47,7 +47,7 @@ def collect(root: Path, benchmarks: Sequence[str] = (), *, resamples: int = RESA
         seed: of the bootstrap.
 
     Raises:
-        DataError: the folder does not exist, or no result is of a benchmark that was asked for.
+        DataError: the folder does not exist, or a named benchmark has no result.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder: make a run with 'bench run' or name another folder with --out")
@@ -92,7 +92,7 @@ def gather_evidence(table: Table) -> Evidence:
 
 
 def benchmark_of(table: Table) -> Benchmark | str:
-    """The benchmark of a table at the path of one of its runs, or in one line why it is missing."""
+    """The benchmark of a table from the paths of one of its runs, or one line that says why it is missing."""
     reason = "no run has its predictions on this machine"
     for row in table.rows:
         if manifest_path(row.folder).is_file():
@@ -102,7 +102,7 @@ def benchmark_of(table: Table) -> Benchmark | str:
                     return place.benchmark()
                 reason = "the predictions on this machine were made on other annotations"
             except DataError:
-                reason = "the annotations are not on this machine any more"
+                reason = "the annotations are no longer on this machine"
     return reason
 
 

@@ -15,10 +15,10 @@ class Column:
 
     Attributes:
         key: in JSON and CSV, where numbers are raw.
-        heading: for people.
+        heading: text shown to readers.
         meaning: one line.
         raw: the number, None where undefined.
-        show: a number as people read it.
+        show: formats the number for readers.
         optional: left out if no row has it.
         metric: name in ``result.json`` where the number is a metric, which may have an interval.
     """

@@ -18,7 +18,7 @@ PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published.json"
 
 _MAX_BYTES = 8 * 2**20
 
-#: Kinds of AP in the file -> names for people.
+#: Kinds of AP in the file -> names shown to readers.
 KINDS = {"standard": "AP", "fixed": "fixed AP", "unknown": "kind of AP not said"}
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -80,7 +80,7 @@ class PublishedTable:
 
     @property
     def title(self) -> str:
-        """Benchmark and kind of AP, for people."""
+        """Benchmark and kind of AP, as shown to readers."""
         return f"{self.benchmark}, {KINDS[self.ap_kind]}"
 
 

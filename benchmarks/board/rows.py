@@ -129,8 +129,8 @@ def _about_intervals(rows: Sequence[Row]) -> tuple[str, ...]:
     if not old:
         return ()
     return (
-        f"± made the old way (1.96 bootstrap standard deviations, too narrow where few images show a class): "
-        f"{', '.join(old)}; 'bench score RUN --save' renews it where the predictions are",
+        f"± by the old rule (1.96 bootstrap standard deviations, too narrow for classes in few images): "
+        f"{', '.join(old)}; 'bench score RUN --save' recomputes it from the predictions",
     )
 
 

@@ -24,8 +24,9 @@ class Evidence:
     """Input of a paired comparison of the rows of one table.
 
     Attributes:
-        gt: the annotations of the table, or in one line why they are not available.
-        predictions: per result id a reader, or in one line why there are no predictions. A reader raises DataError.
+        gt: the annotations of the table, or one line that says why they are not available.
+        predictions: per result id a reader, or one line that says why there are no predictions. A reader raises
+            DataError.
     """
 
     gt: GroundTruth | str
@@ -101,17 +102,17 @@ def _notes(rows: list[Row], resamples: int, seed: int) -> list[str]:
     notes = []
     if by_basis["paired"]:
         notes.append(
-            "★ best, or not told from the best by the paired bootstrap over images "
+            "★ best, or not significantly worse by the paired bootstrap over images "
             f"({resamples:,} resamples, seed {seed}, 95 % interval)"
         )
     if by_basis["intervals"]:
         names = ", ".join(by_basis["intervals"])
         reasons = _reasons([row for row in rows if row.standing.basis == "intervals"])
-        notes.append(f"judged by whether the intervals overlap only, which tells less: {names} ({reasons})")
+        notes.append(f"judged only by whether the intervals overlap, a weaker test: {names} ({reasons})")
     unjudged = [row for row in rows if row.standing.basis is None and row.value("AP") is not None]
     if unjudged:
         names = ", ".join(row.name for row in unjudged)
-        notes.append(f"not judged, for want of an interval: {names} ({_reasons(unjudged)})")
+        notes.append(f"not judged, without an interval: {names} ({_reasons(unjudged)})")
     return notes
 
 

@@ -75,7 +75,7 @@ def _table(table: Table, width: int) -> RenderableType:
     remarks = [Text(table_facts(table), style="dim")]
     if dropped:
         names = ", ".join(column.heading for column in dropped)
-        remarks.append(Text(f"not shown for want of width: {names}", style="dim"))
+        remarks.append(Text(f"columns left out, the terminal is too narrow: {names}", style="dim"))
     remarks += [Text(printable(note), style="dim") for note in table.notes]
     remarks += [Text(f"⚑{number} {printable(text)}", style="yellow") for number, text in enumerate(texts, 1)]
     return Group(shown, *remarks, Text())

@@ -17,7 +17,7 @@ def answers(subject: Subject) -> str:
     """An ordinary image gets boxes, of the right types, with its id and size."""
     found = subject.answer
     if not len(found) and "open_vocabulary" in subject.detector.card.capabilities:
-        raise Failed("boxes on a picture full of coloured figures that are asked for", "none: a threshold before AP?")
+        raise Failed("boxes on an image full of figures of the given classes", "none: is there a threshold before AP?")
     return f"{len(found)} boxes"
 
 
@@ -27,7 +27,7 @@ def card(subject: Subject) -> str:
     try:
         detector_info(known, subject.name)
     except DetectorError as error:
-        raise Failed("a card that a result file can state", str(error)) from error
+        raise Failed("a card with all that a result file needs", str(error)) from error
     if known.training_data is None:
         return "training_data is None: the board will flag that contamination is not known"
     return ", ".join(data.dataset for data in known.training_data) or "no training data"
@@ -49,7 +49,7 @@ def order_of_scores(subject: Subject) -> str:
     rises = np.flatnonzero(np.diff(found.scores) > 0)
     if len(rises):
         row = int(rises[0])
-        raise Failed("scores that never rise", f"{found.scores[row]:.6g}, then {found.scores[row + 1]:.6g}")
+        raise Failed("scores in descending order", f"{found.scores[row]:.6g}, then {found.scores[row + 1]:.6g}")
     return ""
 
 
@@ -76,7 +76,7 @@ def repeats(subject: Subject) -> str:
 
 def keeps_no_state(subject: Subject) -> str:
     """An image gives the same result alone and after another one."""
-    what = "the answer an image gets alone, after another image"
+    what = "the same answer for an image after another image"
     subject.ask(figures(260, 330, seed=5))
     expect_same(subject.answer, subject.again([subject.picture])[0], SAME, what)
     expect_same(subject.answer, subject.again([subject.picture])[0], SAME, what)
@@ -88,7 +88,7 @@ def batch(subject: Subject) -> str:
     pictures = [subject.picture, figures(120, 310, seed=3), figures(90, 70, seed=4), subject.picture[:, :64]]
     together = subject.ask_all(pictures)
     for number, (pixels, found) in enumerate(zip(pictures, together, strict=True)):
-        what = f"the answer that image {number + 1} of a batch gets alone"
+        what = f"the same answer for image {number + 1} of a batch as for the image alone"
         expect_same(subject.again([pixels])[0], _renumbered(found), ROUNDING, what)
     if subject.again([]):
         raise Failed("an empty list for no images", "answers")
@@ -100,7 +100,7 @@ def inputs(subject: Subject) -> str:
     pixels = subject.picture.copy()
     subject.ask(Image(101, pixels))
     if not np.array_equal(pixels, subject.picture):
-        raise Failed("the pixels unchanged", "other pixels after detect")
+        raise Failed("unchanged pixels", "other pixels after detect")
     return ""
 
 
@@ -109,7 +109,7 @@ def memory_layout(subject: Subject) -> str:
     view = np.ascontiguousarray(subject.picture[:, ::-1])[:, ::-1]
     view.flags.writeable = False
     expect_same(
-        subject.answer, subject.ask(Image(101, view)), SAME, "the answer for a copy, for a read-only mirrored view"
+        subject.answer, subject.ask(Image(101, view)), SAME, "the same answer for a read-only view as for a copy"
     )
     return ""
 
@@ -151,10 +151,10 @@ def same_name(subject: Subject) -> str:
     if not any(counts.values()):
         raise Skipped("no boxes for the name in question")
     if not all(counts.values()):
-        raise Failed("boxes for both of two categories of one name", f"counts {counts}")
+        raise Failed("boxes for both categories with the same name", f"counts {counts}")
     best = {category: float(values.max()) for category, values in scores.items()}
     if not subject.joint and not np.isclose(best[30], best[60], rtol=ROUNDING.score, atol=0):
-        raise Failed("equal scores for two categories of one name", f"best scores {best}")
+        raise Failed("equal scores for two categories with the same name", f"best scores {best}")
     return ""
 
 
@@ -176,23 +176,23 @@ def order_of_classes(subject: Subject) -> str:
         "the same answer with the vocabulary in another order and a plan that sorts by id",
     )
     if subject.joint:
-        return "sorted by id only: classes of a chunk see each other"
+        return "only a plan sorted by id: classes of a chunk affect each other"
     plan = PromptPlan(order="vocabulary")
-    what = "the same answer with classes asked for in another order"
+    what = "the same answer with the classes in another order"
     expect_same(subject.ask(subject.picture, FIGURES, plan), subject.ask(subject.picture, turned, plan), ROUNDING, what)
     expect_same(subject.answer, subject.ask(subject.picture, turned, plan), ROUNDING, what)
     return ""
 
 
 def company(subject: Subject) -> str:
-    """The score of a class is the same alone, with other classes and in chunks, unless the card says ``joint``."""
+    """The score of a class is the same alone, with other classes and in chunks, unless the card lists ``joint``."""
     if subject.joint:
-        raise Skipped("classes of a chunk see each other (capability joint)")
+        raise Skipped("classes of a chunk affect each other (capability joint)")
     expect_same(
         subject.answer,
         subject.ask(subject.picture, FIGURES, PromptPlan(chunk_classes=2)),
         ROUNDING,
-        "the same answer with classes asked for two by two",
+        "the same answer with chunks of two classes",
     )
     for row in range(2):
         category = FIGURES.ids[row]
@@ -200,14 +200,14 @@ def company(subject: Subject) -> str:
         among = subject.answer.scores[subject.answer.category_ids == category]
         if len(among) > len(alone) or not np.allclose(among, alone[: len(among)], rtol=ROUNDING.score, atol=0):
             raise Failed(
-                f"category {category} to score alone as it does in company, {_numbers(among[:5])}",
+                f"the same scores of category {category} alone as with others, {_numbers(among[:5])}",
                 _numbers(alone[:5]),
             )
     return ""
 
 
 def templates(subject: Subject) -> str:
-    """A plan with several templates works if the card says ``templates``, and is refused otherwise."""
+    """A plan with several templates works if the card lists ``templates``, and is refused otherwise."""
     plan = PromptPlan(templates=("a photo of a {}.", "art of the {}."))
     if "templates" in subject.detector.card.capabilities:
         for ensemble in ("logits", "embeddings"):
@@ -217,16 +217,16 @@ def templates(subject: Subject) -> str:
         subject.detector.set_vocabulary(FIGURES, plan)
     except DetectorError as error:
         return f"refused: {error}"
-    raise Failed("a DetectorError, for the card does not say templates", "no error")
+    raise Failed("a DetectorError, because the card does not list templates", "no error")
 
 
 def grounding(subject: Subject) -> str:
     """Captions get boxes with spans, the same in batches and one by one."""
     if "grounding" not in subject.detector.card.capabilities:
-        raise Skipped("the card does not say grounding")
+        raise Skipped("the card does not list grounding")
     detector = subject.detector
     if not isinstance(detector, GroundingDetector):
-        raise Failed("a method ground, for the card says grounding", "none")
+        raise Failed("a method ground, because the card lists grounding", "none")
     images = [Image(101, subject.picture), Image(102, figures(120, 310, seed=3))]
     captions = ["a red circle beside a blue square", "Green triangles, and a yellow circle."]
     found = detector.ground(images, captions)
@@ -236,12 +236,12 @@ def grounding(subject: Subject) -> str:
         if (answer.image_id, answer.caption) != (image.id, caption):
             raise Failed(f"image {image.id} and {caption!r}", f"image {answer.image_id} and {answer.caption!r}")
         if (np.diff(answer.scores) > 0).any():
-            raise Failed("scores that never rise", _numbers(answer.scores[:5]))
+            raise Failed("scores in descending order", _numbers(answer.scores[:5]))
         alone = detector.ground([image], [caption])[0].scores
         if abs(len(alone) - len(answer.scores)) > ROUNDING.strays * len(alone) or not np.allclose(
             alone[:20], answer.scores[:20], rtol=ROUNDING.score, atol=1e-6
         ):
-            raise Failed(f"the scores of image {image.id} alone, {_numbers(alone[:5])}", _numbers(answer.scores[:5]))
+            raise Failed(f"the scores of image {image.id} alone: {_numbers(alone[:5])}", _numbers(answer.scores[:5]))
     return f"{len(found[0].scores)} and {len(found[1].scores)} boxes"
 
 

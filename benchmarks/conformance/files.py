@@ -25,10 +25,10 @@ def file_forms(subject: Subject) -> str:
         for name, expected in shown.items():
             image = read_image(101, image_file(Path(folder), name), (expected.shape[1], expected.shape[0]))
             if not np.array_equal(image.pixels, expected):
-                raise Failed(f"{name} to be read as the pixels it was made from", "other pixels")
+                raise Failed(f"the original pixels from {name}", "other pixels")
             alone = subject.ask(expected)
             found = subject.again([image])[0]
-            expect_same(alone, found, SAME, f"the answer for the upright RGB pixels, for {name}")
+            expect_same(alone, found, SAME, f"the same answer for {name} as for the upright RGB pixels")
     return ", ".join(shown)
 
 

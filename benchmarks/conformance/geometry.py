@@ -35,15 +35,15 @@ _LINE, _POINT = 0.02, 0.5
 FRAMES = ((1400, 220), (220, 1400), (40, 24), (24, 40))
 #: 3 : 1, so that a wrong frame stretches or shrinks a side threefold, or shifts it by its own length.
 PLACES = ((420, 140), (330, 990))
-#: Top k there, large to see most of the network's output; the same as for ``lvis-fixed``.
+#: Top k of these images, large enough to show most of the network's output; the same as for ``lvis-fixed``.
 _MANY = 10_000
 #: Shares of the variance of estimated places that the true ones must explain before the check passes and fails.
 _CLEAR, _SURE = 0.5, 0.8
 #: Extent of the estimated places, share of the hull of all boxes, below which there is no verdict.
 _SPREAD = 0.05
-#: Stretch of a side that still counts as one; wrong frames have 3 or 1/3, random networks were seen to have 0.6 … 1.6.
+#: Largest stretch of a side that passes; wrong frames have 3 or 1/3, random networks had 0.6 … 1.6.
 _STRETCH = 2.0
-#: Shift of the centre that still counts as none, share of width and height; padding at the wrong side shifts by 1.
+#: Largest shift of the centre that passes, share of width and height; padding at the wrong side shifts by 1.
 _SHIFT = 0.4
 #: Cells per side of a field of boxes, and width of its blur in cells.
 _CELLS, _BLUR = 64, 3.0
@@ -69,9 +69,9 @@ def frame(subject: Subject) -> str:
             hull = f"centres from ({low[0]:.0f}, {low[1]:.0f}) to ({high[0]:.0f}, {high[1]:.0f})"
             wrong.append(f"{width} x {height}: {hull}")
     if len(wrong) > 1:
-        raise Failed("boxes about the middle of the image", "; ".join(wrong))
+        raise Failed("boxes around the centre of the image", "; ".join(wrong))
     if judged < 2:
-        raise Skipped("no boxes, or all on one line: that says little about their frame")
+        raise Skipped("no boxes, or all on one line, so their coordinate frame cannot be checked")
     return f"{judged} shapes of images"
 
 
@@ -82,7 +82,7 @@ def place(subject: Subject) -> str:
     for width, height in PLACES:
         true, believed, hull = _believed_places(wide, width, height)
         if believed is None:
-            raise Skipped("the boxes do not depend on where a circle is put")
+            raise Skipped("the boxes do not depend on the position of a circle")
         spread = np.ptp(believed, axis=0) / hull
         map_ = _affine_fit(true / [width, height], believed / [width, height])
         stretch, middle = np.diag(map_.slopes), map_.offset + 0.5 * map_.slopes.sum(0)
@@ -93,12 +93,12 @@ def place(subject: Subject) -> str:
         told.append(f"{width} x {height}: {words}")
         told_apart = spread >= _SPREAD
         if (told_apart & (map_.explained >= _SURE) & ~good).any():
-            raise Failed(f"boxes to change where a circle is put on a {width} x {height} image", words)
+            raise Failed(f"changed boxes at the position of a circle on a {width} x {height} image", words)
         if not (told_apart & (map_.explained >= _CLEAR) & good).all():
             explained = ", ".join(f"{100 * value:.0f} %" for value in map_.explained)
             unclear = (
-                f"{width} x {height}: boxes do not follow a circle clearly enough (its place explains {explained} "
-                "of where in x and y they change)"
+                f"{width} x {height}: boxes do not follow a circle clearly enough (its position explains {explained} "
+                "of the variance in x and y of the position at which they change)"
             )
     if unclear:
         raise Skipped(unclear)
@@ -106,7 +106,7 @@ def place(subject: Subject) -> str:
 
 
 def finds(subject: Subject) -> str:
-    """Objects that are found in a square image are found in a wide and in a high one."""
+    """Objects that are found in a square image are also found in a wide and in a tall one."""
     from ovd_bench.benchmarks.data.shapes import WORLDS, render
 
     world = WORLDS["shapes"]
@@ -122,10 +122,10 @@ def finds(subject: Subject) -> str:
         objects += len(boxes)
         found_again += int(_found(subject.ask(canvas, vocabulary), boxes, scene.category_ids[seen]).sum())
     if objects < 5:
-        raise Skipped(f"finds {objects} of the objects of 6 rendered square scenes, too few to tell")
+        raise Skipped(f"only {objects} objects found in 6 rendered square scenes, too few for a verdict")
     if 2 * found_again < objects:
         raise Failed(
-            f"most of the {objects} objects that are found in square scenes to be found when ground is put beside them",
+            f"most of the {objects} objects found in square scenes to be found when background is added beside them",
             f"{found_again} with IoU above 0.5",
         )
     return f"{found_again} of {objects} objects found again"
@@ -202,7 +202,7 @@ def _fields(found: list[Detections]) -> tuple[FloatArray, FloatArray, FloatArray
 
 
 def _summit(change: FloatArray) -> FloatArray:
-    """Centre of mass, x y in cells, of the summit of a map (cells y, cells x)."""
+    """Centre of mass, x y in cells, of the peak of a map (cells y, cells x)."""
     y, x = np.unravel_index(np.argmax(change), change.shape)
     rows, columns = np.indices(change.shape)
     near = (np.abs(rows - y) <= 3 * _BLUR) & (np.abs(columns - x) <= 3 * _BLUR)

@@ -18,7 +18,7 @@ class Tolerance:
     Attributes:
         score: share of the greatest score.
         box: share of the longer side of the image, per coordinate.
-        strays: share of detections that may have no counterpart, for near ties in the selection of queries.
+        strays: share of detections that may have no counterpart, because of near ties in the selection of queries.
     """
 
     score: float

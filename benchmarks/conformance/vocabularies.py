@@ -24,14 +24,14 @@ def tells_names_apart(subject: Subject) -> str:
     """
     detector = subject.detector
     if not isinstance(detector, TextDetector):
-        raise Skipped("it shows no vectors of its classes (class_vectors)")
+        raise Skipped("it does not provide the vectors of its classes (class_vectors)")
     seen = []
     shapes = tuple(category.name for category in WORLDS["shapes"].categories)
     for kind, names in (("words", _WORDS), ("siblings", _SIBLINGS), ("shapes", shapes)):
         detector.set_vocabulary(Vocabulary(tuple(range(1, len(names) + 1)), names), PLAN)
         alike = most_alike(detector.class_vectors(), dict(enumerate(names, 1)))
         if alike is None:
-            raise Skipped("its classes are learned, not read")
+            raise Skipped("its classes are learned and not encoded from text")
         first, second = alike.names
         if alike.pairs:
             raise Failed(

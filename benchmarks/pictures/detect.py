@@ -89,7 +89,7 @@ def plain_vocabulary(parts: Sequence[str], complaint: str) -> Vocabulary:
 
     Args:
         parts: the names.
-        complaint: what to say where nothing is left.
+        complaint: message of the error.
 
     Raises:
         DataError: nothing is left.
@@ -128,7 +128,7 @@ def detect_again(
     """Boxes of the classes, image by image, with a vocabulary that the detector has been given.
 
     Raises:
-        DetectorError: the detector cannot.
+        DetectorError: the detector fails.
     """
     names = dict(zip(vocabulary.ids, vocabulary.names, strict=True))
     results = []

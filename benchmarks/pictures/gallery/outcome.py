@@ -163,7 +163,7 @@ def choose(measure: Float64, count: int, candidates: Bool) -> list[int]:
     """
     positions = np.flatnonzero(candidates)
     if len(positions) == 0:
-        raise DataError("no image to show: no run covers one with what was asked for")
+        raise DataError("no image to show: the runs cover none that fits the options")
     order = np.argsort(-measure[positions], kind="stable")
     return [int(position) for position in positions[order[:count]]]
 

@@ -87,6 +87,6 @@ def save_png(path: Path, picture: PIL.Image.Image) -> None:
         DataError: another suffix, or the folder does not exist.
     """
     if path.suffix.lower() != ".png":
-        raise DataError(f"{path}: name the picture .png")
+        raise DataError(f"{path}: the file name must end in .png")
     with atomic_write(path) as file:
         picture.save(file, format="PNG")

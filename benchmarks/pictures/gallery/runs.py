@@ -50,7 +50,7 @@ def find_run(spec: str, root: Path, benchmark: str | None = None) -> Path:
         folder = path.parent if path.name == RESULT else path
         if _is_run(folder):
             return folder
-        raise DataError(f"{spec}: is no run: it has neither {RESULT} nor predictions")
+        raise DataError(f"{spec}: is not a run: it has neither {RESULT} nor predictions")
     places = sorted(folder for folder in root.glob(f"{benchmark or '*'}/*/*") if _is_run(folder))
     found = [folder for folder in places if spec in (folder.name, folder.name.split("@")[0])]
     if not found:
@@ -70,7 +70,7 @@ class Contestant:
     """A run, or a prediction file.
 
     Attributes:
-        name: for people; unique among those shown together.
+        name: shown to readers; unique among those shown together.
         path: folder of the run, or the file.
         manifest: of the run; None for a file.
     """

@@ -132,7 +132,7 @@ def test_show_takes_files_ids_and_classes(results: Path, toy: Benchmark, tmp_pat
     assert "exclude each other" in refused("show", file, *place, "--worst", "--ids", "1")
     assert "whole numbers" in refused("show", file, *place, "--ids", "1,two")
     assert "two runs or more" in refused("show", file, *place, "--disagree")
-    assert "name the picture .png" in refused("show", file, *place[:-1], tmp_path / "s.txt")
+    assert "the file name must end in .png" in refused("show", file, *place[:-1], tmp_path / "s.txt")
     assert "needs its benchmark" in refused("show", file, "-o", tmp_path / "s.png")
 
 
@@ -168,7 +168,7 @@ def test_detect_grounds_captions_where_the_detector_can(fake: Path, toy: Benchma
 
 def test_a_narrow_terminal_keeps_names_and_ap_whole(results: Path) -> None:
     output = run("board", "--out", results, "--bootstrap", 20, width=72).output
-    table = output.split("not shown for want of width")[0]
+    table = output.split("columns left out, the terminal is too narrow")[0]
     assert any("alpha@aaaaaaaa" in line for line in table.splitlines())
     assert "parameters" not in table
     assert "parameters" in output

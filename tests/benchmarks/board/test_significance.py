@@ -127,7 +127,7 @@ def test_old_intervals_are_named(toy: Benchmark, tmp_path: Path) -> None:
     )
     old = other.model_copy(update={"run": other.run.model_copy(update={"interval": None})})
     (note,) = [one for one in group([(first, new), (folder, old)])[0].notes if one.startswith("± ")]
-    assert note.startswith("± made the old way")
+    assert note.startswith("± by the old rule")
     assert ": b;" in note
     assert not [one for one in group([(first, new), (folder, other)])[0].notes if one.startswith("± ")]
 

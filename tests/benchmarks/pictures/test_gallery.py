@@ -193,7 +193,7 @@ def test_runs_are_found_by_name_or_path_and_ambiguity_is_refused(results: Path) 
         find_run("alpha", results)
     with pytest.raises(DataError, match="no run 'nobody'"):
         find_run("nobody", results)
-    with pytest.raises(DataError, match="is no run"):
+    with pytest.raises(DataError, match="is not a run"):
         find_run(str(results), results)
     with pytest.raises(DataError, match="not on this machine"):
         contestants(["delta"], results)
