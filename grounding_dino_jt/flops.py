@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ovd_bench.grounding_dino_jt.config import Config, SwinConfig, TextConfig
+from ovd_bench.grounding_dino_jt.config import Config, SwinConfig
 
 
 def image_flops(config: Config, height: int, width: int) -> int:
@@ -46,12 +46,6 @@ def projection_flops(widths: Sequence[int], d: int, shapes: Sequence[tuple[int, 
     extra = shapes[len(widths) :]
     total += sum(math.prod(shape) * 9 * (d if n else widths[-1]) * d for n, shape in enumerate(extra))
     return 2 * total
-
-
-def text_flops(config: Config, tokens: int) -> int:
-    """Operations once per caption of ``tokens`` tokens."""
-    text = config.text
-    return 2 * (text.num_layers * _transformer_layer(text, tokens) + tokens * text.hidden_size * config.hidden_dim)
 
 
 def pair_flops(config: Config, height: int, width: int, tokens: int) -> int:
@@ -115,11 +109,6 @@ def swin_maps(swin: SwinConfig, height: int, width: int) -> Sequence[tuple[int, 
 
 def _padded(side: int, window: int) -> int:
     return math.ceil(side / window) * window
-
-
-def _transformer_layer(text: TextConfig, tokens: int) -> int:
-    width = text.hidden_size
-    return tokens * width * (4 * width + 2 * text.intermediate_size) + 2 * tokens * tokens * width
 
 
 def _image_attention(config: Config, queries: int, cells: int, points: int) -> int:

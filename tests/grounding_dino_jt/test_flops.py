@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GroundingDinoForObjectDetection
 
 from ovd_bench.grounding_dino_jt.config import TINY
-from ovd_bench.grounding_dino_jt.flops import image_flops, level_shapes, pair_flops, text_flops
+from ovd_bench.grounding_dino_jt.flops import image_flops, level_shapes, pair_flops
 from ovd_bench.grounding_dino_jt.weights import read_weights
 from ovd_bench.tests.detectors.tiny_models import write_grounding_dino
 
@@ -23,11 +22,7 @@ def test_parts_of_the_reference_have_the_counted_operations(tmp_path: Path) -> N
     folder = write_grounding_dino(tmp_path)
     _, config, _ = read_weights(folder)
     model = GroundingDinoForObjectDetection.from_pretrained(folder, attn_implementation="eager").eval().model
-    height, width, tokens = 128, 256, 9  # whole windows: the library projects padding too
-    ids = torch.from_numpy(np.full((1, tokens), 2000))
-    with torch.no_grad(), FlopCounterMode(display=False) as text:
-        model.text_projection(model.text_backbone(ids).last_hidden_state)
-    assert text.get_total_flops() == text_flops(config, tokens)
+    height, width = 128, 256  # whole windows: the library projects padding too
     pixels, valid = torch.zeros(1, 3, height, width), torch.ones(1, height, width, dtype=torch.bool)
     with torch.no_grad(), FlopCounterMode(display=False) as image:
         levels, _ = model.backbone(pixels, valid)

@@ -7,8 +7,8 @@ from pathlib import Path
 from ovd_bench.benchmarks.data.odvg.detection import convert_objects365
 from ovd_bench.benchmarks.data.odvg.index import OdvgFile
 from ovd_bench.benchmarks.data.odvg.mdetr import convert_goldg
-from ovd_bench.benchmarks.data.odvg.records import read_odvg
 from ovd_bench.perf import odvg
+from ovd_bench.tests.benchmarks.data.odvg.read_odvg import read_odvg
 
 
 def test_made_files_are_real_ones(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ Both are read; the first is written.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -136,29 +136,6 @@ class OdvgRecord(_Record):
 
 
 _LABEL_MAP = TypeAdapter(dict[str, str], config=ConfigDict(strict=True))
-
-
-def read_odvg(path: Path) -> Iterator[OdvgRecord]:
-    """Records of an ODVG file, one at a time; empty lines are skipped.
-
-    Raises:
-        DataError: no such file, or an invalid line; one line with file, line number and field.
-    """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    with file:
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES:
-                raise DataError(f"{path}: line {number}: is longer than {MAX_LINE_BYTES} bytes, that is no ODVG record")
-            if line.strip():
-                try:
-                    yield parse_record(line)
-                except DataError as error:
-                    raise DataError(f"{path}: line {number}: {error}") from None
 
 
 def parse_record(line: bytes) -> OdvgRecord:

@@ -24,9 +24,10 @@ from ovd_bench.benchmarks.data.odvg.conversion import (
 )
 from ovd_bench.benchmarks.data.odvg.detection import LEFT_OUT, MISSING, convert_coco, convert_lvis, convert_objects365
 from ovd_bench.benchmarks.data.odvg.objects365 import REPAIRED_NAMES, repaired_name, v2_file_name
-from ovd_bench.benchmarks.data.odvg.records import OdvgRecord, read_label_map, read_odvg
+from ovd_bench.benchmarks.data.odvg.records import OdvgRecord, read_label_map
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.data.catalog.made import write_json
+from ovd_bench.tests.benchmarks.data.odvg.read_odvg import read_odvg
 
 #: Images of 40 x 30.
 BOXES: list[tuple[str | None, dict[str, Any]]] = [

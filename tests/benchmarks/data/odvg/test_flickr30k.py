@@ -18,8 +18,8 @@ from ovd_bench.benchmarks.data.odvg.flickr30k import (
     read_boxes,
     read_sentences,
 )
-from ovd_bench.benchmarks.data.odvg.records import read_odvg
 from ovd_bench.metrics.errors import DataError
+from ovd_bench.tests.benchmarks.data.odvg.read_odvg import read_odvg
 
 SENTENCES = """\
 [/EN#11/people A potter] lifts [/EN#12/other a jar] , [/EN#13/people/bodyparts a boy 's hand] holds [/EN#12/other it] .

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from ovd_bench.benchmarks.data.odvg import index as index_module
 from ovd_bench.benchmarks.data.odvg import scanning
 from ovd_bench.benchmarks.data.odvg.index import OdvgFile
-from ovd_bench.benchmarks.data.odvg.records import read_odvg
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.data.odvg.in_a_process import one_name
+from ovd_bench.tests.benchmarks.data.odvg.read_odvg import read_odvg
 from ovd_bench.tests.benchmarks.data.odvg.test_records import DETECTION, MMDET, OGD
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from ovd_bench.benchmarks.data.odvg.conversion import CROWD, DUPLICATE, NO_AREA, OUTSIDE
 from ovd_bench.benchmarks.data.odvg.mdetr import EMPTY, NO_CAPTION, NO_SPAN, SPAN_OUTSIDE, convert_goldg
-from ovd_bench.benchmarks.data.odvg.records import Region, read_odvg
+from ovd_bench.benchmarks.data.odvg.records import Region
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.data.catalog.made import write_json
+from ovd_bench.tests.benchmarks.data.odvg.read_odvg import read_odvg
 
 CAPTION = "The old man greets a man. A dog, and a cat"
 

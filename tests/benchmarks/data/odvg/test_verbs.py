@@ -14,10 +14,10 @@ from typer.testing import CliRunner, Result
 from ovd_bench.benchmarks.cli import data
 from ovd_bench.benchmarks.data.odvg.conversion import DUPLICATE
 from ovd_bench.benchmarks.data.odvg.dialect import convert_dialect
-from ovd_bench.benchmarks.data.odvg.records import read_odvg
 from ovd_bench.benchmarks.data.odvg.verify import find_label_map, verify_odvg
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.data.catalog.made import coco_document, lvis_document, write_image, write_json
+from ovd_bench.tests.benchmarks.data.odvg.read_odvg import read_odvg
 from ovd_bench.tests.benchmarks.data.odvg.test_flickr30k import folder
 from ovd_bench.tests.benchmarks.data.odvg.test_mdetr import DOCUMENT
 from ovd_bench.tests.benchmarks.data.odvg.test_records import DETECTION, MMDET, OGD

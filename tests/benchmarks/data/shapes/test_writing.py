@@ -13,10 +13,11 @@ from PIL import Image
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.images import image_paths
-from ovd_bench.benchmarks.data.odvg.records import read_label_map, read_odvg
+from ovd_bench.benchmarks.data.odvg.records import read_label_map
 from ovd_bench.benchmarks.data.shapes import render, scene_plan, write_split
 from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
 from ovd_bench.metrics.errors import DataError
+from ovd_bench.tests.benchmarks.data.odvg.read_odvg import read_odvg
 from ovd_bench.tests.benchmarks.data.shapes.worlds import SMALL
 
 
