@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     __version__: str
 
+#: ``ovd_bench.coco`` and ``ovd_bench.lvis``
+__path__.append(f"{__path__[0]}/benchmarks/api/toplevel")
+
 _API = "ovd_bench.benchmarks.api"
 #: Name -> module that has it.
 _HOMES = {

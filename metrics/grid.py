@@ -43,16 +43,16 @@ class Grid:
     def __post_init__(self) -> None:
         for field in ("iou_thresholds", "recall_thresholds", "areas"):
             if not getattr(self, field):
-                raise DataError(f"Grid: {field} is empty")
+                raise DataError(f"{field} is empty")
         if not all(np.isfinite(self.iou_thresholds)):
-            raise DataError(f"Grid: iou_thresholds are {self.iou_thresholds}, finite numbers are needed")
+            raise DataError(f"iou_thresholds are {self.iou_thresholds}, finite numbers are needed")
         recalls = np.array(self.recall_thresholds)
         if not (np.all(recalls >= 0) and np.all(recalls <= 1) and np.all(np.diff(recalls) >= 0)):
-            raise DataError("Grid: recall_thresholds must be numbers from 0 to 1 that do not decrease")
+            raise DataError("recall_thresholds must be numbers from 0 to 1 that do not decrease")
         if any(np.isnan(area).any() for area in self.areas):
-            raise DataError("Grid: a bound of areas is NaN")
+            raise DataError("a bound of areas is NaN")
         if any(limit < 1 for limit in self.limits) or np.any(np.diff(self.limits) < 0):
-            raise DataError(f"Grid: limits are {self.limits}, numbers from 1 up that do not decrease are needed")
+            raise DataError(f"limits are {self.limits}, numbers from 1 up that do not decrease are needed")
 
 
 @dataclass(frozen=True)

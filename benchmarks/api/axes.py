@@ -1,0 +1,55 @@
+"""From parameters with the names of an official evaluator to the axes of the suite's arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ovd_bench.metrics.grid import Grid
+from ovd_bench.metrics.protocol import AREA_RANGES, IOU_THRESHOLDS, RECALL_THRESHOLDS
+from ovd_bench.metrics.types import DataError
+
+#: Those of lvis-api.
+_USUAL = Grid(tuple(IOU_THRESHOLDS), tuple(RECALL_THRESHOLDS), AREA_RANGES, ())
+
+
+def to_grid(params: object, names: Mapping[str, str]) -> Grid:
+    """Axes that parameters ask for.
+
+    Args:
+        params: object with the parameters as attributes.
+        names: field of ``Grid`` -> attribute; a field that is missing stays as in lvis-api.
+
+    Raises:
+        DataError: naming the parameter that is not legal.
+    """
+    grid = _USUAL
+    for axis, name in names.items():
+        value = getattr(params, name)
+        try:
+            grid = replace(grid, **{axis: tuple(_entry(axis, entry) for entry in value)})
+        except DataError as error:
+            raise DataError(f"params.{name}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise DataError(f"params.{name} is {value!r}: {_NEEDED[axis]} are needed") from error
+    return grid
+
+
+_NEEDED = {
+    "iou_thresholds": "numbers",
+    "recall_thresholds": "numbers",
+    "areas": "pairs of numbers",
+    "limits": "whole numbers",
+}
+
+
+def _entry(axis: str, value: Any) -> Any:
+    if axis == "areas":
+        low, high = value
+        return float(low), float(high)
+    if axis == "limits":
+        if int(value) != value:
+            raise ValueError(value)
+        return int(value)
+    return float(value)

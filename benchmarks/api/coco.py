@@ -1,0 +1,378 @@
+"""The classes of pycocotools over the suite's engine: boxes only, same statistics, same arrays.
+
+Names of classes, methods and parameters are those of pycocotools, so that programs change one import line. Ids are
+integers. Boxes are xywh in pixels of the original image, areas square pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ovd_bench.benchmarks.api.annotation_rows import Columns, Row, box_results, read_json, to_columns
+from ovd_bench.benchmarks.api.axes import to_grid
+from ovd_bench.benchmarks.api.paths import StrPath
+from ovd_bench.metrics.grid import evaluate_grid
+from ovd_bench.metrics.protocol import AREA_NAMES, AREA_RANGES, IOU_THRESHOLDS, PROTOCOLS, RECALL_THRESHOLDS
+from ovd_bench.metrics.types import DataError
+
+#: One id or name, or several.
+Some = int | str | Iterable[Any]
+
+_AXES = {"iou_thresholds": "iouThrs", "recall_thresholds": "recThrs", "areas": "areaRng", "limits": "maxDets"}
+
+
+class COCO:
+    """Annotations, or results, and ways to find them.
+
+    Attributes:
+        dataset: content of the file. Set it and call ``createIndex`` to use annotations that are in no file.
+        anns, cats, imgs: annotations, categories and images by id.
+        imgToAnns: annotations by image id.
+        catToImgs: image ids by category id, one entry per annotation.
+    """
+
+    def __init__(self, annotation_file: StrPath | None = None) -> None:
+        """Read annotations.
+
+        Args:
+            annotation_file: COCO instances JSON; None = no annotations yet.
+
+        Raises:
+            DataError: the file cannot be read, or is no JSON object.
+        """
+        self.dataset: dict[str, Any] = {}
+        self.anns: dict[int, Row] = {}
+        self.cats: dict[int, Row] = {}
+        self.imgs: dict[int, Row] = {}
+        self.imgToAnns: defaultdict[int, list[Row]] = defaultdict(list)
+        self.catToImgs: defaultdict[int, list[int]] = defaultdict(list)
+        if annotation_file is not None:
+            self.dataset = read_json(annotation_file, dict)
+            self.createIndex()
+
+    def createIndex(self) -> None:
+        """Fill ``anns``, ``cats``, ``imgs``, ``imgToAnns`` and ``catToImgs`` from ``dataset``."""
+        annotations = self.dataset.get("annotations", [])
+        self.anns = {row["id"]: row for row in annotations}
+        self.cats = {row["id"]: row for row in self.dataset.get("categories", [])}
+        self.imgs = {row["id"]: row for row in self.dataset.get("images", [])}
+        self.imgToAnns, self.catToImgs = defaultdict(list), defaultdict(list)
+        for row in annotations:
+            self.imgToAnns[row["image_id"]].append(row)
+            if "categories" in self.dataset:
+                self.catToImgs[row["category_id"]].append(row["image_id"])
+
+    def info(self) -> None:
+        """Print what the file says about itself."""
+        for key, value in self.dataset.get("info", {}).items():
+            print(f"{key}: {value}")
+
+    def getAnnIds(
+        self, imgIds: Some = (), catIds: Some = (), areaRng: Sequence[float] = (), iscrowd: bool | None = None
+    ) -> list[int]:
+        """Ids of annotations; an empty filter lets everything through.
+
+        Args:
+            imgIds: images.
+            catIds: categories.
+            areaRng: lower and upper bound of the area, both excluded.
+            iscrowd: only crowds, or only what is none.
+        """
+        images, categories = _several(imgIds), set(_several(catIds))
+        if images:
+            rows = [row for image in images if image in self.imgToAnns for row in self.imgToAnns[image]]
+        else:
+            rows = self.dataset.get("annotations", [])
+        return [
+            row["id"]
+            for row in rows
+            if (not categories or row["category_id"] in categories)
+            and (not len(areaRng) or areaRng[0] < row["area"] < areaRng[1])
+            and (iscrowd is None or row.get("iscrowd", 0) == iscrowd)
+        ]
+
+    def getCatIds(self, catNms: Some = (), supNms: Some = (), catIds: Some = ()) -> list[int]:
+        """Ids of categories in file order; an empty filter lets everything through.
+
+        Args:
+            catNms: names.
+            supNms: names of supercategories.
+            catIds: ids.
+        """
+        wanted = {"name": _several(catNms), "supercategory": _several(supNms), "id": _several(catIds)}
+        return [
+            row["id"]
+            for row in self.dataset.get("categories", [])
+            if all(not values or row.get(key) in values for key, values in wanted.items())
+        ]
+
+    def getImgIds(self, imgIds: Some = (), catIds: Some = ()) -> list[int]:
+        """Ids of images; an empty filter lets everything through.
+
+        Args:
+            imgIds: images.
+            catIds: categories; only images with annotations of all of them.
+        """
+        images, categories = _several(imgIds), _several(catIds)
+        if not images and not categories:
+            return list(self.imgs)
+        sets = [set(images)] if images else []
+        return list(set.intersection(*sets, *(set(self.catToImgs.get(category, ())) for category in categories)))
+
+    def loadAnns(self, ids: Some = ()) -> list[Row]:
+        """Annotations with these ids."""
+        return [self.anns[i] for i in _several(ids)]
+
+    def loadCats(self, ids: Some = ()) -> list[Row]:
+        """Categories with these ids."""
+        return [self.cats[i] for i in _several(ids)]
+
+    def loadImgs(self, ids: Some = ()) -> list[Row]:
+        """Images with these ids."""
+        return [self.imgs[i] for i in _several(ids)]
+
+    def loadRes(self, resFile: StrPath | Sequence[Row] | npt.NDArray[Any]) -> COCO:
+        """Results on these images, as an object like this one.
+
+        Args:
+            resFile: results JSON, its content (rows with ``image_id``, ``category_id``, ``bbox`` and ``score``), or an
+                array, see ``loadNumpyAnnotations``. Rows are copied. No results at all are fine.
+
+        Raises:
+            DataError: the file cannot be read, a result has no box (masks, key points and captions cannot be scored),
+                or is of an image that is not here.
+        """
+        if isinstance(resFile, np.ndarray):
+            rows: Sequence[Row] = self.loadNumpyAnnotations(resFile)
+        elif isinstance(resFile, list | tuple):
+            rows = resFile
+        else:
+            rows = read_json(resFile, list)  # type: ignore[arg-type]
+        results = COCO()
+        results.dataset = {
+            "info": copy.deepcopy(self.dataset.get("info", {})),
+            "images": list(self.dataset.get("images", [])),
+            "categories": copy.deepcopy(self.dataset.get("categories", [])),
+            "annotations": [{**row, "iscrowd": 0} for row in box_results(rows, self.imgs)],
+        }
+        results.createIndex()
+        return results
+
+    def loadNumpyAnnotations(self, data: npt.NDArray[Any]) -> list[Row]:
+        """Rows of an array (N, 7): image id, x, y, width, height, score, category id.
+
+        Raises:
+            DataError: another shape.
+        """
+        if data.ndim != 2 or data.shape[1] != 7:
+            raise DataError(f"an array of results has shape {data.shape}, (N, 7) is needed")
+        return [
+            {"image_id": int(row[0]), "bbox": list(row[1:5]), "score": row[5], "category_id": int(row[6])}
+            for row in data
+        ]
+
+
+@dataclass(slots=True)
+class Params:
+    """Parameters of an evaluation. There are no others: setting one raises ``AttributeError``.
+
+    Attributes:
+        iouType: ``bbox``.
+        imgIds: images that count.
+        catIds: categories that count.
+        iouThrs: T IoU thresholds.
+        recThrs: R recall thresholds from 0 to 1, not decreasing.
+        maxDets: M limits of detections per image and category. ``summarize`` takes the first three, and 100.
+        areaRng: A area ranges in square pixels, inclusive at both ends.
+        areaRngLbl: names of the area ranges, by which ``summarize`` finds them.
+        useCats: 0 = all categories are taken for one.
+        useSegm: of old programs; 1 asks for masks.
+    """
+
+    iouType: str = "bbox"
+    imgIds: Sequence[Any] = field(default_factory=list)
+    catIds: Sequence[Any] = field(default_factory=list)
+    iouThrs: Sequence[float] | npt.NDArray[np.float64] = field(default_factory=IOU_THRESHOLDS.copy)
+    recThrs: Sequence[float] | npt.NDArray[np.float64] = field(default_factory=RECALL_THRESHOLDS.copy)
+    maxDets: Sequence[int] = field(default_factory=lambda: list(PROTOCOLS["coco"].max_dets))
+    areaRng: Sequence[Sequence[float]] = field(default_factory=lambda: [list(area) for area in AREA_RANGES])
+    areaRngLbl: Sequence[str] = field(default_factory=lambda: list(AREA_NAMES))
+    useCats: int = 1
+    useSegm: int | None = None
+
+
+class COCOeval:
+    """Average precision and recall of boxes: ``evaluate()``, ``accumulate()``, ``summarize()``.
+
+    Attributes:
+        cocoGt: ground truth.
+        cocoDt: detections.
+        params: what to evaluate; change it before ``evaluate()``.
+        eval: after ``accumulate()``: ``precision`` and ``scores`` (T, R, K, A, M), ``recall`` (T, K, A, M), all -1
+            where a category has no ground truth in an area range; ``params``, ``counts`` [T, R, K, A, M] and ``date``.
+        stats: after ``summarize()``: float64 (12,), AP, AP50, AP75, AP of small, medium and large objects, AR at the
+            three limits, AR of small, medium and large objects; -1 = undefined.
+    """
+
+    def __init__(self, cocoGt: COCO | None = None, cocoDt: COCO | None = None, iouType: str = "segm") -> None:
+        """Prepare an evaluation of all images and categories.
+
+        Args:
+            cocoGt: ground truth; objects of pycocotools will do.
+            cocoDt: detections.
+            iouType: ``bbox``. The default is that of pycocotools, and is refused.
+
+        Raises:
+            DataError: another ``iouType``.
+        """
+        self.cocoGt, self.cocoDt = cocoGt, cocoDt
+        self.params = Params(iouType)
+        self.eval: dict[str, Any] = {}
+        self.stats: npt.NDArray[np.float64] | list[float] = []
+        self._columns: Columns | None = None
+        self._evaluated = self.params
+        _check_type(self.params)
+        if cocoGt is not None:
+            self.params.imgIds = sorted(cocoGt.getImgIds())
+            self.params.catIds = sorted(cocoGt.getCatIds())
+
+    @property
+    def evalImgs(self) -> Any:
+        """Not here.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError("evalImgs: the engine keeps no matches per image; ovd_bench.MeanAveragePrecision adds up")
+
+    @property
+    def ious(self) -> Any:
+        """Not here.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError("ious: the engine keeps no overlaps; ovd_bench.metrics.boxes.box_iou computes them")
+
+    def evaluate(self) -> None:
+        """Take images, categories, annotations and detections as they are now, for ``accumulate()``.
+
+        ``params.imgIds``, ``catIds`` and ``maxDets`` are sorted.
+
+        Raises:
+            DataError: a parameter is not legal, or annotations lack something.
+        """
+        p = self.params
+        _check_type(p)
+        if self.cocoGt is None or self.cocoDt is None:
+            raise DataError("COCOeval: cocoGt and cocoDt are needed to evaluate")
+        for name in ("imgIds", "catIds", "maxDets"):
+            if not len(getattr(p, name)):
+                raise DataError(f"params.{name} is empty")
+        p.imgIds = sorted(set(p.imgIds))
+        p.catIds = sorted(set(p.catIds)) if p.useCats else list(dict.fromkeys(p.catIds))
+        p.maxDets = sorted(p.maxDets)
+        to_grid(p, _AXES)
+        truth, results = (
+            coco.loadAnns(coco.getAnnIds(imgIds=p.imgIds, catIds=p.catIds)) for coco in (self.cocoGt, self.cocoDt)
+        )
+        self._columns = to_columns(truth, results, p.imgIds, p.catIds, one_class=not p.useCats)
+        self._evaluated = copy.deepcopy(p)
+        self.eval = {}
+
+    def accumulate(self, p: Params | None = None) -> None:
+        """Fill ``eval``.
+
+        Args:
+            p: parameters; None = ``params``. Since ``evaluate()`` only ``recThrs`` may have changed.
+
+        Raises:
+            DataError: no ``evaluate()`` before, or another parameter has changed.
+        """
+        p = p or self.params
+        if self._columns is None:
+            raise DataError("COCOeval: call evaluate() before accumulate()")
+        for name in _changed(p, self._evaluated):
+            if name != "recThrs":
+                raise DataError(f"params.{name} was changed after evaluate(): call evaluate() again")
+        arrays = evaluate_grid(
+            self._columns.gt,
+            self._columns.predictions,
+            PROTOCOLS["coco"],
+            to_grid(p, _AXES),
+            detection_area=self._columns.detection_area,
+            want_scores=True,
+        )
+        self.eval = {
+            "params": p,
+            "counts": list(arrays.precision.shape),
+            "date": datetime.now().strftime("%Y-%m-%d %H:%M:%S"),
+            "precision": arrays.precision,
+            "recall": arrays.recall,
+            "scores": arrays.scores,
+        }
+
+    def summarize(self) -> None:
+        """Print the twelve statistics and fill ``stats``.
+
+        As in pycocotools, the first is at 100 detections: it is -1 where ``params.maxDets`` has no 100.
+
+        Raises:
+            DataError: no ``accumulate()`` before, fewer than three ``params.maxDets``, or a name of no area range.
+        """
+        if not self.eval:
+            raise DataError("COCOeval: call accumulate() before summarize()")
+        if len(self.params.maxDets) < 3:
+            raise DataError(f"params.maxDets is {self.params.maxDets}: summarize() needs three; eval has all")
+        first, second, third = self.params.maxDets[:3]
+        if len(self.params.areaRngLbl) > len(self.params.areaRng):
+            raise DataError(f"params.areaRngLbl is {self.params.areaRngLbl}: there are fewer ranges in params.areaRng")
+        wanted = (
+            ("precision", None, "all", 100),
+            ("precision", 0.5, "all", third),
+            ("precision", 0.75, "all", third),
+            *(("precision", None, area, third) for area in AREA_NAMES[1:]),
+            *(("recall", None, "all", limit) for limit in (first, second, third)),
+            *(("recall", None, area, third) for area in AREA_NAMES[1:]),
+        )
+        self.stats = np.array([self._statistic(*one) for one in wanted])
+
+    def _statistic(self, kind: str, iou: float | None, area: str, limit: int) -> float:
+        """Print and return one statistic."""
+        p = self.params
+        rows = np.flatnonzero(np.equal(p.iouThrs, iou)) if iou is not None else np.arange(len(p.iouThrs))
+        areas = [place for place, name in enumerate(p.areaRngLbl) if name == area]
+        limits = [place for place, most in enumerate(p.maxDets) if most == limit]
+        plane = self.eval[kind][rows][..., areas, limits] if areas and limits else np.empty(0)
+        defined = plane[plane > -1]
+        value = float(np.mean(defined)) if len(defined) else -1.0
+        title = "Average Precision  (AP)" if kind == "precision" else "Average Recall     (AR)"
+        span = f"{p.iouThrs[0]:0.2f}:{p.iouThrs[-1]:0.2f}" if iou is None else f"{iou:0.2f}"
+        print(f" {title} @[ IoU={span:<9} | area={area:>6s} | maxDets={limit:>3d} ] = {value:0.3f}")
+        return value
+
+
+def _several(values: Some) -> list[Any]:
+    """The ids or names that are meant."""
+    return list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+
+
+def _check_type(p: Params) -> None:
+    if p.iouType != "bbox" or p.useSegm:
+        name, value = ("iouType", p.iouType) if p.iouType != "bbox" else ("useSegm", p.useSegm)
+        raise DataError(f"{name} is {value!r}: only boxes can be evaluated; give iouType='bbox'")
+
+
+def _changed(p: Params, before: Params) -> Iterator[str]:
+    """Names of parameters that differ."""
+    for one in fields(Params):
+        if not np.array_equal(getattr(p, one.name), getattr(before, one.name)):
+            yield one.name
