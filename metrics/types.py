@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,15 @@ class Texts:
         return bytes(self.data[self.offsets[index] : self.offsets[index + 1]]).decode()
 
     @staticmethod
+    def of(texts: Sequence[str]) -> Texts:
+        """Columns of a list of texts."""
+        encoded = [text.encode() for text in texts]
+        offsets = np.zeros(len(encoded) + 1, np.int64)
+        np.cumsum([len(text) for text in encoded], out=offsets[1:])
+        data = np.array(list(b"".join(encoded)), np.uint8)
+        return Texts(offsets, data)
+
+    @staticmethod
     def empty(count: int) -> Texts:
         """``count`` empty texts."""
         return Texts(np.zeros(count + 1, np.int64), np.empty(0, np.uint8))
@@ -154,6 +164,7 @@ class GroundTruth:
         federated: True when the file carries the two lists (LVIS).
         image_files: I file names as the file gives them (``file_name``, else ``coco_url``), not to be trusted as paths;
             empty where it gives none. None: not known.
+        image_names: I image ids as the file gives them, if they are texts; ``image_ids`` are numbers made for them.
         notes: one-line remarks of the reader on what it dropped or found odd.
     """
 
@@ -172,6 +183,7 @@ class GroundTruth:
     federated: bool
     notes: tuple[str, ...] = ()
     image_files: Texts | None = None
+    image_names: Texts | None = None
 
     def __post_init__(self) -> None:
         n, images, classes = len(self.ann_ids), len(self.image_ids), len(self.categories)
@@ -186,6 +198,8 @@ class GroundTruth:
             raise DataError("GroundTruth: image_sizes, neg and not_exhaustive need one row per image")
         if self.image_files is not None and len(self.image_files) != images:
             raise DataError(f"GroundTruth: image_files has {len(self.image_files)} rows, image_ids has {images}")
+        if self.image_names is not None and len(self.image_names) != images:
+            raise DataError(f"GroundTruth: image_names has {len(self.image_names)} rows, image_ids has {images}")
         _check_range("image_index", self.image_index, images)
         _check_range("class_index", self.class_index, classes)
         _check_range("neg", self.neg.values, classes)
@@ -216,6 +230,7 @@ class Predictions:
         x, y, w, h: same type as ``score`` (N,), COCO xywh in absolute pixels, finite.
             Columns need not be contiguous with each other; each is contiguous in itself.
         phrase: optional N texts (free-text output).
+        notes: one-line remarks of the reader on what it found odd.
     """
 
     image_id: npt.NDArray[np.int64]
@@ -226,6 +241,7 @@ class Predictions:
     w: FloatArray
     h: FloatArray
     phrase: npt.NDArray[np.object_] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.image_id)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ovd_bench.benchmarks.cli.common import Annotations, DataRoot, Json, Seed, Threads, Verbose, console, print_json
+from ovd_bench.benchmarks.data.image_names import Match
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.errors import DataError
 
@@ -93,6 +94,13 @@ def score(
     images: Annotated[Path | None, typer.Option(help="Folder of the images, for region.")] = None,
     region_judge: Annotated[Path | None, typer.Option(help="open_clip model folder, for region.")] = None,
     threshold: Annotated[float, typer.Option(help="Score threshold of the presence decision.")] = 0.5,
+    match: Annotated[
+        Match,
+        typer.Option(
+            help="What image ids that are texts mean: id (as in the annotations), or stem (file names, with or without "
+            "folder and suffix)."
+        ),
+    ] = "id",
     per_class: Annotated[Path | None, typer.Option(help="Write AP per class as CSV.")] = None,
     arrays: Annotated[Path | None, typer.Option(help="Write the precision and recall arrays as npz.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Write pictures into this folder.")] = None,
@@ -135,6 +143,7 @@ def score(
         judge=judge,
         tables=tables,
         threshold=threshold,
+        match=match,
         map_phrases=map_phrases,
         region_judge=region_judge,
         images=images,

@@ -19,7 +19,6 @@ def restrict(gt: GroundTruth, image_ids: Sequence[int]) -> GroundTruth:
     keep = np.isin(gt.image_ids, np.asarray(image_ids, np.int64))
     rank = np.cumsum(keep, dtype=np.int32) - 1
     boxes = keep[gt.image_index]
-    files = gt.image_files
     return dataclasses.replace(
         gt,
         image_ids=gt.image_ids[keep],
@@ -33,8 +32,13 @@ def restrict(gt: GroundTruth, image_ids: Sequence[int]) -> GroundTruth:
         ignore=gt.ignore[boxes],
         neg=_lists(gt.neg, keep),
         not_exhaustive=_lists(gt.not_exhaustive, keep),
-        image_files=None if files is None else Texts(*_kept(files.offsets, files.data, keep)),
+        image_files=_texts(gt.image_files, keep),
+        image_names=_texts(gt.image_names, keep),
     )
+
+
+def _texts(texts: Texts | None, keep: npt.NDArray[np.bool_]) -> Texts | None:
+    return None if texts is None else Texts(*_kept(texts.offsets, texts.data, keep))
 
 
 def _lists(lists: Ragged, keep: npt.NDArray[np.bool_]) -> Ragged:

@@ -36,10 +36,10 @@ def compare_files(
     runs, notes = [], [*_about_protocols(*sources), *_about_pixels(*sources)]
     for name, source in zip("AB", sources, strict=True):
         gt, coverage = source.covered(everything, annotations)
-        predictions = source.read(threads=threads)
+        predictions = source.read(gt, threads=threads)
         run = evaluate_file(source.path, gt, predictions, protocol, threads=threads, keep_records=True)
         runs.append(run)
-        notes += [f"{name}: {line}" for line in coverage + remarks(gt, predictions, run)]
+        notes += [f"{name}: {line}" for line in [*coverage, *predictions.notes, *remarks(gt, predictions, run)]]
     return gt, compare(gt, runs[0], runs[1], resamples=resamples, seed=seed), notes
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.image_names import Match
 from ovd_bench.benchmarks.scoring.extra_metrics import EXTRAS, Share, Subject, wanted_extras
 from ovd_bench.benchmarks.scoring.grounding import GROUNDING
 from ovd_bench.benchmarks.scoring.score_notes import check_fit, remarks
@@ -48,6 +49,7 @@ class ScoreRequest:
             category ids count.
         region_judge: open_clip model folder for ``region``.
         images: folder of the images for ``region``.
+        match: what image ids that are texts mean, see ``benchmarks.data.image_names``.
     """
 
     predictions: Path
@@ -63,6 +65,7 @@ class ScoreRequest:
     map_phrases: str = ""
     region_judge: Path | None = None
     images: Path | None = None
+    match: Match = "id"
 
     def missing(self, predictions: Predictions) -> set[str]:
         """Extra statistics for which something was not given."""
@@ -166,7 +169,7 @@ def score(request: ScoreRequest) -> Score:
         gt, coverage = source.covered(read_ground_truth(request.annotations), request.annotations)
         check_fit(gt, protocol)
     with clock("read predictions"):
-        predictions = spoken = source.read(threads=request.threads)
+        predictions = spoken = source.read(gt, threads=request.threads, match=request.match)
     mapping_notes: list[str] = []
     if request.map_phrases:
         with clock("map phrases"):
@@ -183,7 +186,7 @@ def score(request: ScoreRequest) -> Score:
             keep_records=keep_records,
         )
     metrics = dict(evaluation.metrics)
-    notes = coverage + mapping_notes + remarks(gt, predictions, evaluation)
+    notes = [*coverage, *spoken.notes, *mapping_notes, *remarks(gt, predictions, evaluation)]
     subject = Subject(
         gt,
         predictions,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ovd_bench.benchmarks.scoring.likely_causes import likely_causes
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.protocol import PROTOCOLS, Protocol
@@ -28,7 +29,7 @@ def check_fit(gt: GroundTruth, protocol: Protocol) -> None:
 def remarks(gt: GroundTruth, predictions: Predictions, evaluation: Evaluation) -> list[str]:
     """One line per kind of record that was dropped or is odd, saying what was done."""
     lines = [*gt.notes, *_about_ground_truth(gt, evaluation.protocol), *_about_detections(evaluation)]
-    return lines + _about_fit(gt, predictions, evaluation.protocol)
+    return [*lines, *_about_fit(gt, predictions, evaluation.protocol), *likely_causes(gt, predictions, evaluation)]
 
 
 def _about_ground_truth(gt: GroundTruth, protocol: Protocol) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import read_predictions
+from ovd_bench.benchmarks.data.image_names import Match, image_ids_by_text
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth, Predictions
 
@@ -44,14 +46,19 @@ class Source:
         run = run_of(path)
         return Source(path, None) if run is None else Source(run, read_manifest(run))
 
-    def read(self, *, threads: int = 0) -> Predictions:
+    def read(self, gt: GroundTruth, *, threads: int = 0, match: Match = "id") -> Predictions:
         """The predictions.
+
+        Args:
+            gt: ground truth, for a file that names its images by texts.
+            threads: see ``read_predictions``.
+            match: what these texts are, see ``image_ids_by_text``.
 
         Raises:
             DataError: anything wrong with them; one line.
         """
         if self.manifest is None:
-            return read_predictions(self.path, threads=threads)
+            return read_predictions(self.path, threads=threads, image_ids=partial(image_ids_by_text, gt, match))
         from ovd_bench.benchmarks.store.predictions import read_run_predictions
 
         return read_run_predictions(self.path)

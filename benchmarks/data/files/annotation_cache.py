@@ -18,10 +18,10 @@ from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.metrics.types import Categories, GroundTruth, Ragged, Texts
 
 #: Part of the file name: after a change of the layout or of the reader old files are not found.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _RAGGED = ("neg", "not_exhaustive")
-_TEXTS = "image_files"
+_TEXTS = ("image_files", "image_names")
 
 #: Exceptions of numpy, zipfile and the value types for a damaged file.
 _DAMAGE = (
@@ -89,7 +89,9 @@ def _ground_truth(sha256: str, arrays: dict[str, Any]) -> GroundTruth:
     values = arrays | texts
     for name in _RAGGED:
         values[name] = Ragged(values.pop(f"{name}.offsets"), values.pop(f"{name}.values"))
-    values[_TEXTS] = Texts(values.pop(f"{_TEXTS}.offsets"), values.pop(f"{_TEXTS}.data"))
+    for name in _TEXTS:
+        if f"{name}.offsets" in values:
+            values[name] = Texts(values.pop(f"{name}.offsets"), values.pop(f"{name}.data"))
     own = {field.name: values.pop(f"categories.{field.name}") for field in fields(Categories)}
     own["synonyms"] = [tuple(words) for words in own["synonyms"]]
     own = {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}

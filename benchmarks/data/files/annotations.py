@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from ovd_bench.benchmarks.data.files.annotation_cache import load_cached, store_
 from ovd_bench.benchmarks.data.files.atomic import content_kind, file_sha256
 from ovd_bench.benchmarks.data.files.ids import sorted_unique
 from ovd_bench.benchmarks.data.files.native import BLOCK_BYTES, read_columns
+from ovd_bench.benchmarks.data.files.odd_json import rewritten_annotations
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth, Ragged, Texts, positions
 
@@ -50,6 +53,25 @@ def read_ground_truth(path: Path, *, cache: bool = True) -> GroundTruth:
 
 def parse_ground_truth(path: Path, *, threads: int = 0, block_bytes: int = BLOCK_BYTES) -> GroundTruth:
     """Read an annotation file without the cache. The result depends on neither ``threads`` nor ``block_bytes``."""
+    try:
+        return _parse(path, threads, block_bytes)
+    except DataError:
+        with rewritten_annotations(path) as regular:
+            if regular is None:
+                raise
+            try:
+                truth = _parse(regular.path, threads, block_bytes)
+            except DataError as error:
+                raise DataError(str(error).replace(str(regular.path), str(path))) from None
+            names = _names_of(truth, regular.image_names)
+        return replace(truth, notes=(*regular.notes, *truth.notes), image_names=names)
+
+
+def _names_of(truth: GroundTruth, names: Mapping[int, str]) -> Texts | None:
+    return Texts.of([names[image] for image in truth.image_ids.tolist()]) if names else None
+
+
+def _parse(path: Path, threads: int, block_bytes: int) -> GroundTruth:
     from ovd_bench.benchmarks.data.files.categories import (
         read_categories,  # a cached file does not need pydantic, which takes time to import
     )

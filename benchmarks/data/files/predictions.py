@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.files.atomic import SUFFIXES, atomic_write, content_kind
 from ovd_bench.benchmarks.data.files.native import BLOCK_BYTES, read_columns
+from ovd_bench.benchmarks.data.files.odd_json import ImageIds, rewritten_results
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import Predictions
 
 
-def read_predictions(path: Path, *, threads: int = 0) -> Predictions:
+def read_predictions(path: Path, *, threads: int = 0, image_ids: ImageIds | None = None) -> Predictions:
     """Read a prediction file of any format.
 
     Args:
@@ -22,6 +24,7 @@ def read_predictions(path: Path, *, threads: int = 0) -> Predictions:
             a table with the columns ``image_id``, ``category_id``, ``score``, ``x``, ``y``, ``w``, ``h`` and optionally
             ``phrase`` as an Arrow IPC file (uncompressed ones are mapped, not copied) or as Parquet.
         threads: for JSON; 0 = all processors this process may use. The result does not depend on it.
+        image_ids: makes text -> image id, for JSON with image ids that are texts; None = such a file is refused.
 
     Returns:
         The records in file order. Floats are exact: float32 if every number of the file is one, float64 otherwise.
@@ -31,7 +34,7 @@ def read_predictions(path: Path, *, threads: int = 0) -> Predictions:
     """
     kind = content_kind(path)
     if kind == "JSON":
-        return read_results(path, threads=threads)
+        return read_results(path, threads=threads, image_ids=image_ids)
     from ovd_bench.benchmarks.data.files.tables import (
         read_table,  # pyarrow costs memory that the JSON path does not need
     )
@@ -58,8 +61,24 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         write_table(path, predictions, kind)
 
 
-def read_results(path: Path, *, threads: int = 0, block_bytes: int = BLOCK_BYTES) -> Predictions:
+def read_results(
+    path: Path, *, threads: int = 0, block_bytes: int = BLOCK_BYTES, image_ids: ImageIds | None = None
+) -> Predictions:
     """Read results JSON; see ``read_predictions``. The result depends on neither ``threads`` nor ``block_bytes``."""
+    try:
+        return _parse(path, threads, block_bytes)
+    except DataError:
+        with rewritten_results(path, image_ids or dict) as regular:
+            if regular is None:
+                raise
+            try:
+                predictions = _parse(regular.path, threads, block_bytes)
+            except DataError as error:
+                raise DataError(str(error).replace(str(regular.path), str(path))) from None
+        return replace(predictions, notes=regular.notes)
+
+
+def _parse(path: Path, threads: int, block_bytes: int) -> Predictions:
     columns = read_columns("read_results", 9, path, threads, block_bytes)
     if columns.rows == 0:
         raise DataError(f"{path}: the result list is empty")

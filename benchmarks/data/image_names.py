@@ -1,0 +1,35 @@
+"""Images by the texts that prediction files name them with."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Literal
+
+from ovd_bench.benchmarks.data.images import image_paths
+from ovd_bench.metrics.types import GroundTruth
+
+#: ``id``: the text is the image id; ``stem``: it is a file name, with or without folder and suffix.
+Match = Literal["id", "stem"]
+
+
+def image_ids_by_text(gt: GroundTruth, match: Match) -> dict[str, int]:
+    """Text -> image id. A file name that two images share is left out.
+
+    Args:
+        gt: ground truth.
+        match: what the texts are.
+
+    Raises:
+        DataError: file names are asked for, and an image has none.
+    """
+    ids = gt.image_ids.tolist()
+    if match == "id":
+        names = gt.image_names
+        return {str(i) if names is None else names[row]: i for row, i in enumerate(ids)}
+    found: dict[str, int] = {}
+    shared: set[str] = set()
+    for image, name in zip(ids, image_paths(gt), strict=True):
+        path = PurePosixPath(name.replace("\\", "/"))
+        for text in {name, path.name, path.stem}:
+            shared |= {text} if found.setdefault(text, image) != image else set()
+    return {text: image for text, image in found.items() if text not in shared}
