@@ -1,1 +1,1 @@
-"""Timings of the suite's own machinery against other libraries. Not part of any score."""
+"""Timings of the suite against other libraries, profiles and simulations. Not part of any score."""

@@ -1,4 +1,4 @@
-"""One measured run in a fresh process: the child times itself and prints one JSON line, the parent reads it."""
+"""One measured run in a fresh process: the child times itself and prints one JSON line, which the parent reads."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Run:
 
     Attributes:
         seconds: wall time of the timed part.
-        peak_rss: most memory the process ever held, in bytes, with imports and warm-up.
-        metrics: statistics it came to.
+        peak_rss: peak memory of the process in bytes, including imports and warm-up.
+        metrics: the resulting statistics.
     """
 
     seconds: float
@@ -34,15 +34,15 @@ def time_and_report(work: Callable[[], Metrics]) -> None:
     start = time.perf_counter()
     metrics = work()
     seconds = time.perf_counter() - start
-    print()  # a library may have left an unfinished line
+    print()  # a library may have printed an unfinished line
     print(json.dumps(asdict(Run(seconds, peak_resident_bytes(), metrics))), flush=True)
 
 
 def run_child(module: str, *arguments: str) -> Run:
-    """Run ``python -m module arguments`` and return what it reported.
+    """Run ``python -m module arguments`` and return its report.
 
     Raises:
-        RuntimeError: the child failed; the message holds the end of its error output.
+        RuntimeError: the child failed; the message has the end of its error output.
     """
     command = [sys.executable, "-m", module, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Synthetic sets on disk, made once per version of the generator and used again by later runs."""
+"""Synthetic data sets on disk, made once per version of the generator and reused by later runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def synthetic_set(work: Path, protocol: str, images: int) -> Path:
     """Directory with ``gt.json`` and the predictions in every form, below ``work``.
 
     Args:
-        work: where sets are kept.
+        work: folder in which data sets are kept.
         protocol: ``lvis`` (300 detections per image, 1,203 classes) or ``coco`` (100 per image, 80 classes).
         images: number of images.
     """
@@ -49,7 +49,7 @@ def synthetic_set(work: Path, protocol: str, images: int) -> Path:
 
 
 def warm_caches(directory: Path) -> None:
-    """Read every file once, so that no contestant pays for the disk and the annotation cache knows the ground truth."""
+    """Read every file once, so that no time of a contestant includes the disk, and the annotation cache is filled."""
     read_ground_truth(directory / "gt.json")
     for path in sorted(directory.iterdir()):
         with path.open("rb") as file:

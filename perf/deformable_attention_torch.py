@@ -24,21 +24,21 @@ _TYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 
 
 
 def deformable_attention(value: Any, shapes: Sequence[tuple[int, int]], locations: Any, weights: Any) -> Any:
-    """As `kernels.deformable_attention.deformable_attention`, on tensors of one CUDA device.
+    """The same as ``kernels.deformable_attention.deformable_attention``, on tensors of one CUDA device.
 
     Args:
         value: (B, S, H, D), float32, float64, float16 or bfloat16.
         shapes: (height, width) of each of the L levels, at most 8.
-        locations: (B, Q, H, L, P, 2). Locations and weights are brought to float32, or to float64 if the value is.
+        locations: (B, Q, H, L, P, 2). Locations and weights are converted to float32, or to float64 if the value is.
         weights: (B, Q, H, L, P).
 
     Returns:
-        (B, Q, H * D) of the type of the value. Sums are made in float32 for the 16-bit types.
+        (B, Q, H * D) in the type of the value. For 16-bit types the sums are computed in float32.
 
     Raises:
-        ValueError: if shapes or types do not fit.
-        ToolkitError: if the kernel cannot be compiled here.
-        RuntimeError: if the device refused the launch.
+        ValueError: shapes or types do not fit.
+        ToolkitError: the kernel cannot be compiled here.
+        RuntimeError: the launch on the device failed.
     """
     batch, size, heads, _ = value.shape
     expected = (batch, locations.shape[1], heads, len(shapes), locations.shape[4])
@@ -53,9 +53,9 @@ def deformable_attention(value: Any, shapes: Sequence[tuple[int, int]], location
 
 
 def composed(value: Any, shapes: Sequence[tuple[int, int]], locations: Any, weights: Any) -> Any:
-    """The same of one ``grid_sample`` per level, as PyTorch models have it where they bring no kernel.
+    """The same with one ``grid_sample`` per level, as in PyTorch models without a kernel of their own.
 
-    The reference of the tests and what the kernels are timed against; runs on any device.
+    It is the reference of the tests and of the timings, and runs on any device.
     """
     batch, _, heads, dim = value.shape
     queries, points = weights.shape[1], weights.shape[4]
@@ -112,7 +112,7 @@ def _call(name: str, value: Any, shapes: tuple[tuple[int, int], ...], locations:
 
 @contextmanager
 def _stream(tensor: Any) -> Iterator[int]:
-    """The current stream of a tensor's device, and the device made the current one."""
+    """Makes the device of a tensor the current one; yields its current stream."""
     with torch.cuda.device(tensor.device):
         yield torch.cuda.current_stream().cuda_stream
 
@@ -124,7 +124,7 @@ def _library(tensor: Any) -> ctypes.CDLL:
 
 @cache
 def _built(architecture: int) -> ctypes.CDLL:
-    """The compiled kernel for a compute capability (90 for 9.0), from the user's cache or made now."""
+    """The compiled kernel for a compute capability (90 for 9.0), from the user's cache or compiled now."""
     toolkit = find_toolkit()
     if toolkit is None:
         raise ToolkitError(explain())

@@ -1,8 +1,8 @@
 """Times every statistic beyond AP: ``python -m ovd_bench.perf.extras``.
 
-One synthetic LVIS-like set (300 detections per image, 1,203 classes) with what each statistic needs: a hierarchy of the
-class names, a similarity matrix, a phrase per detection. Files are read before the clock starts; phrases and matrix are
-made up, so only the seconds mean anything.
+One synthetic LVIS-like data set (300 detections per image, 1,203 classes) with all inputs of the statistics: a
+hierarchy of the class names, a similarity matrix, a phrase per detection. Files are read before the clock starts.
+Phrases and matrix are made up, so only the times are meaningful.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _similarity(names: tuple[str, ...]) -> SimilarityMatrix:
 
 
 def _tables(categories: Categories, folder: Path) -> VocabularyTables:
-    """Eight classes to a basic-level name, forty to a supercategory."""
+    """Eight classes per basic-level name, forty per supercategory."""
     groups = {"basic": 8, "supercategory": 40}
     rows = {
         name: ", ".join(f'"{c}": "{name} {k // size}"' for k, c in enumerate(categories.names))
@@ -61,7 +61,7 @@ def _tables(categories: Categories, folder: Path) -> VocabularyTables:
 
 
 def _spoken(predictions: Predictions, categories: Categories) -> Predictions:
-    """The detections with the name of their class as a phrase."""
+    """The detections with the name of their class as their phrase."""
     names = {int(k): f"a {name}" for k, name in zip(categories.ids, categories.names, strict=True)}
     phrases = np.array([names.get(k, "nothing") for k in predictions.category_id.tolist()], object)
     return dataclasses.replace(predictions, phrase=phrases)

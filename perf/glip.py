@@ -2,12 +2,12 @@
 
 The suite encodes the text of each chunk once per vocabulary and an image once for all chunks; the official evaluation
 runs everything for every image and chunk, with captions padded to 256 tokens (``engine/inference.py`` of
-microsoft/GLIP). Here the same network does it both ways, in one process and in turns. Real sizes, drawn weights,
-made-up names and pixels: only the seconds mean anything. Processor seconds, since the machine may be busy.
+microsoft/GLIP). Here the same network is run both ways, alternating in one process. Sizes are real; weights, names and
+pixels are random, so only the times are meaningful. They are CPU seconds, because the machine may be busy.
 
-* ``this suite``: ``detect``, the vocabulary set before.
-* ``nothing kept``: per chunk ``set_vocabulary`` and ``detect``, so text and image are encoded again.
-* ``nothing kept, 256 tokens``: per chunk ``raw``, which pads as officially; without the choice of boxes.
+* ``this suite``: ``detect`` after ``set_vocabulary``.
+* ``nothing kept``: ``set_vocabulary`` and ``detect`` per chunk, so text and image are encoded again.
+* ``nothing kept, 256 tokens``: ``raw`` per chunk, which pads as officially; without the selection of boxes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def race(detector: GlipDetector, vocabulary: Vocabulary, repeats: int, *, padded: bool) -> Table:
-    """An image against all chunks, with and without keeping what can be kept, in turns."""
+    """An image with all chunks, with and without caches, alternating."""
     image, plan = _picture(), PLANS["names"]
     chunks = [range(begin, min(begin + _CHUNK, len(vocabulary))) for begin in range(0, len(vocabulary), _CHUNK)]
     parts = [vocabulary.take(chunk) for chunk in chunks]
@@ -85,7 +85,7 @@ def race(detector: GlipDetector, vocabulary: Vocabulary, repeats: int, *, padded
 
 
 def stages(detector: GlipDetector, vocabulary: Vocabulary, repeats: int = 3) -> Table:
-    """What text, image and head cost for one chunk, in turns; the least of each."""
+    """Times of text, image and head for one chunk, alternating; the minimum of each."""
     image, chunk = _picture(), vocabulary.take(range(_CHUNK))
     calls: tuple[Callable[[], object], ...] = (
         lambda: detector.set_vocabulary(chunk, PLANS["names"]),
@@ -112,7 +112,7 @@ def main(
     padded: Annotated[bool, typer.Option(help="Also with captions padded to 256 tokens.")] = True,
     out: Annotated[Path | None, typer.Option(help="Markdown file to write.")] = None,
 ) -> None:
-    """Time GLIP on a large vocabulary, with and without keeping what can be kept."""
+    """Time GLIP on a large vocabulary, with and without caches."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     lines = [*describe_machine(["torch"]), f"{torch.get_num_threads()} threads"]
     console.print(*lines, sep="\n")

@@ -1,9 +1,9 @@
-"""Deformable attention on a graphics processor: right, and how fast against PyTorch's composition and the memory.
+"""Deformable attention on a GPU: errors, and times compared with PyTorch operators and the memory bandwidth.
 
 ``perf/gpu.sh [--repeats 50] [--out perf/RESULTS.md]``
 
 Sizes are those of Grounding DINO on an 800 × 1066 image: 8 heads of 32 channels, 4 levels, 4 points; 900 queries as in
-the decoder, 17,821 as in the encoder. Samples lie around each query's own place, as in a trained model.
+the decoder, 17,821 as in the encoder. Samples lie around the position of each query, as in a trained model.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from ovd_bench.perf.tables import Table
 SHAPES = [(100, 134), (50, 67), (25, 34), (13, 17)]
 QUERIES = (900, 17821)
 _HEADS, _DIM, _POINTS = 8, 32, 4
-_SETS = 4  # inputs that take turns: together they do not fit into the cache of any device
+_SETS = 4  # alternating inputs: together they do not fit into the cache of any device
 _WARM_UP = 5
 _TYPES = ("float32", "float16", "bfloat16", "float64")
 _OPERANDS = ("value", "locations", "weights")
 _HEADING = "## Deformable attention on "
-_NONE_YET = "No graphics processor has been at hand"
+_NONE_YET = "No GPU has been available"
 
 Operator = Callable[..., Any]
 
@@ -56,16 +56,16 @@ def make_inputs(queries: int, seed: int, shapes: list[tuple[int, int]]) -> list[
 
 
 def bytes_moved(queries: int, pixels: int, levels: int, value_bytes: int, real_bytes: int) -> tuple[int, int]:
-    """What must cross the memory bus if every number does once: forward pass, forward and backward pass."""
+    """Bytes to move if every number is moved once: forward pass, forward and backward pass."""
     value, out = pixels * _HEADS * _DIM, queries * _HEADS * _DIM
     samples = 3 * queries * _HEADS * levels * _POINTS  # x, y and weight
     forward = (value + out) * value_bytes + samples * real_bytes
-    # Back: the same inputs and the gradient of the output in, the gradient of the value zeroed and written.
+    # Backward: reads the same inputs and the gradient of the output, zeroes and writes the gradient of the value.
     return forward, 2 * forward + 2 * value * real_bytes + samples * real_bytes
 
 
 def correctness(device: str, queries: tuple[int, ...], shapes: list[tuple[int, int]]) -> Table:
-    """Kernel and composition against the composition in float64, on the same device."""
+    """Errors of kernel and composition relative to the composition in float64, on the same device."""
     from ovd_bench.perf.deformable_attention_torch import composed, deformable_attention
 
     rows = []
@@ -84,7 +84,7 @@ def correctness(device: str, queries: tuple[int, ...], shapes: list[tuple[int, i
 
 
 def times(device: str, queries: tuple[int, ...], shapes: list[tuple[int, int]], repeats: int) -> Table:
-    """Medians in milliseconds, kernel and composition in turn; the floor is bytes over measured bandwidth."""
+    """Medians in milliseconds, kernel and composition alternating; the floor is bytes divided by measured bandwidth."""
     from ovd_bench.perf.deformable_attention_torch import composed, deformable_attention
 
     bandwidth = _bandwidth(device)
@@ -142,7 +142,7 @@ def jittor_rows(shapes: list[tuple[int, int]], repeats: int) -> list[tuple[str, 
 
 
 def through_jittor(repeats: int) -> Table | str:
-    """The table, from a process of its own; one line if Jittor does not work with CUDA here."""
+    """The table, from a separate process; one line if Jittor does not work with CUDA here."""
     from ovd_bench.kernels.runtime import problem
 
     found = problem("cuda")
@@ -158,7 +158,7 @@ def through_jittor(repeats: int) -> Table | str:
 
 
 def with_section(page: str, section: str) -> str:
-    """The page with a section added; one with the same heading is replaced, and so is the note that there is none."""
+    """The page with a new section; it replaces a section with the same heading and the note that there is none."""
     heading = section.splitlines()[0]
     head, *sections = ("\n" + page).split(f"\n{_HEADING}")
     kept = [f"{_HEADING}{text}".strip() for text in sections if f"{_HEADING}{text}".splitlines()[0] != heading]
@@ -168,7 +168,7 @@ def with_section(page: str, section: str) -> str:
 
 
 def _tensors(arrays: list[np.ndarray[Any, Any]], dtype: str, device: str) -> list[Any]:
-    """On the device; the value has the type, locations and weights have at least 32 bits."""
+    """The inputs on the device; the value has the given type, locations and weights have at least 32 bits."""
     import torch
 
     value, *rest = (torch.tensor(x, device=device) for x in arrays)
@@ -216,7 +216,7 @@ def _seconds(call: Callable[[], Any], device: str) -> float:
         call()
         return time.perf_counter() - start
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    # The device is kept busy while the calls are queued, so that it is never the one to wait.
+    # The device is kept busy while the calls are queued, so it never waits for them.
     torch.cuda._sleep(2_000_000)
     start.record()
     call()
@@ -226,7 +226,7 @@ def _seconds(call: Callable[[], Any], device: str) -> float:
 
 
 def _bandwidth(device: str, numbers: int = 2**28) -> float:
-    """Bytes per second, read and written, of copies of 1 GiB."""
+    """Bytes per second of copies of 1 GiB, counting reads and writes."""
     import torch
 
     source = torch.zeros(numbers if device != "cpu" else 2**22, device=device)

@@ -1,12 +1,13 @@
 """Grounding DINO-T in Jittor against transformers' on the CPU: ``python -m ovd_bench.perf.grounding_dino``.
 
-Same random weights, pixels and token ids on both sides, in turns in one process; medians. Memory and start are measured
-in a fresh process each. Only seconds and bytes mean anything here; tests/grounding_dino_jt compares the numbers.
+Both sides have the same random weights, pixels and token ids and alternate in one process; times are medians. Memory
+and start-up time are measured in a fresh process each. Only times and memory are meaningful here;
+tests/grounding_dino_jt compares the outputs.
 
-* ``80 classes``: one forward pass, the 80 names of COCO in one caption. Text, image and the rest, nothing kept.
+* ``80 classes``: one forward pass with the 80 names of COCO in one caption; text, image and the rest, without caches.
 * ``1,203 classes``: transformers runs the whole network for every chunk of 40 names. The suite encodes the text once
-  per vocabulary and the image once, and runs the rest per chunk. Each side is timed on ``--chunks`` chunks and
-  multiplied up, since every chunk costs the same; 31 measures all of them.
+  per vocabulary and the image once, and runs the rest per chunk. Each side is timed on ``--chunks`` chunks and the time
+  is scaled up, since all chunks take the same time; 31 measures all of them.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ _COCO = ". ".join(COCO_NAMES) + "."
 
 
 def _pixels() -> Any:
-    """One image as both networks take it, (1, 3, H, W)."""
+    """One image as input of both networks, (1, 3, H, W)."""
     return np.random.default_rng(0).standard_normal((1, 3, *_SIZE)).astype(np.float32)
 
 
 def _captions(packed: bool) -> list[list[int]]:
-    """Token ids of the captions of 1,203 made-up names: 40 to a chunk, or as many as fit 256 tokens."""
+    """Token ids of the captions of 1,203 made-up names: 40 per chunk, or as many as fit 256 tokens."""
     from ovd_bench.detectors.captions import planned_captions
     from ovd_bench.detectors.prompts import PromptPlan
     from ovd_bench.detectors.types import Vocabulary
@@ -105,7 +106,7 @@ class _Ours:
 
 
 def _in_turns(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Every call once untimed, then all in turns; median seconds."""
+    """Run every call once untimed, then all alternating; median seconds."""
     runs: dict[str, list[float]] = {name: [] for name in calls}
     for repeat in range(repeats + 1):
         for name, call in calls.items():
@@ -184,7 +185,7 @@ def _child(side: str, folder: Path) -> None:
 
 
 def _start(folder: Path) -> Table:
-    """``bench detect`` on one image, process start to answer, compiled kernels in the cache."""
+    """``bench detect`` on one image, from process start to result, with compiled kernels in the cache."""
     import PIL.Image
 
     picture = folder / "picture.png"
@@ -204,7 +205,7 @@ def _start(folder: Path) -> Table:
         ]
         command += ["--prompt", "a cat. a dog.", "--json"]
         runs = []
-        for _ in range(2):  # the first one warms the file cache, and compiles what is not compiled yet
+        for _ in range(2):  # the first one fills the file cache and compiles what is missing
             start = time.perf_counter()
             answer = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
             runs.append(time.perf_counter() - start)

@@ -1,10 +1,10 @@
-"""What the runner costs beside the detector: time over a bare loop, and memory against the number of images.
+"""Overhead of the runner: time compared with a bare loop, and memory by number of images.
 
 ``python -m ovd_bench.perf.harness [--images 300] [--milliseconds 20] [--batch 4] [--repeats 5] [--out FILE.md]``
 
-The bare loop reads the same files with the same reader, gives the same detector the same batches, and keeps what it
-finds in a list. The runner also checks it, writes it shard by shard with hashes and records, holds locks, and tells its
-parent. Both run in this process, in turn.
+The bare loop reads the same files with the same reader, gives the same detector the same batches, and keeps its
+detections in a list. The runner also checks the detections, writes them shard by shard with hashes and records, holds
+locks, and reports to its parent. Both run in this process, alternating.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _CLASSES = 80
 
 
 class Waiting:
-    """A detector that waits as for a graphics processor, then gives 300 boxes; by itself it does not wait at all."""
+    """A detector that waits, as for a GPU (by default 0 s), and then returns 300 boxes."""
 
     card = DetectorCard("waiting", family="harness", framework="numpy", loader="", weights_sha256="0" * 64)
 
@@ -70,7 +70,7 @@ class Waiting:
 
 
 class Computing(Waiting):
-    """The same, but it keeps one processor busy meanwhile, as a detector without a graphics processor does."""
+    """The same, but it keeps one CPU core busy while it waits, like a detector without a GPU."""
 
     def _work(self, seconds: float) -> None:
         end = time.perf_counter() + seconds
@@ -80,7 +80,7 @@ class Computing(Waiting):
 
 
 def overhead(folder: Path, *, images: int, milliseconds: float, batch: int, repeats: int) -> Table:
-    """Seconds of the bare loop and of the runner, in turn, and their ratio."""
+    """Seconds of the bare loop and of the runner, alternating, and their ratio."""
     gt = _data(folder, images, files=images)
     rows = []
     for kind in (Waiting, Computing):
@@ -100,7 +100,7 @@ def overhead(folder: Path, *, images: int, milliseconds: float, batch: int, repe
 
 
 def memory(folder: Path, counts: Sequence[int]) -> Table:
-    """Peak memory of a worker process for so many images."""
+    """Peak memory of a worker process by number of images."""
     rows = []
     for count in counts:
         gt = _data(folder / str(count), count, files=1)
@@ -163,7 +163,7 @@ def _request(gt: Path, out: Path, batch: int) -> RunRequest:
 
 
 def _data(folder: Path, images: int, *, files: int) -> Path:
-    """COCO annotations without boxes for so many images, which share so many files."""
+    """COCO annotations without boxes for a number of images that share a number of files."""
     rng = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True)
     for number in range(files):
@@ -177,8 +177,8 @@ def _data(folder: Path, images: int, *, files: int) -> Path:
 
 
 def main() -> None:
-    """Measure, print, and write a Markdown file if asked for."""
-    parser = argparse.ArgumentParser(description="What the runner costs beside the detector.")
+    """Measure, print, and write a Markdown file if requested."""
+    parser = argparse.ArgumentParser(description="Overhead of the runner.")
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--milliseconds", type=float, default=20.0)
     parser.add_argument("--batch", type=int, default=4)

@@ -1,8 +1,8 @@
 """``python -m ovd_bench.perf.house [FOLDER]``: rooms of a package, arrows between them, floors, loose files, circles.
 
-A room is a folder or a loose file directly below the package. An arrow leads from a room to one whose modules it
-imports, wherever in a file the import stands. The floor of a room is the longest way down from it; rooms in
-a circle share one.
+A room is a folder or a loose file directly below the package. An arrow leads from a room to a room whose modules it
+imports, wherever in a file the import is. The floor of a room is the length of the longest path down from it; rooms in
+a circle share a floor.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class House:
-    """What the imports of a package say.
+    """Structure of a package according to its imports.
 
     Attributes:
         arrows: of each room, the rooms that it imports.
@@ -31,13 +31,13 @@ class House:
     loose: frozenset[str]
 
     def circles(self) -> list[frozenset[str]]:
-        """Groups of rooms that reach one another, of two or more."""
+        """Groups of two or more rooms that can reach one another."""
         below = {room: self._below(room) for room in self.arrows}
         groups = {frozenset(other for other in below[room] if room in below[other]) | {room} for room in self.arrows}
         return sorted((group for group in groups if len(group) > 1), key=sorted)
 
     def floors(self) -> dict[str, int]:
-        """Of each room, how many arrows the longest way down has; a circle counts as one room."""
+        """For each room, the number of arrows on the longest path down; a circle counts as one room."""
         group_of = {room: frozenset({room}) for room in self.arrows}
         for circle in self.circles():
             group_of |= dict.fromkeys(circle, circle)
@@ -62,7 +62,7 @@ class House:
 
 
 def imported(path: Path) -> set[str]:
-    """Dotted names of all modules and names that a file imports, wherever the import stands."""
+    """Dotted names of all modules and names that a file imports, wherever the import is."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""Cases of ``perf.kernels``: the attention operators, against what torch has for them."""
+"""Cases of ``perf.kernels``: the attention operators, compared with torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AttentionCase:
 
 
 def _attention(batch: int, queries: int, keys: int, heads: int, depth: int) -> AttentionCase:
-    """Against ``scaled_dot_product_attention`` on the same strided heads."""
+    """Compared with ``scaled_dot_product_attention`` on the same strided heads."""
     q, k = (batch, queries, heads, depth), (batch, keys, heads, depth)
     return AttentionCase(
         f"attention {batch} x {queries} x {keys}, {heads} heads x {depth}",
@@ -44,7 +44,7 @@ def _attention(batch: int, queries: int, keys: int, heads: int, depth: int) -> A
 
 
 def _window_attention(height: int, width: int, heads: int, window: int, shift: int) -> AttentionCase:
-    """Against padding, roll, windows, attention and the way back, as Swin is written in torch."""
+    """Compared with padding, roll, windows, attention and their inverses, as Swin is implemented in torch."""
     channels = 32 * heads
     return AttentionCase(
         f"window_attention {height} x {width}, {heads} heads, window {window}, shift {shift}",
@@ -82,7 +82,7 @@ def _torch_windows(
 def _fusion(
     captions: int, rows: int, tokens: int, depth: int = 256, width: int = 1024, heads: int = 4
 ) -> AttentionCase:
-    """Grounding DINO's fusion attention with its projections: folded into the text, against the usual way."""
+    """Grounding DINO's fusion attention with its projections: folded into the text, compared with the usual order."""
     image, text, inward, outward = (1, rows, depth), (captions, tokens, depth), (width, depth), (depth, width)
     return AttentionCase(
         f"bi_attention {captions} x {rows} x {tokens}, {heads} heads",

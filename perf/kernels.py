@@ -2,11 +2,11 @@
 
 ``[--only NAME] [--repeats N] [--threads N] [--out FILE.md]``; a name selects all cases that begin with it.
 
-Same inputs, same number of threads, one process, in turns after two untimed rounds. The backward pass starts on both
-sides from the sum of the result times fixed weights. A ratio is the median over the turns, below 1 if Jittor is faster;
-a difference is the largest one between the two results, relative to the largest value of torch's. Of millions of
-hidden values of a relu a few lie within rounding of 0; each that falls on the other side there shows as 1e-3 to 1e-2.
-So does, of millions of samples, one within rounding of a pixel's centre, where the slope along it jumps.
+Both sides have the same inputs and number of threads and alternate in one process after two untimed rounds. The
+backward pass of both starts from the sum of the result times fixed weights. A ratio is the median over the rounds,
+below 1 if Jittor is faster. A difference is the largest one between the two results, relative to torch's largest value.
+Among millions of hidden values of a ReLU a few are 0 up to rounding; each one that gets another sign there causes a
+difference of 1e-3 to 1e-2. So does a sample at the centre of a pixel up to rounding, where the slope is discontinuous.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def _difference(found: Array, expected: Array) -> float:
 
 
 def _in_turns(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[str, str, str]:
-    """Median milliseconds of both and median ratio of neighbours in time."""
+    """Median milliseconds of both, and median ratio of consecutive runs."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for repeat in range(repeats + 2):
         for side, call in zip(seconds, (ours, theirs), strict=True):
@@ -216,7 +216,7 @@ def main(
     cases = [case for case in CASES if case.name.startswith(only)]
     if not cases:
         raise typer.BadParameter(f"no case begins with '{only}'; there are {', '.join(case.name for case in CASES)}")
-    torch.set_num_threads(threads)  # sets OpenMP's number, which Jittor's kernels read too: one library serves both
+    torch.set_num_threads(threads)  # sets the number of OpenMP threads, which Jittor's kernels use too
     console = Console(width=None if sys.stdout.isatty() else 160)
     lines = [*describe_machine(["jittor", "torch"]), f"{threads} threads, median of {repeats} runs, milliseconds"]
     console.print(*lines, sep="\n", markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""What a timing was taken on."""
+"""Description of the machine of a timing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ovd_bench.benchmarks.machine.environment import describe_environment
 
 
 def describe_machine(distributions: list[str]) -> list[str]:
-    """Lines on processor, memory, load of the machine now, and versions of the given distributions."""
+    """Lines on processor, memory, current load of the machine, and versions of the given distributions."""
     machine = describe_environment()
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     return [

@@ -1,9 +1,9 @@
-"""Files of training records: indexing, opening, random access, and conversion; time and memory.
+"""Time and memory of ODVG files: indexing, opening, random access, and conversion.
 
 ``python -m ovd_bench.perf.odvg [--lines 1000000] [--images 100000] [--work FOLDER] [--out FILE.md]``
 
-The files are made here: detection records like those of Objects365 (15 boxes on average, 365 labels), an annotation
-file in its format, and a document in MDETR's. Every figure is one run in a process of its own.
+The files are generated here: detection records like those of Objects365 (15 boxes on average, 365 labels), an
+annotation file in its format, and a document in MDETR's. Every figure is one run in a separate process.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _boxes(rng: np.random.Generator) -> list[tuple[float, float, float, float, i
 
 
 def _images() -> list[list[tuple[float, float, float, float, int]]]:
-    """Boxes of some images, which the files repeat."""
+    """Boxes of some images, which are repeated in the files."""
     rng = np.random.default_rng(0)
     return [_boxes(rng) for _ in range(_DISTINCT)]
 
@@ -122,7 +122,7 @@ def _made(path: Path, pieces: Iterator[str], separator: str) -> Path:
 
 
 def _child(work: str, path: Path) -> Callable[[], Metrics]:
-    """What a child process times."""
+    """Work that a child process times."""
 
     def index(processes: int) -> Metrics:
         OdvgFile.open(path, processes=processes)
@@ -179,7 +179,7 @@ def _convert_table(work: Path, images: int) -> Table:
 
 
 def main() -> None:
-    """Measure, print, and write a Markdown file if asked for."""
+    """Measure, print, and write a Markdown file if requested."""
     parser = argparse.ArgumentParser(description="Time and memory of files of training records.")
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--images", type=int, default=100_000)

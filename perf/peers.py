@@ -1,4 +1,4 @@
-"""Every evaluator behind one call: files in, official statistics out.
+"""Every evaluator behind one interface: from files to the official statistics.
 
 Run by ``perf.race`` as ``python -m ovd_bench.perf.peers NAME PROTOCOL DIRECTORY TINY_DIRECTORY``.
 """
@@ -19,16 +19,16 @@ from ovd_bench.perf.child import Metrics, time_and_report
 #: Distribution name of this project, as the tables show it.
 OURS = "ovd-bench"
 
-#: File of the predictions in each form of input; the ground truth is ``gt.json`` for everybody.
+#: File of the predictions in each form of input; the ground truth is ``gt.json`` for all evaluators.
 FORMS = {"columns": "dt.arrow", "JSON": "dt.json", "array": "dt.npy"}
 
-#: What the positions of pycocotools' ``COCOeval.stats`` are called here.
+#: Names of the positions of pycocotools' ``COCOeval.stats``.
 _COCO_STATISTICS = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
     *("AR@1", "AR@10", "AR@100", "ARs@100", "ARm@100", "ARl@100"),
 )
 
-#: lvis-api's names and what faster-coco-eval calls the same statistics.
+#: lvis-api's names, and faster-coco-eval's names of the same statistics.
 _FASTER_COCO_EVAL_NAMES = {
     **{"AP": "AP_all", "AP50": "AP_50", "AP75": "AP_75", "APs": "AP_small", "APm": "AP_medium", "APl": "AP_large"},
     **{"APr": "APr", "APc": "APc", "APf": "APf"},
@@ -58,12 +58,12 @@ class Contestant:
 
     @property
     def name(self) -> str:
-        """What tables and the command line call it."""
+        """Name in tables and on the command line."""
         return f"{self.library}, {self.form}"
 
 
 def _ours(protocol: str, *, cache: bool) -> Callable[[Path, Path], Metrics]:
-    """This engine; ``cache`` lets the ground truth come as columns too, which a second score of the same file does."""
+    """The suite's engine; ``cache`` allows ground truth from the annotation cache, as at the second score of a file."""
 
     def score(gt: Path, dt: Path) -> Metrics:
         from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
@@ -122,7 +122,7 @@ def _coco(dataset_module: str, evaluator_module: str) -> Callable[[Path, Path], 
 
 
 def _results(dt: Path) -> Any:
-    """What ``loadRes`` takes: an array, or the path of a JSON file as text."""
+    """Argument of ``loadRes``: an array, or the path of a JSON file as text."""
     return np.load(dt) if dt.suffix == ".npy" else str(dt)
 
 
@@ -165,7 +165,7 @@ def _main(name: str, protocol: str, directory: str, tiny_directory: str) -> None
     def score(of: str) -> Metrics:
         return contestant.score(Path(of) / "gt.json", Path(of) / FORMS[contestant.form])
 
-    score(tiny_directory)  # imports and everything that is done once per process
+    score(tiny_directory)  # untimed: imports and all other work that is done once per process
     time_and_report(lambda: score(directory))
 
 

@@ -1,4 +1,4 @@
-"""Runs contestants in turns, each run a fresh process, so that a busy moment of the machine hits all of them."""
+"""Runs contestants alternating, each run in a fresh process, so that other load on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Timing:
             RuntimeError: two runs differ.
         """
         if any(run.metrics != self.runs[0].metrics for run in self.runs):
-            raise RuntimeError(f"{self.contestant.name} came to different statistics in different runs")
+            raise RuntimeError(f"{self.contestant.name} gave different statistics in different runs")
         return self.runs[0].metrics
 
 
 def race(contestants: list[Contestant], directory: Path, tiny: Path, images: int, repeats: int) -> list[Timing]:
-    """Run all contestants on one set, in turns; oracles take part in the first round only."""
+    """Run all contestants on one data set, alternating; oracles take part only in the first round."""
     warm_caches(directory)
     timings = {c.name: Timing(c, images, ()) for c in contestants if c.largest is None or images <= c.largest}
     for repeat in range(repeats):

@@ -1,4 +1,4 @@
-"""Networks with random weights and real vocabularies: what speed and tests need where no weights can be had."""
+"""Networks with random weights and real vocabularies, for timings and tests without downloaded weights."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from transformers import BertTokenizer, CLIPTokenizer
 def draw_weights(model: nn.Module, spread: float, seed: int = 0) -> None:
     """Add noise to all weights and statistics, in place.
 
-    The usual initialisation leaves whole paths silent (zero box heads, fusion scaled by 1e-4); a comparison of outputs
-    would not notice a fault there. A wide spread in a deep network, on the other hand, magnifies rounding.
+    With the usual initialisation some parts have no effect on the output (zero box heads, fusion scaled by 1e-4), so
+    that a comparison of outputs would miss errors there. Too large a spread in a deep network amplifies rounding.
 
     Args:
-        model: put into evaluation mode.
+        model: is switched to evaluation mode.
         spread: standard deviation of the noise.
         seed: of the noise.
     """

@@ -1,10 +1,10 @@
-"""How fast training batches are prepared: images per second, and what of it the training itself has to wait for.
+"""Speed of preparing training batches: images per second, and the time that the training process itself spends.
 
 ``python -m ovd_bench.perf.samples [--seconds 5] [--rounds 3] [--out FILE.md]``
 
 Images are JPEG files of 640 x 480 pixels with noise of several scales, resized to 480 … 800 pixels by the recipe of
-Grounding DINO; and PNG files of 192 x 192 pixels that are only mirrored, as for the small model. Eight boxes each, of
-365 classes with names of two words. The rows of a table are measured in turns.
+Grounding DINO; and PNG files of 192 x 192 pixels that are only mirrored, as for the small model. Each image has eight
+boxes, of 365 classes with names of two words. The rows of a table are measured alternating.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ def _data(folder: Path, workers: int, changes: dict[str, Any]) -> GroundingData:
 
 
 def _race(title: str, folder: Path, changes: dict[str, Any], seconds: float, rounds: int) -> Table:
-    """Images per second with so many workers, and processor time of this process per batch."""
+    """Images per second with a number of workers, and CPU time of this process per batch."""
     times: dict[int, list[tuple[float, float]]] = {workers: [] for workers in _WORKERS}
     for _ in range(rounds):
         for workers, found in times.items():
             with _data(folder, workers, changes).batches() as batches:
-                for _ in range(2 * max(_WORKERS) + _IMAGES // _BATCH):  # workers at work, files in memory
+                for _ in range(2 * max(_WORKERS) + _IMAGES // _BATCH):  # starts the workers and fills the file cache
                     next(batches)
                 begin, own, count = time.perf_counter(), time.process_time(), 0
                 while time.perf_counter() - begin < seconds:
@@ -99,7 +99,7 @@ def _planning() -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, and write if asked to."""
+    """Measure, print, and write a file if requested."""
     parser = argparse.ArgumentParser(prog="python -m ovd_bench.perf.samples")
     parser.add_argument("--seconds", type=float, default=5.0, help="per measurement")
     parser.add_argument("--rounds", type=int, default=3)

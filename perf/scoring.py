@@ -1,9 +1,9 @@
 """Times the scoring engine against its peers: ``python -m ovd_bench.perf.scoring``.
 
-Every run is a fresh process; its clock covers file on disk to statistics, without imports and compilation; the files
-lie in the page cache. Contestants take turns, so that a busy moment of the machine hits all of them; the table gives
-the median, and the least beside it. Peak memory is that of the whole process, mapped files included. With "columns"
-the ground truth may come from the columnar cache, as at the second score of a file; with "JSON" everybody parses it.
+Every run is a fresh process. The time is from the file on disk to the statistics, without imports and compilation; the
+files are in the page cache. Contestants alternate, so that other load on the machine affects all of them; the table
+gives median and minimum. Peak memory is that of the whole process, mapped files included. With "columns" the ground
+truth may come from the annotation cache, as at the second score of a file; with "JSON" all contestants parse it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TINY = 20  # images of the warm-up
 
 
 def speed_table(title: str, timings: list[Timing]) -> Table:
-    """Time and memory of each contestant, and both as multiples of ours from columns and from JSON."""
+    """Time and memory of each contestant, and both as multiples of the suite's from columns and from JSON."""
     ours = {t.contestant.form: t for t in timings if t.contestant.library == OURS}
     ratios = (f"{unit} ÷ {form}" for form in ours for unit in ("s", "MB"))
     header = ("evaluator, input", "median s", "least s", "peak MB", *ratios)
@@ -44,7 +44,7 @@ def speed_table(title: str, timings: list[Timing]) -> Table:
 
 
 def agreement_table(title: str, timings: list[Timing]) -> Table:
-    """Largest difference of any statistic from the official evaluator, or from ours where that did not run."""
+    """Largest difference of any statistic from the official evaluator, or from the suite's if that did not run."""
     reference = _reference(timings)
     header = (f"compared with {reference.contestant.name}", "statistics that differ", "largest difference", "in")
     rows = []
@@ -57,7 +57,7 @@ def agreement_table(title: str, timings: list[Timing]) -> Table:
 
 
 def growth_table(timings: list[Timing]) -> Table:
-    """Cost of ours per image at each size: constant if time and memory grow linearly."""
+    """Time and memory of the suite per image at each size: constant if they grow linearly."""
     header = ("input, images", "median s", "µs per image", "peak MB", "MB per 1,000 images more")
     rows = []
     own = [t for t in timings if t.contestant.library == OURS]

@@ -24,7 +24,7 @@ from ovd_bench.benchmarks.data.shapes import WORLDS, World, category_table, rend
 from ovd_bench.perf.machine import describe_machine
 from ovd_bench.perf.tables import Table
 
-_WARM_UP = 50  # images after which every template is likely to have been made
+_WARM_UP = 50  # images after which all templates have probably been made
 
 
 def _cpu_seconds() -> float:

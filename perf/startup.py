@@ -1,4 +1,4 @@
-"""From starting ``bench score`` on a small file to its first number: in a fresh environment, and later."""
+"""Time from the start of ``bench score`` on a small file to its result: in a fresh environment, and later."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ovd_bench.perf.tables import Table
 
 
 def time_of_first_number(directory: Path, repeats: int) -> Table:
-    """Wall time of the whole command with an empty cache directory, where it compiles, and afterwards."""
+    """Wall time of the whole command with an empty cache directory, which includes compilation, and afterwards."""
     with tempfile.TemporaryDirectory() as cache:
         first = _command_seconds(directory, cache)
         later = [_command_seconds(directory, cache) for _ in range(repeats)]

@@ -1,10 +1,10 @@
 """Seeded ground truth and predictions of LVIS and COCO size, for timing and for differential tests.
 
 Per image the LVIS shape follows the 100 validation images that lvis-api ships (``data/lvis_val_100.json``): 10.5
-boxes, 3.2 positive, 9.4 negative and 0.16 not-exhaustive classes; 58/30/12 % small/medium/large objects. What a
-detector finds is a guess: jittered boxes whose score follows their IoU, duplicates, confusions with other classes, and
-background. Annotations carry no ``segmentation``: box evaluation needs none, and a file without it is quicker to read
-for everybody.
+boxes, 3.2 positive, 9.4 negative and 0.16 not-exhaustive classes; 58/30/12 % small/medium/large objects. The
+detections are plausible, not measured: jittered boxes whose score follows their IoU, duplicates, confusions with other
+classes, and background. Annotations have no ``segmentation``: box evaluation does not need it, and all evaluators read
+a file without it faster.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 _IMAGE_SIZES = np.array([(640, 480), (640, 427), (480, 640), (500, 375), (427, 640), (640, 640)])
 _LOG_AREAS = np.log([[30.0, 32.0**2], [32.0**2, 96.0**2], [96.0**2, 200_000.0]])
-_BLOCK = 1000  # images whose detections are drawn at once: keeps the temporaries small
+_BLOCK = 1000  # images whose detections are drawn together; limits the size of temporaries
 _STUCK_EVERY = 50  # in every 50th image all background boxes claim a class that is there
 _UNSORTED_EVERY = 4  # in every 4th image the records are not in the order of their scores
 
@@ -85,7 +85,7 @@ def lvis_scale(
 ) -> tuple[Annotations, Predictions]:
     """Ground truth in the LVIS v1 layout and float32 predictions for it.
 
-    One image in five has up to 10 % more detections than ``detections_per_image``, so that the cap per image has work.
+    One image in five has up to 10 % more detections than ``detections_per_image``, so that the cap per image is used.
 
     Args:
         seed: same seed, same bytes (with one version of numpy, on one kind of processor).
@@ -207,7 +207,7 @@ def _draw_scenes(rng: np.random.Generator, images: int, weights: Floats, profile
 
 
 def _annotation_dict(scenes: _Scenes, category_ids: Ints) -> Annotations:
-    """The JSON document, keys of COCO and LVIS files that do not differ between the two."""
+    """The JSON document with the keys that COCO and LVIS files have in common."""
     rows = zip(
         range(1, len(scenes.image) + 1),
         scenes.image_ids[scenes.image].tolist(),
@@ -230,7 +230,7 @@ def _annotation_dict(scenes: _Scenes, category_ids: Ints) -> Annotations:
 
 
 def _draw_predictions(seed: int, scenes: _Scenes, category_ids: Ints, profile: _Profile, counts: Ints) -> Predictions:
-    """``counts[i]`` detections for image ``i``, drawn in blocks of images, each with a random stream of its own."""
+    """``counts[i]`` detections for image ``i``, drawn in blocks of images, each with its own random stream."""
     total = int(counts.sum())
     image_id, category_id = np.empty(total, np.int64), np.empty(total, np.int32)
     floats = np.empty((5, total), np.float32)
@@ -249,7 +249,7 @@ def _draw_predictions(seed: int, scenes: _Scenes, category_ids: Ints, profile: _
 def _draw_block(
     rng: np.random.Generator, scenes: _Scenes, profile: _Profile, rows: Ints, counts: Ints
 ) -> tuple[Ints, Ints, npt.NDArray[np.float32]]:
-    """Detections of a run of images: image and class positions (n,), and score, x, y, w, h as (5, n)."""
+    """Detections of consecutive images: image and class positions (n,), and score, x, y, w, h as (5, n)."""
     truth = np.arange(*np.searchsorted(scenes.image, [rows[0], rows[-1] + 1]))
     rarity = -np.log10(scenes.weights / scenes.weights.max())  # rare classes are found less often and less surely
     found_rate = 0.82 - 0.06 * rarity[scenes.label[truth]]

@@ -1,4 +1,4 @@
-"""Odd input that lvis-api accepts, mixed into a synthetic LVIS set: where evaluators disagree with each other."""
+"""Unusual input that lvis-api accepts, mixed into a synthetic LVIS set; evaluators disagree on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Annotations = dict[str, Any]
 def mix_in_oddities(
     rng: np.random.Generator, annotations: Annotations, predictions: Predictions
 ) -> tuple[Annotations, Predictions]:
-    """Odd version of a set: new prediction columns in random order; ``annotations`` is changed in place."""
+    """Unusual version of a data set: new prediction columns in random order; ``annotations`` is changed in place."""
     _odd_boxes(rng, annotations["annotations"])
     _odd_lists(rng, annotations)
     for key in ("images", "categories"):
@@ -49,7 +49,7 @@ def _odd_boxes(rng: np.random.Generator, boxes: list[dict[str, Any]]) -> None:
 
 
 def _odd_lists(rng: np.random.Generator, annotations: Annotations) -> None:
-    """Classes that are negative and positive, not exhaustive and negative, or not exhaustive and nothing else."""
+    """Classes that are negative and positive, not exhaustive and negative, or only not exhaustive."""
     classes = [category["id"] for category in annotations["categories"]]
     present: dict[int, set[int]] = {}
     for box in annotations["annotations"]:

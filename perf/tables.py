@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column is left-aligned, the others hold numbers."""
+    """Cells as text; the first column is left-aligned, the others contain numbers."""
 
     title: str
     header: tuple[str, ...]

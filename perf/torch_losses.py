@@ -1,4 +1,4 @@
-"""Matching and losses of Grounding DINO in torch as one would write them to be fast; mmdetection's normalisers."""
+"""Fast matching and losses of Grounding DINO in torch, with mmdetection's divisors."""
 
 from __future__ import annotations
 

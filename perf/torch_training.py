@@ -1,8 +1,8 @@
-"""Training Grounding DINO in torch, put together from the modules of transformers: the other side of comparisons.
+"""Training of Grounding DINO in torch, built from the modules of transformers, as a reference for comparisons.
 
-transformers' own forward pass gives neither the queries nor the gradients that training needs: no denoising queries,
-references without gradient, encoder outputs of other tensors. So its modules are called one by one here. Everything
-is in training graph with dropout and drop path off.
+The forward pass of transformers lacks queries and gradients that training needs: it has no denoising queries, its
+references have no gradient, and its encoder outputs are other tensors. Its modules are therefore called one by one.
+The network is in evaluation mode, so dropout and drop path are off.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Extra:
     """Denoising queries, in front of the model's own (B images, D queries, Q of the model).
 
     Attributes:
-        labels: whole (B, D), rows of the label embedding; -1 = no content.
-        boxes: (B, D, 4) cxcywh, what the decoder starts from.
-        hidden: bool (D + Q, D + Q), true where the query of the row does not see that of the column.
+        labels: integers (B, D), rows of the label embedding; -1 = no content.
+        boxes: (B, D, 4) cxcywh, initial boxes of the decoder.
+        hidden: bool (D + Q, D + Q), true where the query of the row does not attend to that of the column.
     """
 
     labels: npt.NDArray[np.int64]
@@ -52,8 +52,8 @@ class Predictions:
     Attributes:
         decoder: per layer, of the model's own queries.
         denoising: per layer, of the extra queries; empty without any.
-        encoder: of the selected places.
-        places: (B, Q), the selected places.
+        encoder: of the selected positions.
+        places: (B, Q), the selected positions.
     """
 
     decoder: list[Layer]
@@ -64,9 +64,9 @@ class Predictions:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Images on their way (L levels, N cells): what the encoder and the decoder need to know of them.
+    """Image features and geometry for encoder and decoder (L levels, N cells).
 
-    ``real`` is bool (B, N), ``ratios`` (B, L, 2), ``shapes`` (L, 2) and ``starts`` (L,) are whole numbers.
+    ``real`` is bool (B, N), ``ratios`` (B, L, 2); ``shapes`` (L, 2) and ``starts`` (L,) are integers.
     """
 
     features: Tensor
@@ -111,7 +111,7 @@ class TorchTraining(nn.Module):  # type: ignore[misc]
             padding: bool (B, H, W); None = none.
             tokens: of B captions.
             extra: denoising queries.
-            places: whole (B, Q), what the encoder selects; None = the best ones.
+            places: integers (B, Q), positions to select from the encoder; None = the best ones.
         """
         core = self.model.model
         ids, real = torch.from_numpy(tokens.ids).long(), torch.from_numpy(tokens.real)
@@ -152,7 +152,7 @@ class TorchTraining(nn.Module):  # type: ignore[misc]
         )
 
     def _see(self, pixels: Tensor, padding: npt.NDArray[np.bool_] | None) -> _Seen:
-        """Backbone, projections and positions, level after level."""
+        """Backbone, projections and positions, level by level."""
         core = self.model.model
         batch, _, height, width = pixels.shape
         shown = torch.ones((batch, height, width), dtype=torch.long)
@@ -181,7 +181,7 @@ class TorchTraining(nn.Module):  # type: ignore[misc]
     def _decode(
         self, memory: Tensor, words: Tensor, real: Tensor, image: _Seen, boxes: Tensor, extra: Extra | None
     ) -> list[Layer]:
-        """All decoder layers; the boxes of one start from those of the one before, gradient included."""
+        """All decoder layers; each refines the boxes of the one before, and gradients flow through them."""
         decoder = self.model.model.decoder
         queries = self.model.model.query_position_embeddings.weight.expand(len(boxes), -1, -1)
         unseen = None
@@ -227,5 +227,5 @@ def _rows(x: Tensor, places: Tensor) -> Tensor:
 
 
 def _bias(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to the logits of attention, the least number of the type where ``hidden``."""
+    """Bias of the attention logits: the smallest number of the type where ``hidden``, else 0."""
     return torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, torch.finfo(dtype).min)

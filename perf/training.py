@@ -1,13 +1,13 @@
 """A training step of Grounding DINO in Jittor against torch on the CPU: ``python -m ovd_bench.perf.training``.
 
 A step is: forward pass, matching and losses of all decoder layers, of the encoder's selection and of 100 denoising
-queries per image, backward pass, clipping, AdamW. Torch's side is put together from transformers' modules
-(``torch_training.py``) with vectorised losses and the fused optimizer. Both start from the same random weights and see
-the same batch, in turns in one process; medians. Memory and processor time are those of a fresh process each; with
-``--threads 1`` the latter hardly depends on what else the machine does.
+queries per image, backward pass, clipping, AdamW. The torch side is built from transformers' modules
+(``torch_training.py``) with vectorised losses and the fused optimizer. Both start from the same random weights, get
+the same batch, and alternate in one process; times are medians. Memory and CPU time are those of a fresh process each;
+with ``--threads 1`` the CPU time hardly depends on other load on the machine.
 
-Where the text encoder does not learn, torch runs it without gradients and the suite looks up what it gave for each
-phrase before: exact, since phrases do not see each other, and part of the trainer.
+If the text encoder is frozen, torch runs it without gradients and the suite reads its output for each phrase from a
+cache. This is exact, since phrases do not attend to each other, and it is part of the trainer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CLASSES_OF_IMAGE, _BOXES_OF_IMAGE = 6, 8
 
 @dataclass(frozen=True)
 class Size:
-    """One row: a network, ``batch`` images of ``height`` times ``width`` pixels, and whether its text learns."""
+    """One row: a network, ``batch`` images of ``height`` x ``width`` pixels, and whether its text encoder learns."""
 
     title: str
     config: Config
@@ -63,11 +63,11 @@ class Side(Protocol):
     """One way to train."""
 
     def step(self) -> float:
-        """Make one step, done when it returns; the loss before it."""
+        """Make one complete step; returns the loss before it."""
 
 
 def make_batch(size: Size) -> TrainingBatch:
-    """Noise with a caption of 190 tokens at most, made-up names, and eight boxes in each image."""
+    """Noise images with captions of at most 190 tokens, made-up names, and eight boxes each."""
     from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
     from ovd_bench.perf.vocabulary import made_up_names
 
@@ -103,7 +103,7 @@ class Ours:
         from ovd_bench.grounding_dino_jt.weights import read_weights
 
         tensors, config, _ = read_weights(folder)
-        still = dataclasses.replace(config.backbone, drop_path_rate=0.0)  # as on the other side
+        still = dataclasses.replace(config.backbone, drop_path_rate=0.0)  # as in torch
         network = build(dataclasses.replace(config, backbone=still, fusion_drop_path=0.0), tensors)
         rates = ENCODER_RATES if size.text_learns else {**ENCODER_RATES, "bert.": 0.0}
         self._trainer = Trainer(network, Settings(Recipe(steps=1000, rates=rates)))
@@ -183,7 +183,7 @@ def _write_weights(folder: Path, size: Size) -> None:
 
 
 def _time(folder: Path, size: Size, repeats: int) -> dict[str, float]:
-    """Two steps of each untimed, then all in turns; median seconds."""
+    """Make two untimed steps of each, then alternate; median seconds."""
     sides: dict[str, Side] = {name: make(folder, size) for name, make in _SIDES.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(repeats + 2):

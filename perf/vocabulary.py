@@ -1,8 +1,8 @@
 """Times detectors on a vocabulary of LVIS's size: ``python -m ovd_bench.perf.vocabulary``.
 
-The suite's adapters against the same network used as transformers documents it: processor, forward pass,
-post-processing, once per image and chunk of classes. Real sizes, random weights, made-up names and pixels, so only the
-seconds mean anything. Both sides run in one process, in turns, after one untimed run each.
+The suite's adapters are compared with the same network used as transformers documents it: processor, forward pass,
+post-processing, once per image and chunk of classes. Sizes are real; weights, names and pixels are random, so only the
+times are meaningful. Both sides alternate in one process, after one untimed run each.
 
 * ``forward``: one call with all classes (OWL-ViT), or one call per chunk (the others).
 * ``pipeline``: ``zero-shot-object-detection``, which runs the whole network once per class; timed on a few classes.
@@ -82,7 +82,7 @@ def _picture() -> Image:
 
 
 def _in_turns(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, Row]:
-    """Every call once untimed, then all in turns, so that a busy moment of the machine hits all of them."""
+    """Run every call once untimed, then all alternating, so that other load on the machine affects all of them."""
     runs: dict[str, list[float]] = {name: [] for name in calls}
     for repeat in range(repeats + 1):
         for name, call in calls.items():
@@ -253,7 +253,7 @@ def main(
     labels: Annotated[int, typer.Option(min=1, help="Classes on which the pipeline is timed.")] = 4,
     out: Annotated[Path | None, typer.Option(help="Markdown file to write.")] = None,
 ) -> None:
-    """Time detectors on a large vocabulary, against the same networks used as transformers documents it."""
+    """Time detectors on a large vocabulary, compared with the same networks used as transformers documents it."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -188,7 +188,7 @@ def verify(
         for wrong in report.wrong:
             say(out, f"wrong: {wrong}", "bold red")
         if not report.wrong:
-            say(out, "all is right")
+            say(out, "usable, with the notes above" if report.remarks else "all is right")
     if report.wrong:
         raise typer.Exit(1)
 

@@ -10,7 +10,7 @@ from ovd_bench.metrics.errors import DataError
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error of the suite; for other errors type, message and location."""
+    """One line: the message of an error of the suite, or type, message and location of any other error."""
     words = " ".join(str(error).split())[:500]
     if isinstance(error, DataError | DetectorError | OSError) and words:
         return words

@@ -19,7 +19,7 @@ from ovd_bench.detectors.types import Image
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth
 
-#: Images with more pixels are refused before a pixel is decoded; 200 MB as RGB.
+#: Images with more pixels are refused before decoding; as RGB this is 200 MB.
 MAX_PIXELS = 2**26
 
 PIL.Image.init()  # needed for OPEN to contain every format of this build
@@ -30,7 +30,7 @@ _FORMATS = tuple(
     if name in PIL.Image.OPEN
 )
 
-#: LVIS v0.5 names its images as COCO 2014 did; they lie in the folders of COCO 2017 under the digits alone.
+#: LVIS v0.5 names its images as COCO 2014 did; in the folders of COCO 2017 their names are the digits alone.
 _COCO_2014 = re.compile(r"COCO_(?:train|val|test)2014_(\d{12}\.jpg)")
 
 _ORIENTATION = 0x0112
@@ -110,12 +110,12 @@ def read_image(image_id: int, path: Path, size: tuple[int, int] | None = None) -
     is dropped (hidden colours become visible, nothing is composited), palettes are looked up, CMYK, YCbCr, HSV and LAB
     are converted, colour profiles are not applied. Two conversions that clip are corrected: 16-bit channels keep their
     high byte, as Pillow does for 16-bit colour and OpenCV for all, and floats from 0 to 1 are scaled to 0 … 255. Wider
-    integers and other floats have no defined white and are refused. The first frame of an animation is used.
+    integers and other floats have no defined white level and are refused. The first frame of an animation is used.
 
-    **Orientation.** The EXIF tag is applied, as in OpenCV and detectron2; a damaged tag is ignored. A box refers to
-    the image that ``size`` describes, so a size that fits only before the tag's quarter turn is refused: some tools
-    write the stored size together with boxes of the upright image (HumanSignal/label-studio issue 6608), others draw
-    both on the stored pixels, and the file does not say which. detectron2 refuses such images too; COCO and LVIS have
+    **Orientation.** The EXIF tag is applied, as in OpenCV and detectron2; a damaged tag is ignored. Boxes refer to an
+    image of the given ``size``, so a size that fits only before the tag's quarter turn is refused: some tools write
+    the stored size together with boxes of the upright image (HumanSignal/label-studio issue 6608), others give both
+    for the stored pixels, and the file does not say which. detectron2 refuses such images too; COCO and LVIS have
     none.
 
     Args:

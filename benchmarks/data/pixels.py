@@ -19,7 +19,7 @@ from ovd_bench.metrics.errors import DataError
 #: Number of images that are compared before the first prediction, as a sample of all.
 PROBE_IMAGES = 32
 
-#: Replaces the hash of an image that cannot be read.
+#: Used instead of the hash of an image that cannot be read.
 UNREADABLE = "unreadable"
 
 
@@ -38,7 +38,7 @@ def image_sha256(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def pixels_sha256(images: Mapping[int, str]) -> str:
-    """One hash over images: of the sorted list of ids and hashes, so that it does not depend on the shards of a run.
+    """One hash of several images, from the sorted list of ids and hashes; it does not depend on the shards of a run.
 
     Args:
         images: image id -> result of ``image_sha256``, or ``UNREADABLE``.

@@ -10,9 +10,9 @@ class Report:
     """What was found.
 
     Attributes:
-        facts: name -> what it is.
-        wrong: one line each; any makes the data set unfit.
-        remarks: one line each: odd, but usual in good data.
+        facts: name -> value.
+        wrong: errors, one line each; a data set with errors is not usable.
+        remarks: one line each: unusual, but also found in good data.
     """
 
     facts: dict[str, str | int] = field(default_factory=dict)

@@ -1,1 +1,1 @@
-"""Do the intervals hold what they promise: a simulation in which the truth is known."""
+"""Coverage of the suite's intervals, measured in a simulation with known truth."""

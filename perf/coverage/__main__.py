@@ -16,9 +16,9 @@ from ovd_bench.perf.coverage.population import Ability, Group, Population
 from ovd_bench.perf.coverage.simulate import Coverage, simulate
 from ovd_bench.perf.tables import Table
 
-#: A, B nearly as good, C far better.
+#: A; B, which is nearly as good; C, which is far better.
 _DETECTORS = (Ability(0.3, 0.3, 2.0, 0.15), Ability(0.4, 0.35, 2.0, 0.15), Ability(1.8, 1.2, 3.0, 0.08))
-#: Every pair of image and class counts under COCO rules, so there are fewer false alarms on each.
+#: Under COCO rules every pair of image and class counts, so there are fewer false alarms per pair.
 _QUIETER = tuple(Ability(one.find, one.place, one.separate, 0.3 * one.alarms) for one in _DETECTORS)
 
 POPULATIONS = {
@@ -36,12 +36,12 @@ POPULATIONS = {
     ),
 }
 
-#: Size of the data set that stands for the whole population, in data sets.
+#: Size of the data set that represents the whole population, as a multiple of a data set.
 _WHOLE = 100
 
 
 def coverage_table(title: str, found: dict[tuple[str, str], Coverage]) -> Table:
-    """Shares in percent: of each candidate's intervals that hold the mean over data sets; more of the suite's."""
+    """Percent of each candidate's intervals that contain the mean over data sets; further columns for the suite's."""
     header = (
         *("number", "mean", "sd", "sd found ÷ true", *CANDIDATES),
         *("suite: too high", "suite, of the population", "percentile excludes the number"),
@@ -63,7 +63,7 @@ def main(
     first: Annotated[int, typer.Option(min=0, help="Number of the first data set.")] = 1000,
     out: Annotated[Path | None, typer.Option(help="Markdown file to write.")] = None,
 ) -> None:
-    """Draw data sets from populations with known truth and count how often each kind of interval holds it."""
+    """Draw data sets from populations with known truth and count how often each kind of interval contains it."""
     console = Console(width=None if sys.stdout.isatty() else 200)
     tables: list[Table] = []
     for title, (population, names) in POPULATIONS.items():

@@ -1,4 +1,4 @@
-"""Ways to make a 95 % interval from resamples: the suite's, and those it was chosen from."""
+"""Methods for a 95 % interval from resamples: the suite's and its alternatives."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def _percentile(estimate: Estimate) -> Interval:
 
 
 def _basic(estimate: Estimate) -> Interval:
-    """The percentiles mirrored at the number."""
+    """The percentiles mirrored at the estimate."""
     low, high = _percentile(estimate)
     return 2 * estimate.value - high, 2 * estimate.value - low
 
 
 def _bias_corrected(estimate: Estimate) -> Interval:
-    """The percentiles moved by the share of resamples below the number (Efron 1981)."""
+    """The percentiles shifted by the share of resamples below the estimate (Efron 1981)."""
     samples = estimate.samples[~np.isnan(estimate.samples)]
     below = np.clip(np.mean(samples < estimate.value), 0.5 / len(samples), 1 - 0.5 / len(samples))
     low, high = np.quantile(samples, ndtr(2 * ndtri(below) + np.array([-_NORMAL, _NORMAL])))
@@ -42,14 +42,14 @@ def _bias_corrected(estimate: Estimate) -> Interval:
 
 
 def _centred(estimate: Estimate) -> Interval:
-    """The percentiles moved so that the mean of the resamples is the number."""
+    """The percentiles shifted so that the mean of the resamples is the estimate."""
     low, high = _percentile(estimate)
     shift = float(np.nanmean(estimate.samples)) - estimate.value
     return low - shift, high - shift
 
 
 def _normal(estimate: Estimate) -> Interval:
-    """``value ± 1.96 × sd`` of the resamples, as they are."""
+    """``value ± 1.96 × sd`` of the unchanged resamples."""
     half = _NORMAL * float(np.nanstd(estimate.samples, ddof=1))
     return estimate.value - half, estimate.value + half
 

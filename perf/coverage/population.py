@@ -1,8 +1,8 @@
 """Data sets drawn from a population whose detectors have known abilities, as ground truth and predictions in memory.
 
-A population is a vocabulary with a frequency, an ease and, for each detector, a habit of every class; these are fixed.
-What chance decides is which images are drawn: which classes are in them, how many objects, how hard the image and each
-object are. Hardness is shared by all detectors, so their errors are correlated as those of real detectors are.
+A population is a vocabulary. Each class has a fixed frequency, a fixed ease, and a fixed bias per detector. Images are
+random: which classes are in them, how many objects, and how hard the image and each object are. Hardness is shared by
+all detectors, so their errors are correlated, like those of real detectors.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from ovd_bench.metrics.types import Categories, GroundTruth, IntArray, Predictio
 
 Floats = npt.NDArray[np.float64]
 
-#: Height of the strip of an image that one object has to itself, pixels: boxes of two objects never overlap.
+#: Height of the strip of an image that is reserved for one object, pixels; boxes of two objects never overlap.
 _STRIP = 200.0
-#: Where false alarms lie, pixels: right of every object.
+#: Position of false alarms, pixels: to the right of all objects.
 _FAR = 10_000.0
 
 
 @dataclass(frozen=True)
 class Ability:
-    """What a detector is able to do; numbers are on the logit scale unless said otherwise.
+    """Abilities of a detector; numbers are on the logit scale unless stated otherwise.
 
     Attributes:
         find: higher finds more objects.
         place: higher gives tighter boxes.
-        separate: distance between the scores of right and of false boxes.
-        alarms: false alarms per image and class that can be scored, a mean count.
+        separate: distance between the scores of correct and false boxes.
+        alarms: mean number of false alarms per pair of image and class that counts.
     """
 
     find: float
@@ -45,7 +45,7 @@ class Group:
 
     Attributes:
         letter: as in the annotations, ``r``, ``c`` or ``f``.
-        classes: how many.
+        classes: their number.
         fewest, most: expected images with the class in one data set; the classes are spread evenly on a log scale.
     """
 
@@ -63,9 +63,9 @@ class Population:
         images: in one data set.
         groups: the vocabulary.
         detectors: their abilities.
-        federated: LVIS rules: a class that is not in an image is verified absent in some of the images only.
+        federated: LVIS rules: absent classes are verified in only some of the images.
         negatives: share of the absent (image, class) pairs that are verified; not used without ``federated``.
-        seed: of the classes' ease and the detectors' habits.
+        seed: of the ease of the classes and the biases of the detectors.
     """
 
     images: int
@@ -76,12 +76,12 @@ class Population:
     seed: int = 0
 
     def enlarged(self, factor: int) -> Population:
-        """The same population with data sets that are so many times as large."""
+        """The same population with data sets that are larger by a factor."""
         groups = tuple(Group(g.letter, g.classes, g.fewest * factor, g.most * factor) for g in self.groups)
         return Population(self.images * factor, groups, self.detectors, self.federated, self.negatives, self.seed)
 
     def draw(self, rng: np.random.Generator) -> tuple[GroundTruth, tuple[Predictions, ...]]:
-        """A data set, and what each detector says of it."""
+        """A data set and the predictions of each detector."""
         share = np.concatenate([np.geomspace(g.fewest, g.most, g.classes) for g in self.groups]) / self.images
         habits = np.random.default_rng(self.seed)
         ease = habits.normal(0, 1.0, len(share))

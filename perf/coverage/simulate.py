@@ -1,4 +1,4 @@
-"""How often intervals hold the truth, over many data sets of one population."""
+"""How often intervals contain the truth, over many data sets of one population."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Coverage:
-    """What became of the intervals of one number.
+    """Coverage of the intervals of one number.
 
     Attributes:
-        truth: its mean over the data sets: what a data set of this size gives on average.
-        limit: its value on a data set a hundred times as large, NaN where none was drawn.
+        truth: its mean over the data sets: the average result of a data set of this size.
+        limit: its value on a data set a hundred times as large, NaN if none was drawn.
         sd: its standard deviation over the data sets.
-        sd_ratio: root mean square of ``Estimate.sd`` as a share of ``sd``.
-        share: per candidate, share of the data sets whose interval holds ``truth``.
-        share_limit: the same of ``limit``.
-        outside: per candidate, share of the data sets whose interval does not hold the number itself.
+        sd_ratio: root mean square of ``Estimate.sd`` divided by ``sd``.
+        share: per candidate, share of the data sets whose interval contains ``truth``.
+        share_limit: the same for ``limit``.
+        outside: per candidate, share of the data sets whose interval does not contain the number itself.
         above: per candidate, share of the data sets whose interval lies above ``truth``; those below are the rest.
     """
 
@@ -59,12 +59,12 @@ def simulate(
     Args:
         population: with at least one detector.
         names: statistics, as in ``Evaluation.metrics``.
-        sets: data sets to draw.
-        resamples: of each.
-        seed: of everything.
-        first: number of the first data set; a set of one number is the same in every run.
-        enlarge: size of the data set that stands for the whole population, in data sets; 0 = none.
-        advance: called with numbers of data sets done.
+        sets: number of data sets to draw.
+        resamples: bootstrap resamples of each.
+        seed: of all random numbers.
+        first: number of the first data set; the data set of a given number is the same in every run.
+        enlarge: size of the data set that represents the whole population, as a multiple of a data set; 0 = none.
+        advance: called with the number of finished data sets.
 
     Returns:
         By statistic and ``A``, ``B`` … for the detectors, ``B - A`` … for differences.
@@ -112,7 +112,7 @@ def _estimates(
 
 
 def _coverage(values: Floats, intervals: Mapping[str, Floats], limit: float | None) -> Coverage:
-    """From values with their sd (sets, 2) and, per candidate, the ends of the intervals (sets, 2)."""
+    """Coverage from values with their sd (sets, 2) and, per candidate, the ends of the intervals (sets, 2)."""
     points, sds = values.T
     truth = float(points.mean())
     sd = float(points.std(ddof=1))

@@ -13,7 +13,7 @@ class Download:
     Attributes:
         url: address of the file, or of the page that leads to it.
         size: in words.
-        into: folder below the data root in which an archive is unpacked or another file is put.
+        into: folder below the data root in which an archive is unpacked or any other file is placed.
         gives: the resulting files or folders, relative to the data root.
         md5: published checksum of the file as downloaded; empty = none known.
         optional: the benchmark runs without it.
@@ -43,7 +43,7 @@ class DatasetCard:
     Attributes:
         name: on the command line.
         dataset, split: see ``benchmarks.data.catalog.benchmark.Benchmark``.
-        title: for people.
+        title: as shown to readers.
         protocol: the usual kind of AP, or the grounding protocol of ``bench score``.
         annotations: usual paths of the annotation file below the data root; the first that exists is used, and the
             first in the list is where it is written and what instructions name.

@@ -18,7 +18,7 @@ _BESIDE = "_annotations.coco.json"
 _SPLITS = ("train", "valid", "val", "validation", "test")
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._+-]+")
 _MAX_NAME = 128
-#: Number of images to look for when the folder of the images is guessed; the first ones may be missing.
+#: Number of images that are looked up when the image folder is guessed; the first ones may be missing.
 _TRIES = 20
 
 
@@ -33,10 +33,10 @@ def open_own(path: Path, images: Path | None, protocol: str | None, *, taken: Co
         path: annotation file or folder.
         images: folder of the images; None = found by the layout.
         protocol: kind of AP; None = ``lvis`` for files with LVIS's two lists per image, else ``coco``.
-        taken: names that the benchmark must not get.
+        taken: names that are already in use.
 
     Raises:
-        DataError: no annotation file or several; images not found; what the reader refuses.
+        DataError: no annotation file or several; images not found; or an annotation file that cannot be read.
     """
     annotations = _annotation_file(path) if path.is_dir() else path
     gt = read_ground_truth(annotations)

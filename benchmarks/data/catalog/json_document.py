@@ -41,7 +41,7 @@ class JsonDocument:
         """Call the visitor with every record of a list.
 
         Raises:
-            DataError: not a JSON object, no such list, a record that is no object, or what the visitor raises.
+            DataError: not a JSON object, no such list, or a record that is not an object; or raised by the visitor.
         """
 
         def look(record: dict[str, Any], text: str) -> str:

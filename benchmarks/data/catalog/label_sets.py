@@ -36,7 +36,7 @@ def label_set(dataset: str) -> tuple[str, ...] | None:
 
 
 def _rendered(world: str) -> tuple[str, ...]:
-    """Names with a training image; no training of the suite uses the others, not even as negatives."""
+    """Names with a training image; trainings of the suite do not use the others, not even as negatives."""
     from ovd_bench.benchmarks.data.shapes import WORLDS
 
     return tuple(category.name for category in WORLDS[world].categories if category.image_count)

@@ -14,6 +14,7 @@ from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
 from ovd_bench.benchmarks.data.report import Report
+from ovd_bench.metrics.box_form import FORMS, other_form
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth
 
@@ -57,6 +58,7 @@ def verify(
     _compare(report, "classes", gt.num_classes, expected.classes)
     _compare(report, "boxes", len(gt.ann_ids), expected.boxes)
     report.remarks += gt.notes
+    _check_names(report, gt)
     _check_boxes(report, gt)
     _check_duplicates(report, gt)
     _check_images(report, benchmark.images, gt, decode, progress)
@@ -84,7 +86,31 @@ def _compare(report: Report, what: str, found: int, expected: int | None) -> Non
         report.wrong.append(f"annotations: {found:,} {what}, the official file has {expected:,}")
 
 
+def _check_names(report: Report, gt: GroundTruth) -> None:
+    names = gt.categories.names
+    empty = [str(gt.categories.ids[row]) for row, name in enumerate(names) if not name.strip()]
+    if empty:
+        report.wrong.append(f"{len(empty):,} categories have an empty name: ids {_some(empty)}")
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        if name.strip():
+            alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    groups = [same for same in alike.values() if len(same) > 1]
+    if groups:
+        shown = _some([" and ".join(map(repr, group)) for group in groups])
+        report.wrong.append(
+            f"{len(groups):,} groups of categories read alike, and no detector can tell them apart: {shown}"
+        )
+
+
 def _check_boxes(report: Report, gt: GroundTruth) -> None:
+    form = other_form(gt.boxes_xywh, gt.image_sizes[gt.image_index])
+    if form is not None:
+        report.wrong.append(FORMS[form])
+    if (gt.ann_ids == 0).any():
+        report.remarks.append(
+            "an annotation has id 0: the official evaluators take what is matched to it for unmatched; count from 1"
+        )
     x, y, w, h = gt.boxes_xywh.T
     empty = (w <= 0) | (h <= 0)
     width, height = gt.image_sizes[gt.image_index].T

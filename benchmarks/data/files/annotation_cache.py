@@ -17,7 +17,7 @@ from platformdirs import user_cache_path
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.metrics.types import Categories, GroundTruth, Ragged, Texts
 
-#: Part of the file name: after a change of the layout or of the reader old files are not found.
+#: Part of the file name; raise it when the layout or the reader changes, so that old files are not used.
 FORMAT_VERSION = 3
 
 _RAGGED = ("neg", "not_exhaustive")

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from ovd_bench.metrics.errors import DataError
 
-#: Content that the suffix of a file stands for.
+#: Expected kind of content by file suffix.
 SUFFIXES = {
     ".json": "JSON",
     ".arrow": "Arrow IPC",

@@ -50,7 +50,7 @@ def read_categories(path: Path, ranges: npt.NDArray[np.int64]) -> Categories:
         ranges: (K, 2), begin and end of every record, which is known to be a JSON object.
 
     Raises:
-        DataError: no categories, too many, one with a missing or wrong field, or an id that is there twice.
+        DataError: no categories, too many, one with a missing or wrong field, or a repeated id.
     """
     if len(ranges) > MAX_CATEGORIES:
         raise DataError(f"section 'categories' has {len(ranges)} records, at most {MAX_CATEGORIES} are read")

@@ -19,7 +19,7 @@ def checked(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """``make(…)`` of a pydantic model.
 
     Raises:
-        DataError: a value is not legal; one line.
+        DataError: a value is not valid; one line.
     """
     try:
         return make(*args, **kwargs)

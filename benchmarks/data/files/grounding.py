@@ -1,7 +1,8 @@
 """Readers of phrase-grounding files: the suite's own JSON Lines, and the JSON documents of MDETR.
 
-**Own format.** Two text files in JSON Lines: one JSON object per line and phrase, boxes as ``[x, y, width, height]`` in
-absolute pixels, no other keys, no blank lines. One line at a time is in memory, so size is bounded by the disk only.
+**The suite's format.** Two text files in JSON Lines: one JSON object per line and phrase, boxes as
+``[x, y, width, height]`` in absolute pixels, no other keys, no blank lines. Only one line at a time is in memory, so
+files may be of any size.
 
 Ground truth; ``boxes`` is empty for a phrase that is not visible, ``entity_types`` may be left out::
 
@@ -13,7 +14,7 @@ Predictions; as many scores as boxes, in any order::
 
 **MDETR's documents** (``finetune_refcoco_val.json``, ``final_flickr_separateGT_val.json`` …) are one JSON object with
 ``images``, one entry per *caption*, and ``annotations``, whose ``tokens_positive`` lists the character spans of the
-caption that name the box. Keys not needed here are skipped unread.
+caption that name the box. Other keys are skipped without being parsed.
 
 Both are parsed record by record with a limit on the size of one record, so that a malicious file needs little more
 memory than its own size.

@@ -12,7 +12,7 @@ def sorted_unique(section: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.in
     """Record numbers in the order of their ids.
 
     Raises:
-        DataError: an id is there twice, or, except for annotations, there is none.
+        DataError: an id occurs twice, or the section is empty, which only annotations may be.
     """
     if len(ids) == 0 and section != "annotations":
         raise DataError(f"section '{section}' is empty")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.native import load
 
-#: Bytes that a worker parses at a time; fits into the second-level cache.
+#: Bytes that a worker parses at a time; they fit into the L2 cache.
 BLOCK_BYTES = 1 << 20
 
 _SOURCES = tuple(Path(__file__).parent / name for name in ("results.cc", "annotations.cc"))
@@ -30,7 +30,7 @@ class _Report(ctypes.Structure):
 
 
 class _Owner:
-    """Owner of one memory mapping, for the byte array of it and all arrays derived from that."""
+    """Owner of one memory mapping; the arrays over it keep a reference to it."""
 
     def __init__(self, mapping: _Mapping) -> None:
         self._data, self._bytes = mapping.data, mapping.bytes

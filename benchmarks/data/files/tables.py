@@ -100,7 +100,7 @@ def _refuse_bomb(path: Path, needed: int) -> None:
     if needed > limit:
         raise DataError(
             f"the columns would take {needed:,} bytes of memory, more than {MAX_EXPANSION} times the file plus "
-            f"{MAX_EXPANSION_CONSTANT >> 20} MiB; write it without compression if that is meant"
+            f"{MAX_EXPANSION_CONSTANT >> 20} MiB; if that is intended, write it without compression"
         )
 
 

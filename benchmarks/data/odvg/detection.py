@@ -48,7 +48,7 @@ def convert_coco(source: Path, target: Path, progress: Progress = None) -> Conve
         progress: called with numbers of images done.
 
     Raises:
-        DataError: what ``read_ground_truth`` refuses, an image without name or size, or no such folder.
+        DataError: a file that ``read_ground_truth`` does not accept, an image without name or size, or no such folder.
     """
     gt = parse_ground_truth(source)
     return _convert(source, target, gt, image_paths(gt), list(gt.categories.names), progress)
@@ -61,7 +61,7 @@ def convert_lvis(source: Path, target: Path, *, keep: str = _ALL, progress: Prog
         source: the JSON file.
         target: the ODVG file; the label map is written beside it.
         keep: letters of the frequencies (r, c, f) that are kept. Boxes of all other classes are left out, and so are
-            the classes themselves: a name in the label map would be drawn as a negative and learned as absent.
+            the classes themselves: a name in the label map would be sampled as a negative and learned as absent.
         progress: called with numbers of images done.
 
     Raises:
@@ -73,7 +73,7 @@ def convert_lvis(source: Path, target: Path, *, keep: str = _ALL, progress: Prog
         raise DataError(f"frequencies '{printable(keep)}': letters out of {_ALL} are needed, such as cf")
     everything = set(keep) == set(_ALL)
     if not everything and not all(letters):
-        raise DataError(f"{source}: not every class has a frequency: which ones are rare is not known")
+        raise DataError(f"{source}: not every class has a frequency, so the rare ones are not known")
     names = [
         name if everything or letter in keep else None
         for name, letter in zip(gt.categories.names, letters, strict=True)
@@ -105,7 +105,7 @@ def convert_objects365(source: Path, target: Path, progress: Progress = None) ->
     names = [repaired_name(name) for name in gt.categories.names]
     changed = sum(new != old for new, old in zip(names, gt.categories.names, strict=True))
     report = _convert(source, target, gt, paths, list(names), progress)
-    report.notes.append(f"Objects365 v{2 if all(cut) else 1}; {changed} class names were mended")
+    report.notes.append(f"Objects365 v{2 if all(cut) else 1}; {changed} class names were corrected")
     return report
 
 

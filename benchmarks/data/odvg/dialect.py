@@ -23,7 +23,8 @@ def convert_dialect(source: Path, target: Path, progress: Progress = None) -> Co
         progress: called with numbers of records done.
 
     Raises:
-        DataError: what :meth:`OdvgFile.open` refuses, a phrase that is not in its caption among it; or no such folder.
+        DataError: a file that :meth:`OdvgFile.open` does not accept, such as one with a phrase that is not in its
+            caption; or no such folder.
     """
     check_target(source, target)
     report = Conversion(path=target)

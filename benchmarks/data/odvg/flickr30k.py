@@ -70,7 +70,7 @@ def convert_flickr30k(
     Args:
         source: the folder with ``Sentences`` and ``Annotations``.
         target: the ODVG file.
-        split: text file with the numbers of the images wanted, such as ``train.txt``; None = all.
+        split: text file with the numbers of the wanted images, such as ``train.txt``; None = all.
         progress: called with numbers of images done.
 
     Raises:

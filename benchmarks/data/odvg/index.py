@@ -56,8 +56,9 @@ class OdvgFile:
             progress: called with numbers of bytes checked.
 
         Raises:
-            DataError: unreadable, a line that is no record or whose phrases are not in its caption, no record at all,
-                changed meanwhile, or the index cannot be written; one line with the number of the first bad line.
+            DataError: the file is unreadable, changed meanwhile or has no record; a line is not a record, or its
+                phrases are not in its caption; or the index cannot be written. One line with the number of the first
+                bad line.
         """
         path = path.resolve()
         target, status = index_path(path), _status(path)
@@ -82,7 +83,7 @@ class OdvgFile:
 
         Raises:
             IndexError: there is no such record.
-            DataError: the line is no record any more.
+            DataError: the line is no longer a record.
         """
         number = operator.index(index)
         if not 0 <= number < len(self):

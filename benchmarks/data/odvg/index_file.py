@@ -22,7 +22,7 @@ from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.data.odvg.scanning import IndexColumns
 from ovd_bench.metrics.errors import DataError
 
-#: Part of the file name: after a change of the layout, or of valid records, old files are not found.
+#: Part of the file name; raise it when the layout or the set of valid records changes, so that old files are not used.
 FORMAT_VERSION = 1
 
 _MAGIC = b"OVD-ODVG"
@@ -59,7 +59,7 @@ def store_index(target: Path, status: os.stat_result, sha256: str, columns: Inde
         columns: its content.
 
     Raises:
-        DataError: the folder cannot be written to; without an index a file is not used.
+        DataError: the folder cannot be written to; an ODVG file cannot be used without an index.
     """
     head = _HEADER.pack(*_identity(status, sha256, len(columns.begin), len(columns.labels)), 0)
     parts: list[Any] = []

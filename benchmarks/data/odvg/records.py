@@ -48,7 +48,7 @@ class Instance(_Record):
     Attributes:
         bbox: x0, y0, x1, y1 in absolute pixels.
         label: 0-based position in the label map.
-        category: name of the class, for people.
+        category: name of the class, for readers.
     """
 
     bbox: Box

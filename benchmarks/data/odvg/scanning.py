@@ -75,8 +75,8 @@ def scan(path: Path, processes: int = 0, progress: Callable[[int], None] | None 
         progress: called with numbers of bytes done.
 
     Raises:
-        DataError: unreadable, a line that is no record or whose phrases are not in its caption, or no record at all;
-            one line with the number of the first bad line.
+        DataError: the file is unreadable or has no record; a line is not a record, or its phrases are not in its
+            caption. One line with the number of the first bad line.
     """
     try:
         size = path.stat().st_size
@@ -97,7 +97,7 @@ def scan(path: Path, processes: int = 0, progress: Callable[[int], None] | None 
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except BrokenProcessPool as error:
-        raise DataError(f"{path}: a process that read it was ended from outside, for lack of memory perhaps") from error
+        raise DataError(f"{path}: a process that read it was killed, possibly for lack of memory") from error
     if not sum(len(columns.begin) for columns in done):
         raise DataError(f"{path}: holds no record")
     names = [field.name for field in fields(IndexColumns)]

@@ -20,9 +20,9 @@ MAX_CAPTION = 100_000
 def with_spans(record: OdvgRecord) -> OdvgRecord:
     """The record with ``tokens_positive`` in every region, as training needs it.
 
-    Open-GroundingDino's dialect gives only the phrase. It is looked for as whole words. If several regions have the
-    same phrase, the n-th takes its n-th occurrence if there are enough of them; otherwise all take the first and are
-    several boxes of one phrase. The search is case-sensitive, unless that gives too few occurrences.
+    Open-GroundingDino's dialect gives only the phrase, which is searched as whole words. If several regions have the
+    same phrase, the n-th region takes the n-th occurrence, if there are enough; otherwise all take the first one and
+    become several boxes of one phrase. The search is case-sensitive, unless that gives too few occurrences.
 
     Raises:
         DataError: a phrase is not in the caption; without file and line.
@@ -56,7 +56,7 @@ def _places(caption: str, phrase: str, count: int) -> Iterator[Span]:
     for found in (same_case, any_case):
         if found:
             return iter([found[0]] * count)
-    raise DataError(f"phrase '{printable(phrase[:80])}' does not stand in the caption: '{printable(caption[:80])}'")
+    raise DataError(f"phrase '{printable(phrase[:80])}' is not in the caption: '{printable(caption[:80])}'")
 
 
 def _occurrences(caption: str, phrase: str, flags: int) -> list[Span]:

@@ -54,7 +54,7 @@ def verify_odvg(
         progress: called with numbers of checked records, then of checked images.
 
     Raises:
-        DataError: a line that is no record, or a label map that is none.
+        DataError: a line is not a record, or the label map is not a label map.
     """
     file = OdvgFile.open(path)
     detection = int((~file.is_grounding).sum())

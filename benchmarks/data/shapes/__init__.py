@@ -1,4 +1,4 @@
-"""``shapes``: an open-vocabulary detection benchmark with the structure of LVIS that is rendered, not downloaded."""
+"""``shapes``: a rendered open-vocabulary detection benchmark with the structure of LVIS; nothing is downloaded."""
 
 from ovd_bench.benchmarks.data.shapes.document import category_table
 from ovd_bench.benchmarks.data.shapes.layout import scene_plan

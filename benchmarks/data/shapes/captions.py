@@ -29,7 +29,7 @@ class Phrase:
     Attributes:
         text: as it is in the caption, with its article or number word.
         span: begin and end in the caption.
-        objects: positions in the plan of exactly the objects that it denotes.
+        objects: positions in the plan of all objects that the phrase refers to.
     """
 
     text: str
@@ -93,7 +93,7 @@ def relations(
 
 
 def _groups(shown: Sequence[Category], plurals: dict[str, str], rng: np.random.Generator) -> list[_Group]:
-    """Disjoint groups in random order, one for each object that no group before it holds."""
+    """Disjoint groups in random order, one for each object that is not in an earlier group."""
     groups: list[_Group] = []
     taken: set[int] = set()
     for seed in rng.permutation(len(shown)).tolist():

@@ -69,8 +69,7 @@ class Split:
         name: ``train`` decides the frequencies.
         images: how many.
         uniform: share of the class slots that is distributed evenly over all classes; the rest follows the training
-            frequency.
-            Not used for ``train``.
+            frequency. Not used for ``train``.
     """
 
     name: str
@@ -151,7 +150,7 @@ class World:
                 )
             )
         if Counter(row.frequency for row in rows) != {"f": self.frequent, "c": self.common, "r": self.rare}:
-            raise AssertionError(f"{self.name}: the training deck does not have the frequencies that were asked for")
+            raise AssertionError(f"{self.name}: the training deck does not have the requested frequencies")
         return tuple(rows)
 
     @cached_property
@@ -196,7 +195,7 @@ class World:
         return tuple(tuple(rng.permutation(row).tolist()) for row in members)
 
     def rng(self, *key: str | int) -> np.random.Generator:
-        """Random stream of this world under a key of its own."""
+        """Random stream of this world for a key."""
         words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *words])))
 

@@ -193,7 +193,7 @@ def test_objects365_v2(tmp_path: Path) -> None:
     ]
     assert [_boxes(record) for record in records] == [[(0, (1.0, 2.0, 11.33, 22.0))], [(2, (1.0, 2.0, 11.33, 22.0))]]
     assert report.left_out == {MISSING: 1}
-    assert report.notes == ["Objects365 v2; 2 class names were mended"]
+    assert report.notes == ["Objects365 v2; 2 class names were corrected"]
 
 
 def test_objects365_v1(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_objects365_v1(tmp_path: Path) -> None:
     )
     assert [record.filename for record in read_odvg(tmp_path / "o.jsonl")] == names[1:]
     assert report.left_out == {MISSING: 1}
-    assert report.notes == ["Objects365 v1; 1 class names were mended"]
+    assert report.notes == ["Objects365 v1; 1 class names were corrected"]
     mixed = _objects365([*names, "images/v1/patch8/objects365_v1_00420918.jpg"], ["person"])
     with pytest.raises(DataError, match=r"image 'obj365_train_0+6\.jpg' is not named as those of Objects365 v2"):
         convert_objects365(write_json(tmp_path / "o.json", mixed), tmp_path / "o.jsonl")

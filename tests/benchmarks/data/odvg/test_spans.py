@@ -53,7 +53,7 @@ def test_phrases_are_found(caption: str, phrases: list[str], expected: list[list
 
 @pytest.mark.parametrize("phrase", ["car", "carrots", " ", "a  carrot", "rot", "carrot_"])
 def test_what_is_not_there_is_named(phrase: str) -> None:
-    with pytest.raises(DataError, match=r"phrase '.*' does not stand in the caption: 'a carrot'") as caught:
+    with pytest.raises(DataError, match=r"phrase '.*' is not in the caption: 'a carrot'") as caught:
         _found("a carrot", phrase)
     assert "\n" not in str(caught.value)
 

@@ -120,7 +120,7 @@ def test_phrase_that_is_not_there_is_named_with_its_line(tmp_path: Path) -> None
     source = _write(tmp_path / "ogd.jsonl", OGD, _ogd(([0, 0, 9, 9], "a cat")))
     for arguments in (("convert", "ogd-odvg", source, "-o", tmp_path / "new.jsonl"), ("verify", source)):
         problem = str(run(*arguments).exception)
-        assert "ogd.jsonl: line 2: phrase 'a cat' does not stand in the caption" in problem
+        assert "ogd.jsonl: line 2: phrase 'a cat' is not in the caption" in problem
     assert not (tmp_path / "new.jsonl").exists()
 
 
