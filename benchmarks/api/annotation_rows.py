@@ -85,7 +85,6 @@ def to_columns(
     classes: Sequence[Any],
     *,
     one_class: bool = False,
-    frequency: Sequence[str] | None = None,
     absent: Sequence[Sequence[Any]] | None = None,
     not_exhaustive: Sequence[Sequence[Any]] | None = None,
 ) -> Columns:
@@ -97,7 +96,6 @@ def to_columns(
         images: ids, different ones.
         classes: ids, different ones.
         one_class: take all classes for one; where scores tie, their order counts.
-        frequency: letter of each class.
         absent: per image, ids of classes verified absent; together with ``not_exhaustive``, for LVIS rules.
         not_exhaustive: per image, ids of classes not annotated exhaustively.
 
@@ -125,9 +123,7 @@ def to_columns(
     gt = GroundTruth(
         image_ids=np.arange(len(images), dtype=np.int64),
         image_sizes=np.zeros((len(images), 2), np.int32),
-        categories=Categories.plain(
-            np.arange(1 if one_class else len(classes)), frequency=None if frequency is None else "".join(frequency)
-        ),
+        categories=Categories.plain(np.arange(1 if one_class else len(classes))),
         # The engine asks of an id only whether it is 0: that reads as "no match" in the official evaluators.
         ann_ids=np.array([row.get("id") != 0 for row in truth], np.int64),
         image_index=ints(truth, "annotation", "image_id", place_of_image).astype(np.int32),

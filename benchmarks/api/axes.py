@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ovd_bench.metrics.grid import Grid
 from ovd_bench.metrics.protocol import AREA_RANGES, IOU_THRESHOLDS, RECALL_THRESHOLDS
 from ovd_bench.metrics.types import DataError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 #: Those of lvis-api.
 _USUAL = Grid(tuple(IOU_THRESHOLDS), tuple(RECALL_THRESHOLDS), AREA_RANGES, ())
@@ -53,3 +58,19 @@ def _entry(axis: str, value: Any) -> Any:
             raise ValueError(value)
         return int(value)
     return float(value)
+
+
+def check_unchanged(params: DataclassInstance, before: DataclassInstance, but: Collection[str]) -> None:
+    """Refuse parameters that were changed between ``evaluate()`` and ``accumulate()``.
+
+    Args:
+        params: as they are.
+        before: as they were.
+        but: names of those that may change.
+
+    Raises:
+        DataError: naming the parameter.
+    """
+    for field in fields(params):
+        if field.name not in but and not np.array_equal(getattr(params, field.name), getattr(before, field.name)):
+            raise DataError(f"params.{field.name} was changed after evaluate(): call evaluate() again")

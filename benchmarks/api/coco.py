@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.benchmarks.api.annotation_rows import Columns, Row, box_results, read_json, to_columns
-from ovd_bench.benchmarks.api.axes import to_grid
+from ovd_bench.benchmarks.api.axes import check_unchanged, to_grid
 from ovd_bench.benchmarks.api.paths import StrPath
 from ovd_bench.metrics.grid import evaluate_grid
 from ovd_bench.metrics.protocol import AREA_NAMES, AREA_RANGES, IOU_THRESHOLDS, PROTOCOLS, RECALL_THRESHOLDS
@@ -300,9 +300,7 @@ class COCOeval:
         p = p or self.params
         if self._columns is None:
             raise DataError("COCOeval: call evaluate() before accumulate()")
-        for name in _changed(p, self._evaluated):
-            if name != "recThrs":
-                raise DataError(f"params.{name} was changed after evaluate(): call evaluate() again")
+        check_unchanged(p, self._evaluated, but=("recThrs",))
         arrays = evaluate_grid(
             self._columns.gt,
             self._columns.predictions,
@@ -369,10 +367,3 @@ def _check_type(p: Params) -> None:
     if p.iouType != "bbox" or p.useSegm:
         name, value = ("iouType", p.iouType) if p.iouType != "bbox" else ("useSegm", p.useSegm)
         raise DataError(f"{name} is {value!r}: only boxes can be evaluated; give iouType='bbox'")
-
-
-def _changed(p: Params, before: Params) -> Iterator[str]:
-    """Names of parameters that differ."""
-    for one in fields(Params):
-        if not np.array_equal(getattr(p, one.name), getattr(before, one.name)):
-            yield one.name
