@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.api.errors import file_errors
 from ovd_bench.benchmarks.api.paths import StrPath
-from ovd_bench.metrics.types import Categories, DataError, GroundTruth, Predictions, Ragged
+from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Categories, GroundTruth, Predictions, Ragged
 
 #: An image, a category, an annotation or a result.
 Row = dict[str, Any]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.grid import Grid
 from ovd_bench.metrics.protocol import AREA_RANGES, IOU_THRESHOLDS, RECALL_THRESHOLDS
-from ovd_bench.metrics.types import DataError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from ovd_bench.benchmarks.api.annotation_rows import Columns, Row, box_results, read_json, to_columns
 from ovd_bench.benchmarks.api.axes import check_unchanged, to_grid
 from ovd_bench.benchmarks.api.paths import StrPath
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.grid import evaluate_grid
 from ovd_bench.metrics.protocol import AREA_NAMES, AREA_RANGES, IOU_THRESHOLDS, PROTOCOLS, RECALL_THRESHOLDS
-from ovd_bench.metrics.types import DataError
 
 #: One id or name, or several.
 Some = int | str | Iterable[Any]

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ovd_bench.benchmarks.api.annotation_rows import Columns, Row, box_results, read_json, to_columns
 from ovd_bench.benchmarks.api.axes import check_unchanged, to_grid
 from ovd_bench.benchmarks.api.paths import StrPath
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.grid import evaluate_grid
 from ovd_bench.metrics.protocol import (
     AREA_NAMES,
@@ -29,7 +30,6 @@ from ovd_bench.metrics.protocol import (
     RECALL_THRESHOLDS,
     Protocol,
 )
-from ovd_bench.metrics.types import DataError
 
 _AXES = {"iou_thresholds": "iou_thrs", "recall_thresholds": "rec_thrs", "areas": "area_rng"}
 #: Detections per image that count, over all classes.

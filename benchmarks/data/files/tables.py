@@ -40,7 +40,8 @@ def read_table(path: Path, kind: str) -> Predictions:
         DataError: anything wrong with the file; one line with file, row and column.
     """
     try:
-        return Predictions(**(_open_arrow(path) if kind == "Arrow IPC" else _open_parquet(path)))
+        columns: dict[str, Any] = _open_arrow(path) if kind == "Arrow IPC" else _open_parquet(path)
+        return Predictions(**columns)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import ovd_bench.coco
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.metrics.small_sets import federated_sets, random_set
 
 Json = dict[str, Any]

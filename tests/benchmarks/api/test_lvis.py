@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 
 import lvis
 import ovd_bench.lvis
-from ovd_bench.metrics.types import DataError
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests import oracles  # noqa: F401 - restores the alias of numpy that lvis-api needs
 from ovd_bench.tests.metrics.small_sets import federated_sets, random_set
 

@@ -228,3 +228,50 @@ def test_convert_verbs(tmp_path: Path) -> None:
     result = run("convert", "lvis-minival", source, "-o", tmp_path / "no/m.json")
     assert "the folder" in str(result.exception)
     assert "does not exist" in str(result.exception)
+
+
+def _ordinary() -> dict[str, Any]:
+    boxes = [[90.0 + 3 * n, 60.0 + 2 * n, 40.0, 25.0 + n] for n in range(10)]
+    return {
+        "images": [{"id": 1, "width": 160, "height": 120, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "car"}, {"id": 2, "name": "cart"}],
+        "annotations": [
+            {"id": n + 1, "image_id": 1, "category_id": 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            for n, box in enumerate(boxes)
+        ],
+    }
+
+
+def _written_as(form: str, document: dict[str, Any]) -> None:
+    for annotation in document["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        annotation["bbox"] = [x / 160, y / 120, w / 160, h / 120] if form == "relative" else [x, y, x + w, y + h]
+
+
+@pytest.mark.parametrize(("form", "cause"), [("relative", "in 0 … 1"), ("corners", "[x1, y1, x2, y2]")])
+def test_verify_names_another_form_of_boxes(form: str, cause: str, tmp_path: Path) -> None:
+    write_image(tmp_path / "images/a.png", (160, 120))
+    document = _ordinary()
+    assert check(tmp_path, document).wrong == []
+    _written_as(form, document)
+    assert any(cause in line for line in check(tmp_path, document).wrong)
+
+
+def test_verify_names_categories_that_read_alike(tmp_path: Path) -> None:
+    write_image(tmp_path / "images/a.png", (160, 120))
+    document = _ordinary()
+    document["categories"] += [{"id": 3, "name": "Car"}, {"id": 4, "name": " car "}, {"id": 5, "name": " "}]
+    wrong = check(tmp_path, document).wrong
+    assert "1 categories have an empty name: ids 5" in wrong
+    assert any("'car' and 'Car' and ' car '" in line for line in wrong)
+
+
+def test_verify_remarks_on_id_0_and_does_not_say_all_is_right(tmp_path: Path) -> None:
+    write_image(tmp_path / "images/a.png", (160, 120))
+    document = _ordinary()
+    document["annotations"][0]["id"] = 0
+    report = check(tmp_path, document)
+    assert report.wrong == []
+    assert any("id 0" in line for line in report.remarks)
+    said = run("verify", tmp_path / "gt.json", "--images", tmp_path / "images").stdout
+    assert "all is right" not in said
