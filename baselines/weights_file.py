@@ -1,7 +1,7 @@
 """Weights files of the models here: safetensors whose header describes the model and its training.
 
 The header has one entry, named after the kind of model. It is JSON with at least ``format`` (1), ``config`` and
-``training`` (free, for people and for the manifest of a study).
+``training`` (free form, for readers and for the manifest of a study).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ModelKind(Generic[M, A]):
 
     Attributes:
         key: entry of the header.
-        label: what a file of this kind is of, for messages.
-        read_header: the header from its JSON; ValueError, KeyError or TypeError if it is none.
+        label: name of the kind, for messages.
+        read_header: the header from its JSON; raises ValueError, KeyError or TypeError if it is not a header.
         build: a model with the sizes of a header.
     """
 

@@ -1,4 +1,4 @@
-"""Boxes that were written in another form than COCO's [x, y, width, height] in pixels, recognised by their numbers."""
+"""Recognises boxes that are in another form than COCO's [x, y, width, height] in pixels, from their numbers."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-#: Boxes that leave their image, share of all, from which another form is looked for.
+#: Share of boxes beyond their image from which another form is considered.
 _OUTSIDE = 0.2
 #: Share of the boxes that must fit the other form.
 _FIT = 0.99
-#: By what share of its sides a box may leave its image, as those of detectors do.
+#: A box may extend beyond its image by this share of the image's sides, as boxes of detectors do.
 _SLACK = 0.05
 
 BoxForm = Literal["relative", "corners"]
 
-#: What each form looks like, for messages.
+#: Description of each form, for messages.
 FORMS: dict[BoxForm, str] = {
     "relative": "the boxes lie in 0 … 1, as if relative to the image; pixels are needed",
     "corners": "many boxes leave their image, and hardly any would if they were [x1, y1, x2, y2]; "
@@ -25,7 +25,7 @@ FORMS: dict[BoxForm, str] = {
 
 
 def other_form(boxes_xywh: npt.ArrayLike, image_sizes: npt.ArrayLike) -> BoxForm | None:
-    """The form that the boxes seem to have; None = [x, y, width, height] in pixels, or no saying.
+    """The probable form of the boxes; None = [x, y, width, height] in pixels, or not known.
 
     Args:
         boxes_xywh: (N, 4) as read.

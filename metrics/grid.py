@@ -1,4 +1,4 @@
-"""Precision, recall and scores on axes of one's own, where ``metrics.evaluate`` has those of the official protocols."""
+"""Precision, recall and scores on custom axes; ``metrics.evaluate`` has the axes of the official protocols."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class GridArrays:
     Attributes:
         precision: float64 (T, R, K, A, M), interpolated; -1 where a class has no regular ground truth in the range.
         recall: float64 (T, K, A, M), -1 likewise.
-        scores: float64 (T, R, K, A, M), score at which each recall is reached, 0 where it is not; -1 as precision.
-            None unless asked for.
+        scores: float64 (T, R, K, A, M), score at which each recall is reached, 0 where it is not; -1 as in
+            ``precision``. None unless requested.
     """
 
     precision: Float64
@@ -86,10 +86,10 @@ def evaluate_grid(
     Args:
         gt: ground truth of K classes.
         predictions: detections (N rows).
-        protocol: rules and caps; its ``max_dets`` do not count.
+        protocol: rules and caps; its ``max_dets`` are not used.
         grid: the axes.
-        detection_area: float64 (N,) square pixels, by which detections fall into area ranges; None = w * h.
-        want_scores: also make ``scores``.
+        detection_area: float64 (N,) square pixels, decides the area ranges of the detections; None = w * h.
+        want_scores: whether to compute ``scores``.
         threads: default all processors this process may use; the result does not depend on it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Images by the texts that prediction files name them with."""
+"""Maps the texts by which prediction files name images to image ids."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def image_ids_by_text(gt: GroundTruth, match: Match) -> dict[str, int]:
 
     Args:
         gt: ground truth.
-        match: what the texts are.
+        match: kind of the texts.
 
     Raises:
-        DataError: file names are asked for, and an image has none.
+        DataError: ``match`` is ``stem``, and an image has no file name.
     """
     ids = gt.image_ids.tolist()
     if match == "id":

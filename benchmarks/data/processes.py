@@ -1,4 +1,4 @@
-"""Worker processes that leave the caller's script alone."""
+"""Worker processes that do not run the caller's script again."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _starting = Lock()
 
 
 class FreshProcess(SpawnProcess):
-    """A process started afresh that does not know the script of its parent.
+    """A spawned process that does not import the script of its parent.
 
     A spawned process of the standard library runs the parent's script again, so a script without
-    ``if __name__ == "__main__"`` would start itself over. What such a process runs must come from importable modules.
+    ``if __name__ == "__main__"`` would start again. The work of this process must come from importable modules.
     """
 
     def start(self) -> None:
@@ -30,6 +30,6 @@ class FreshProcess(SpawnProcess):
 
 
 class FreshContext(SpawnContext):
-    """Start method of ``multiprocessing`` for such processes. A fork would copy whatever threads the caller runs."""
+    """Start method of ``multiprocessing`` for such processes. Fork is unsafe if the caller runs threads."""
 
     Process = FreshProcess

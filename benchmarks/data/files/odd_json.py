@@ -1,8 +1,8 @@
-"""Files that the official evaluators read and the native readers refuse, rewritten in the form that these expect.
+"""Rewrites files that the official evaluators accept for the native readers, which are stricter.
 
-The native readers know strict JSON with integer ids. Exporters also write NaN into fields that nobody reads, ids and
-names of another type, sizes that are null or -1, and one JSON object per line. The official evaluators do not look at
-these, so such a file has a number, and here it gets the same one. What is not sure to mean the same stays an error.
+The native readers accept strict JSON with integer ids. Exporters also write NaN into fields that are not used, ids and
+names of another type, sizes that are null or -1, and one JSON object per line. The official evaluators accept such
+files, and here they get the same number. Whatever could have another meaning remains an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ovd_bench.metrics.errors import DataError
 Json = dict[str, Any]
 ImageIds = Callable[[], Mapping[str, int]]
 
-#: Larger files are read by the native readers only: a parsed document takes about ten times its size in memory.
+#: Larger files are read only by the native readers: a parsed document takes about ten times its size in memory.
 MAX_BYTES = 256 << 20
 
 _IMAGE = ("id", "width", "height", "neg_category_ids", "not_exhaustive_category_ids", "file_name", "coco_url")
@@ -34,8 +34,8 @@ class Rewritten:
     """A file in the expected form.
 
     Attributes:
-        path: of the rewritten file, which exists only for a while.
-        notes: one line for each kind of oddity, what was done about it.
+        path: of the rewritten file, which is temporary.
+        notes: one line for each kind of change.
         image_names: number -> id as the file gives it, if its image ids are not integers.
     """
 
@@ -46,7 +46,7 @@ class Rewritten:
 
 @contextmanager
 def rewritten_annotations(path: Path) -> Iterator[Rewritten | None]:
-    """An annotation file rewritten; None if nothing was done, so that the first error stands.
+    """Rewrites an annotation file; None if nothing was changed, so that the first error applies.
 
     Image ids that are texts become numbers: their own values if all are canonical integers, otherwise positions in the
     order of the texts, which is the order in which the official evaluators go through the images.
@@ -57,11 +57,11 @@ def rewritten_annotations(path: Path) -> Iterator[Rewritten | None]:
 
 @contextmanager
 def rewritten_results(path: Path, image_ids: ImageIds) -> Iterator[Rewritten | None]:
-    """A results file rewritten; None if nothing was done, so that the first error stands.
+    """Rewrites a results file; None if nothing was changed, so that the first error applies.
 
     Args:
         path: of the file.
-        image_ids: makes text -> image id, for image ids that are texts.
+        image_ids: returns text -> image id, for image ids that are texts.
 
     Raises:
         DataError: a text that is the id of no image.
@@ -79,7 +79,7 @@ def _rewritten(path: Path, rewrite: Callable[[str], _Made | None]) -> Iterator[R
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-            made = None  # no document of this kind: the native reader's message says where
+            made = None  # not such a document: the native reader's message has the location
     if made is None or not made.notes:
         yield None
         return
@@ -184,12 +184,12 @@ def _image_ids(images: list[Json], annotations: list[Json]) -> tuple[dict[int, s
     "".join(texts).encode()  # fails for half a surrogate pair: such a text cannot be kept
     numbers = _numbers(texts)
     if len(numbers) < len(texts):
-        return {}, []  # an id is there twice: the native reader refuses both forms
+        return {}, []  # a repeated id: the native reader refuses both forms
     for image in images:
         image["id"] = numbers[image["id"]]
     for annotation in annotations:
         if isinstance(annotation["image_id"], str):
-            # An image that is not declared keeps an id that no declared one has; the reader leaves it out and says so.
+            # An undeclared image gets an id that no declared image has; the reader leaves it out with a note.
             annotation["image_id"] = numbers.get(annotation["image_id"], -1 - len(numbers))
     return {number: text for text, number in numbers.items()}, [f"ids of the {len(texts):,} images are texts"]
 

@@ -101,7 +101,7 @@ def write_split(
         raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
     except BrokenProcessPool as error:
         raise DataError(
-            f"{folder}: a rendering process was killed: run again, it goes on, or with fewer workers"
+            f"{folder}: a rendering process was killed: run again to resume, if needed with fewer workers"
         ) from error
     return annotations
 
@@ -165,7 +165,7 @@ def _write(world: World, split: str, folder: Path, workers: int, progress: Calla
 
 
 def _claim(world: World, mark: Path) -> bool:
-    """Whether existing images are from an unfinished run of the same world; marks the folder as ours."""
+    """Whether existing images are from an unfinished run of the same world; marks the folder with this world."""
     mine = world.hash.encode()
     try:
         if mark.read_bytes() == mine:
