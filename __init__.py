@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from ovd_bench.benchmarks.api.detection import NamedDetections, NamedDetector, load_detector, show
     from ovd_bench.benchmarks.api.errors import RunError
+    from ovd_bench.benchmarks.api.mean_average_precision import MeanAveragePrecision
     from ovd_bench.benchmarks.api.runs import Results, Run, load_results, load_run, run
     from ovd_bench.benchmarks.api.scores import Comparison, Score, compare, score
     from ovd_bench.benchmarks.data.catalog.card import DatasetCard
@@ -40,6 +41,7 @@ _HOMES = {
     **dict.fromkeys(("run", "load_run", "load_results", "Run", "Results"), f"{_API}.runs"),
     **dict.fromkeys(("score", "compare", "Score", "Comparison"), f"{_API}.scores"),
     **dict.fromkeys(("load_detector", "show", "NamedDetector", "NamedDetections"), f"{_API}.detection"),
+    "MeanAveragePrecision": f"{_API}.mean_average_precision",
     "RunError": f"{_API}.errors",
     "DataError": "ovd_bench.metrics.errors",
     "DetectorError": "ovd_bench.detectors.types",
@@ -61,6 +63,7 @@ __all__ = [
     "load_results",
     "load_detector",
     "show",
+    "MeanAveragePrecision",
     "Run",
     "Results",
     "Score",
