@@ -192,3 +192,14 @@ PLANS = {
         *(PromptPlan(name=f"synonyms-{number}", paraphrase=number) for number in (1, 2, 3)),
     )
 }
+
+
+def default_plan(vocabulary: Vocabulary) -> PromptPlan:
+    """The plan for a vocabulary for which none is asked: ``names``, or ``raw`` where that would change a name.
+
+    A bracket in a name of LVIS tells two senses of a word apart, as in "bow_(weapon)"; in a name of another data set it
+    may be all that tells two classes apart. LVIS is known by a synset of each category.
+    """
+    names = PLANS["names"]
+    kept = all(vocabulary.synset) if vocabulary.synset else False
+    return names if kept or all(names.clean(name) == name for name in vocabulary.names) else PLANS["raw"]

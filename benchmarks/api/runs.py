@@ -165,7 +165,7 @@ def run(
     benchmark: StrPath,
     *,
     protocol: str | None = None,
-    prompts: StrPath = "names",
+    prompts: StrPath | None = None,
     vocabulary: Literal["full", "present", "verified"] = "full",
     weights: StrPath | None = None,
     data_root: StrPath | None = None,
@@ -200,7 +200,8 @@ def run(
         detector: name, or ``path/to/file.py:Name``.
         benchmark: name of a data set, or path of an annotation file or of a folder in COCO format.
         protocol: ``lvis``, ``lvis-fixed`` or ``coco``; None = the benchmark's usual one.
-        prompts: name of a prompt plan, or path of its YAML file.
+        prompts: name of a prompt plan, or path of its YAML file; None = ``names``, or ``raw`` if that would change
+            names that are not LVIS's.
         vocabulary: classes asked for in an image: all, those in it, or these and those known to be absent.
         weights: path or hub id; None = the detector's.
         data_root: folder of the data sets; None = ``OVD_BENCH_DATA``, else ``data``.
@@ -246,7 +247,7 @@ def run(
         os.fspath(detector),
         os.fspath(benchmark),
         protocol=protocol,
-        prompts=os.fspath(prompts),
+        prompts=None if prompts is None else os.fspath(prompts),
         vocabulary=vocabulary,
         weights=None if weights is None else os.fspath(weights),
         data_root=data_folder(data_root),

@@ -32,7 +32,13 @@ Ap = Annotated[
     str | None,
     typer.Option("--protocol", "-p", help="lvis, lvis-fixed or coco.", show_default="the benchmark's usual one"),
 ]
-Prompts = Annotated[str, typer.Option(help=f"Prompt plan: {', '.join(PLANS)}, or a YAML file.")]
+Prompts = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Prompt plan: {', '.join(PLANS)}, or a YAML file.",
+        show_default="names, or raw if that would change names that are not LVIS's",
+    ),
+]
 Mode = Annotated[
     Literal["full", "present", "verified"],
     typer.Option(help="Classes asked for in an image: all, those in it, or these and those known to be absent."),
@@ -88,7 +94,7 @@ class RunOptions:
     detector: Detectors
     benchmark: Benchmarks
     protocol: Ap = None
-    prompts: Prompts = "names"
+    prompts: Prompts = None
     vocabulary: Mode = "full"
     weights: Weights = None
     data_root: DataRoot = Path("data")

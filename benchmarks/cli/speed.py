@@ -15,13 +15,13 @@ from ovd_bench.benchmarks.cli.run_options import (
     Detectors,
     Device,
     DtypeName,
-    Prompts,
     Quiet,
     RunSeed,
     Weights,
     split_names,
 )
 from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.metrics.errors import DataError
 
 
@@ -41,7 +41,7 @@ def speed(
             show_default="the benchmark's, else 80",
         ),
     ] = None,
-    prompts: Prompts = "names",
+    prompts: Annotated[str, typer.Option(help=f"Prompt plan: {', '.join(PLANS)}, or a YAML file.")] = "names",
     batch: Annotated[str, typer.Option(help="Images per call, comma-separated.")] = "1,8",
     warmup: Annotated[int, typer.Option(min=0, help="Calls before the timed ones.")] = 5,
     iters: Annotated[int, typer.Option(min=1, help="Timed calls.")] = 20,

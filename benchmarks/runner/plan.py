@@ -64,7 +64,7 @@ class RunPlan:
         """
         benchmark = request.open_benchmark(progress)
         gt = read_ground_truth(benchmark.annotations)
-        protocol = request.protocol(benchmark)
+        protocol = request.protocol(benchmark, gt.categories)
         selection = Selection.of(gt, protocol.vocabulary, request.choose(gt.image_ids.tolist()))
         return RunPlan(request, benchmark, protocol, selection)
 

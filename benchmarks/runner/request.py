@@ -9,15 +9,16 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark, vocabulary_of
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.documents import first_problem
 from ovd_bench.benchmarks.data.strict_model import StrictModel
 from ovd_bench.benchmarks.store.manifest import ids_sha256
 from ovd_bench.benchmarks.store.protocols import RunProtocol, VocabularyMode
 from ovd_bench.detectors.interface import DType
-from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.prompts import PromptPlan, default_plan
 from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.types import Categories
 
 #: ``missing``: make the shards that are not there; ``always``: make all anew; ``never``: leave a scored run as it is.
 Overwrite = Literal["missing", "always", "never"]
@@ -36,7 +37,8 @@ class RunRequest(StrictModel):
         data_root: folder of the data sets.
         images: folder of the images where it is not the usual one.
         ap: kind of AP; None = the benchmark's usual one.
-        plan, vocabulary, image_size, top_k: see ``RunProtocol``.
+        plan: see ``RunProtocol``; None = the usual one for the benchmark's names (``default_plan``).
+        vocabulary, image_size, top_k: see ``RunProtocol``.
         device: ``auto`` is a graphics processor if the framework sees one.
         dtype: of the network.
         batch: images per call of the detector.
@@ -55,7 +57,7 @@ class RunRequest(StrictModel):
     data_root: Path
     images: Path | None = None
     ap: str | None = None
-    plan: PromptPlan = PromptPlan()
+    plan: PromptPlan | None = None
     vocabulary: VocabularyMode = "full"
     image_size: int | None = Field(default=None, ge=1)
     top_k: int | None = Field(default=None, ge=1)
@@ -98,11 +100,17 @@ class RunRequest(StrictModel):
 
         return open_benchmark(self.benchmark, self.data_root, images=self.images, protocol=self.ap, progress=progress)
 
-    def protocol(self, benchmark: Benchmark) -> RunProtocol:
-        """The protocol of the run."""
+    def protocol(self, benchmark: Benchmark, categories: Categories) -> RunProtocol:
+        """The protocol of the run.
+
+        Args:
+            benchmark: of the run.
+            categories: of the benchmark.
+        """
+        plan = default_plan(vocabulary_of(categories)) if self.plan is None else self.plan
         ap = self.ap or benchmark.protocol
         tables = None if benchmark.tables is None else file_sha256(benchmark.tables)
-        return RunProtocol.of(ap, self.plan, self.vocabulary, self.image_size, self.top_k, tables)
+        return RunProtocol.of(ap, plan, self.vocabulary, self.image_size, self.top_k, tables)
 
     @property
     def partial(self) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ovd_bench.benchmarks.data import class_names
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.pixels import pixels_sha256
@@ -36,6 +37,7 @@ from ovd_bench.benchmarks.store.schema import (
     new_result,
     write_result,
 )
+from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.metrics.errors import DataError
 
 #: Statistics that a run states beside the official ones.
@@ -106,7 +108,8 @@ def _score_held(
     )
     protocol = _protocol(folder, manifest, request)  # before the work: it may be refused
     outcome = score(request)
-    notes = [*_about_shards(records), *outcome.notes]
+    clean = PromptPlan(cleaning="lvis" if manifest.protocol.plan.cleaning == "lvis" else "none").clean
+    notes = [*_about_shards(records), *class_names.remarks(outcome.gt, clean), *outcome.notes]
     outcome = dataclasses.replace(outcome, notes=notes)
     intervals = outcome.ci95
     for name in (PER_CLASS, RESULT):

@@ -18,7 +18,7 @@ def user_request(
     benchmark: str,
     *,
     protocol: str | None,
-    prompts: str,
+    prompts: str | None,
     vocabulary: VocabularyMode,
     weights: str | None,
     data_root: Path,
@@ -43,7 +43,7 @@ def user_request(
         detector: name, or ``path.py:Name``.
         benchmark: name, or path of an annotation file or folder.
         protocol: kind of AP; None = the benchmark's usual one.
-        prompts: name of a prompt plan, or path of its YAML file.
+        prompts: name of a prompt plan, or path of its YAML file; None = the usual one for the benchmark's names.
         vocabulary: classes asked for in an image: ``full``, ``present`` or ``verified``.
         weights: local path or hub id; None = the detector's.
         data_root: folder of the data sets.
@@ -72,7 +72,7 @@ def user_request(
         detector=detector_spec(detector),
         benchmark=_absolute(benchmark) if benchmark not in CARDS and Path(benchmark).exists() else benchmark,
         weights=weights_source(weights),
-        plan=read_plan(prompts),
+        plan=None if prompts is None else read_plan(prompts),
         data_root=data_root.resolve(),
         images=None if images is None else images.resolve(),
         ap=protocol,

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.baselines.batch import Batch
+from ovd_bench.benchmarks.data.catalog.benchmark import vocabulary_of
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.images import image_file, image_paths, read_image
-from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.prompts import default_plan
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth
 
@@ -61,12 +62,13 @@ class TrainingData:
         boxes[:, 2:] += boxes[:, :2]
         offsets = np.zeros(gt.num_images + 1, np.int64)
         np.cumsum(np.bincount(gt.image_index, minlength=gt.num_images), out=offsets[1:])
+        clean = default_plan(vocabulary_of(gt.categories)).clean
         return TrainingData(
             images=decode_images(gt, folder),
             boxes_xyxy=boxes,
             rows=row[gt.class_index[order]],
             offsets=offsets,
-            names=tuple(PromptPlan().clean(gt.categories.names[i]) for i in seen.tolist()),
+            names=tuple(clean(gt.categories.names[i]) for i in seen.tolist()),
             sure=_exhaustive(gt)[:, seen],
         )
 

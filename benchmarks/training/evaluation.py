@@ -11,7 +11,7 @@ from ovd_bench.benchmarks.data.catalog.benchmark import vocabulary_of
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.images import image_file, image_paths, read_image
 from ovd_bench.detectors.interface import Detector
-from ovd_bench.detectors.prompts import PromptPlan
+from ovd_bench.detectors.prompts import default_plan
 from ovd_bench.metrics.evaluate import evaluate
 from ovd_bench.metrics.protocol import PROTOCOLS
 from ovd_bench.metrics.types import Predictions
@@ -41,7 +41,8 @@ class Watch:
         Raises:
             DataError: an image is missing or unreadable.
         """
-        detector.set_vocabulary(vocabulary_of(self._gt.categories), PromptPlan())
+        vocabulary = vocabulary_of(self._gt.categories)
+        detector.set_vocabulary(vocabulary, default_plan(vocabulary))
         images = (read_image(int(i), file) for i, file in zip(self._gt.image_ids, self._files, strict=True))
         found = [detector.detect([image])[0] for image in images]
         boxes = np.concatenate([part.boxes_xyxy for part in found])

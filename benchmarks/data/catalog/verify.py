@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
+from ovd_bench.benchmarks.data import class_names
+from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark, vocabulary_of
 from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
 from ovd_bench.benchmarks.data.report import Report
+from ovd_bench.detectors.prompts import default_plan
 from ovd_bench.metrics.box_form import FORMS, other_form
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth
@@ -87,20 +89,16 @@ def _compare(report: Report, what: str, found: int, expected: int | None) -> Non
 
 
 def _check_names(report: Report, gt: GroundTruth) -> None:
-    names = gt.categories.names
-    empty = [str(gt.categories.ids[row]) for row, name in enumerate(names) if not name.strip()]
-    if empty:
-        report.wrong.append(f"{len(empty):,} categories have an empty name: ids {_some(empty)}")
-    alike: dict[str, list[str]] = {}
-    for name in names:
-        if name.strip():
-            alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
-    groups = [same for same in alike.values() if len(same) > 1]
-    if groups:
-        shown = _some([" and ".join(map(repr, group)) for group in groups])
-        report.wrong.append(
-            f"{len(groups):,} groups of categories read alike, and no detector can tell them apart: {shown}"
-        )
+    if nameless := class_names.empty(gt.categories):
+        report.wrong.append(f"{len(nameless):,} categories have an empty name: ids {_some(nameless)}")
+    if same := class_names.alike(gt.categories.names):
+        report.wrong.append(same)
+    if root := class_names.roots(gt):
+        report.remarks.append(f"classes without boxes that are the supercategory of others: {_some(root)}")
+    if not nameless and not same:
+        cleaned = default_plan(vocabulary_of(gt.categories)).clean
+        if prompts := class_names.alike(gt.categories.names, cleaned):
+            report.remarks.append(f"as prompts, {prompts}")
 
 
 def _check_boxes(report: Report, gt: GroundTruth) -> None:

@@ -56,12 +56,12 @@ def rewritten_annotations(path: Path) -> Iterator[Rewritten | None]:
 
 
 @contextmanager
-def rewritten_results(path: Path, image_ids: ImageIds) -> Iterator[Rewritten | None]:
+def rewritten_results(path: Path, image_ids: ImageIds | None) -> Iterator[Rewritten | None]:
     """Rewrites a results file; None if nothing was changed, so that the first error applies.
 
     Args:
         path: of the file.
-        image_ids: returns text -> image id, for image ids that are texts.
+        image_ids: returns text -> image id, for image ids that are texts; None = these are not known.
 
     Raises:
         DataError: a text that is the id of no image.
@@ -112,7 +112,7 @@ def _annotations(text: str) -> _Made:
     return _Made(json.dumps(regular, allow_nan=False), notes, names)
 
 
-def _results(text: str, image_ids: ImageIds) -> _Made:
+def _results(text: str, image_ids: ImageIds | None) -> _Made:
     constants: list[str] = []
     notes = []
     if text.lstrip().startswith("["):
@@ -127,6 +127,8 @@ def _results(text: str, image_ids: ImageIds) -> _Made:
     for number, record in enumerate(records):
         image = record["image_id"]
         if isinstance(image, str):
+            if image_ids is None:
+                raise ValueError(image)
             known = image_ids() if known is None else known
             if image not in known:
                 problem = "no image of the annotations has this id (if it names a file: --match stem)"

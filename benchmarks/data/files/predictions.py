@@ -34,7 +34,7 @@ def read_predictions(path: Path, *, threads: int = 0, image_ids: ImageIds | None
     """
     kind = content_kind(path)
     if kind == "JSON":
-        return read_results(path, threads=threads, image_ids=image_ids)
+        return _read_json(path, threads, image_ids)
     from ovd_bench.benchmarks.data.files.tables import (
         read_table,  # pyarrow costs memory that the JSON path does not need
     )
@@ -61,24 +61,25 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         write_table(path, predictions, kind)
 
 
-def read_results(
-    path: Path, *, threads: int = 0, block_bytes: int = BLOCK_BYTES, image_ids: ImageIds | None = None
-) -> Predictions:
-    """Read results JSON; see ``read_predictions``. The result depends on neither ``threads`` nor ``block_bytes``."""
+def _read_json(path: Path, threads: int, image_ids: ImageIds | None) -> Predictions:
     try:
-        return _parse(path, threads, block_bytes)
+        return read_results(path, threads=threads)
     except DataError:
-        with rewritten_results(path, image_ids or dict) as regular:
+        with rewritten_results(path, image_ids) as regular:
             if regular is None:
                 raise
             try:
-                predictions = _parse(regular.path, threads, block_bytes)
+                predictions = read_results(regular.path, threads=threads)
             except DataError as error:
                 raise DataError(str(error).replace(str(regular.path), str(path))) from None
         return replace(predictions, notes=regular.notes)
 
 
-def _parse(path: Path, threads: int, block_bytes: int) -> Predictions:
+def read_results(path: Path, *, threads: int = 0, block_bytes: int = BLOCK_BYTES) -> Predictions:
+    """Read results JSON in the form of the official evaluators; see ``read_predictions`` for others.
+
+    The result depends on neither ``threads`` nor ``block_bytes``.
+    """
     columns = read_columns("read_results", 9, path, threads, block_bytes)
     if columns.rows == 0:
         raise DataError(f"{path}: the result list is empty")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ovd_bench.benchmarks.data import class_names
 from ovd_bench.benchmarks.data.files.annotations import parse_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.images import image_paths
@@ -22,6 +23,7 @@ from ovd_bench.benchmarks.data.odvg.conversion import (
 from ovd_bench.benchmarks.data.odvg.objects365 import MISSING_V1, MISSING_V2, repaired_name, v2_file_name
 from ovd_bench.benchmarks.data.odvg.records import Detection, Instance, OdvgRecord, write_label_map, write_odvg
 from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.metrics.box_form import FORMS, other_form
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import FREQUENCIES
 from ovd_bench.metrics.types import GroundTruth
@@ -132,10 +134,14 @@ def _convert(
     if unsized.any():
         image = int(gt.image_ids[np.argmax(unsized)])
         raise DataError(f"{source}: image {image} has no width or height, ODVG needs both")
+    form = other_form(gt.boxes_xywh, gt.image_sizes[gt.image_index])
+    if form is not None:
+        raise DataError(f"{source}: {FORMS[form]}: nothing is converted")
     kept = [name for name in names if name is not None]
     labels = np.cumsum([name is not None for name in names]) - 1
     labels[[name is None for name in names]] = -1
     report = Conversion(path=target, label_map=label_map_path(target), classes=len(kept), notes=list(gt.notes))
+    report.notes += class_names.remarks(gt)
     write_label_map(label_map_path(target), kept)
     write_odvg(target, map(report.count, _records(gt, paths, kept, labels, report, progress)))
     report.sha256 = file_sha256(target)

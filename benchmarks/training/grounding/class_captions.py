@@ -13,7 +13,6 @@ import numpy.typing as npt
 from ovd_bench.benchmarks.training.grounding.captioned import Captioned, Dropped
 from ovd_bench.benchmarks.training.grounding.settings import CaptionSettings
 from ovd_bench.detectors.captions import CLS, DOT, SEP, Tokenize, caption_of_names, tokenize_names
-from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import DetectorError
 from ovd_bench.metrics.errors import DataError
 
@@ -51,9 +50,8 @@ class ClassCaptions:
         Raises:
             DataError: a name without a word.
         """
-        clean = PromptPlan().clean
         labels = np.unique(seen).tolist()
-        tokens = [_alternatives(names[label], clean(names[label]), tokenize) for label in labels]
+        tokens = [_alternatives(names[label], tokenize) for label in labels]
         self.phrases, numbers = _merged([[tuple(ids) for ids in alternatives] for alternatives in tokens])
         self.phrase_of = np.full(len(names), -1, np.int64)
         self.phrase_of[labels] = numbers
@@ -117,24 +115,23 @@ class ClassCaptions:
 
 
 def seen_names(names: Sequence[str], seen: npt.NDArray[np.integer[Any]]) -> list[str]:
-    """Cleaned names, with all their alternatives, of the labels that have at least one box.
+    """Names, with all their alternatives, of the labels that have at least one box.
 
     Args:
         names: of all labels.
         seen: (s,) labels that have one.
     """
-    clean = PromptPlan().clean
-    return [part for label in np.unique(seen).tolist() for part in _ALTERNATIVES.split(clean(names[label]))]
+    return [part for label in np.unique(seen).tolist() for part in _ALTERNATIVES.split(names[label])]
 
 
-def _alternatives(name: str, cleaned: str, tokenize: Tokenize) -> list[list[int]]:
+def _alternatives(name: str, tokenize: Tokenize) -> list[list[int]]:
     """Tokens of each alternative that has a word, or of the whole name where none has.
 
     Raises:
         DataError: the name has no word.
     """
     found = []
-    for part in _ALTERNATIVES.split(cleaned):
+    for part in _ALTERNATIVES.split(name):
         with contextlib.suppress(DetectorError):
             found += tokenize_names(tokenize, [part]).ids
     try:

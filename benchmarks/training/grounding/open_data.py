@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
+from ovd_bench.benchmarks.data.class_names import alike
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.training.evaluation import Watch
 from ovd_bench.benchmarks.training.grounding.config import CaptionedTraining
@@ -67,6 +69,9 @@ def open_data(config: CaptionedTraining, data_root: Path, console: Console | Non
     if console:
         console.print(f"reading {len(settings.sources)} sources from {data_root}", highlight=False, markup=False)
     sources = [open_source(source) for source in settings.sources]
+    for source in sources:
+        if console and (same := alike([source.names[label] for label in np.unique(source.records.labels.values)])):
+            console.print(f"warning: {source.records.path}: {same}", highlight=False, markup=False)
     watch = None
     if config.watch:
         watched = benchmarks[config.watch]

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from ovd_bench.benchmarks.data.strict_model import StrictModel
+from ovd_bench.detectors.prompts import Cleaning
 
 _Side = Annotated[int, Field(ge=16, le=8192)]
 _Sides = Annotated[tuple[_Side, ...], Field(strict=False)]
@@ -20,12 +21,15 @@ class SourceSettings(StrictModel):
         annotations: ODVG JSONL.
         images: folder that the file names are relative to.
         label_map: names of the classes; needed where the file holds detection records.
+        cleaning: ``lvis`` cuts out what LVIS puts in brackets to tell senses of a word apart, as in "bow_(weapon)";
+            ``none``: names as they are.
         weight: how often per epoch each record is seen, on average; 1 for all sources = plain concatenation.
     """
 
     annotations: Annotated[str, Field(min_length=1)]
     images: Annotated[str, Field(min_length=1)]
     label_map: Annotated[str, Field(min_length=1)] | None = None
+    cleaning: Cleaning = "none"
     weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ovd_bench.benchmarks.data.odvg.index import OdvgFile
 from ovd_bench.benchmarks.data.odvg.records import read_label_map
 from ovd_bench.benchmarks.training.grounding.settings import SourceSettings
+from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.metrics.errors import DataError
 
 
@@ -19,7 +20,7 @@ class Source:
     Attributes:
         records: one by one.
         folder: of the images.
-        names: of the labels; none where all records are grounding records.
+        names: of the labels, cleaned; none where all records are grounding records.
         weight: how often per epoch each record is seen, on average.
     """
 
@@ -48,4 +49,5 @@ def open_source(settings: SourceSettings, progress: Callable[[int], None] | None
     if len(present) and (highest := int(present.max())) >= len(names):
         has = f"{settings.label_map} has {len(names)} classes" if settings.label_map else "no label_map is given"
         raise DataError(f"{records.path}: holds label {highest}, but {has}")
-    return Source(records, folder, names, settings.weight)
+    clean = PromptPlan(cleaning=settings.cleaning).clean
+    return Source(records, folder, tuple(map(clean, names)), settings.weight)
