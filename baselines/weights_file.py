@@ -43,9 +43,9 @@ class ModelKind(Generic[M, A]):
         """Content of a weights file.
 
         Args:
-            model: of this kind.
+            model: a model of this kind.
             header: entries of the JSON after ``format``.
-            dtype: of the tensors.
+            dtype: number type of the tensors.
 
         Raises:
             ValueError: a number that is not finite or that ``dtype`` cannot hold.

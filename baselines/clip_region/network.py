@@ -33,7 +33,7 @@ class ClipNetwork:
 
     Args:
         model: open_clip's, float32.
-        normalisation: of its images.
+        normalisation: normalisation of its images.
 
     Raises:
         ValueError: an image tower without usable patches: not a plain vision transformer with a class token.

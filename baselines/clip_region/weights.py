@@ -35,7 +35,7 @@ class LoadedClip:
 
     Attributes:
         network: float32, in evaluation mode.
-        files: of its weights.
+        files: its weights files.
     """
 
     network: ClipNetwork

@@ -86,8 +86,8 @@ class About:
     """Result of reading.
 
     Attributes:
-        layout: of the file.
-        config: of the model.
+        layout: layout of the file.
+        config: configuration of the model.
         dropped: names of skipped tensors in the file.
     """
 
@@ -101,7 +101,7 @@ def read_weights(path: Path, config: GlipConfig | None = None) -> tuple[Glip, Ab
 
     Args:
         path: ``.safetensors``, or a file that ``torch.save`` wrote.
-        config: of the model; None = that of the file, or, if it has none, the variant of its size.
+        config: configuration of the model; None = that of the file, or, if it has none, the variant of its size.
 
     Raises:
         ValueError: no such file, a damaged one, one with other objects than tensors, not a GLIP, tensors missing,
@@ -124,7 +124,7 @@ def write_weights(model: Glip, path: Path, layout: Layout, source: str = "") -> 
 
     Args:
         model: float32.
-        path: of the file.
+        path: path of the file.
         layout: ``official`` (without buffers) or ``canonical``.
         source: origin of the weights, for readers; canonical only.
 

@@ -48,10 +48,10 @@ class Bar:
 
     Attributes:
         series: number of the row, for its colour.
-        name: of the row.
+        name: name of the row.
         value: shown after the bar.
-        width: of the bar, percent of the panel.
-        low, high: of the interval, percent of the panel; None without one.
+        width: width of the bar, percent of the panel.
+        low, high: ends of the interval, percent of the panel; None without one.
     """
 
     series: int

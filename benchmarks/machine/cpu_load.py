@@ -41,7 +41,7 @@ class _Reading:
         wall: a clock.
         busy: time in which the CPUs of this process were busy, for any process.
         stolen: time taken by the host of a virtual machine.
-        own: of the busy time, by this process and its children.
+        own: part of the busy time that was used by this process and its children.
     """
 
     wall: float

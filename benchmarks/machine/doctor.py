@@ -45,7 +45,7 @@ class Check:
     """One line of the table.
 
     Attributes:
-        name: of the part.
+        name: name of the part.
         status: verdict.
         found: what was found.
         advice: what to do, empty if nothing.

@@ -33,7 +33,7 @@ def placer(config: Config, rename: Callable[[str], Part | None]) -> Callable[[st
     """Target of a stored tensor in a model, tied copies included.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         rename: from stored to official names.
     """
 

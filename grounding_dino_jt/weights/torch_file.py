@@ -69,8 +69,8 @@ def state_of(path: Path, content: Mapping[str, Any]) -> dict[str, Stored]:
     """Tensors under ``model`` or ``state_dict``, or at the top level.
 
     Args:
-        path: of the file, for messages.
-        content: of a checkpoint.
+        path: path of the file, for messages.
+        content: content of a checkpoint.
 
     Raises:
         WeightsError: not a state dict.

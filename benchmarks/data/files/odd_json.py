@@ -34,7 +34,7 @@ class Rewritten:
     """A file in the expected form.
 
     Attributes:
-        path: of the rewritten file, which is temporary.
+        path: path of the rewritten file, which is temporary.
         notes: one line for each kind of change.
         image_names: number -> id as the file gives it, if its image ids are not integers.
     """
@@ -60,7 +60,7 @@ def rewritten_results(path: Path, image_ids: ImageIds) -> Iterator[Rewritten | N
     """Rewrites a results file; None if nothing was changed, so that the first error applies.
 
     Args:
-        path: of the file.
+        path: path of the file.
         image_ids: returns text -> image id, for image ids that are texts.
 
     Raises:

@@ -50,7 +50,7 @@ class Boxes:
     """Annotations of an image.
 
     Attributes:
-        width, height: of the image in pixels.
+        width, height: size of the image in pixels.
         of_chain: boxes x0, y0, x1, y1 in pixels of every chain that has some, as in the authors' own reader: the file
             counts pixels from 1, so 1 is subtracted from all four.
         scenes: chains that refer to the whole scene.

@@ -54,8 +54,8 @@ def store_index(target: Path, status: os.stat_result, sha256: str, columns: Inde
 
     Args:
         target: its path.
-        status: of the ODVG file.
-        sha256: of the ODVG file.
+        status: file status of the ODVG file.
+        sha256: hash of the ODVG file.
         columns: its content.
 
     Raises:

@@ -118,7 +118,7 @@ class OdvgRecord(_Record):
 
     Attributes:
         filename: path of the image relative to the image folder, not to be trusted.
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
         detection, grounding: exactly one of them.
     """
 

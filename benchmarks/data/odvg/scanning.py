@@ -56,7 +56,7 @@ class _Block:
     """Columns of the lines that begin in a block; ``line`` and ``label_end`` count from the block's beginning.
 
     Attributes:
-        columns: of its records.
+        columns: columns of its records.
         lines: how many lines begin in it.
         problem: line, from 1, and message of the first invalid line.
     """
