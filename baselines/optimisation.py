@@ -138,7 +138,7 @@ class Optimisation:
             state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             same = state["what"] == self._what
         except Exception as error:  # torch.load raises any exception of unpickling
-            raise ValueError("is no checkpoint of this trainer") from error
+            raise ValueError("is not a checkpoint of this trainer") from error
         if not same:
             raise ValueError("is of another model or recipe")
         self.model.load_state_dict(state["model"])

@@ -168,7 +168,7 @@ class Config:
                 }
             )
         except (TypeError, AttributeError, KeyError) as error:
-            raise ValueError(f"is no model configuration: {error}") from error
+            raise ValueError(f"is not a model configuration: {error}") from error
 
 
 def known_fields(kind: type[Any], fields: dict[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class ClipNetwork:
             and len(set(visual.image_size)) == len(set(visual.patch_size)) == 1
         )
         if not plain:
-            raise ValueError("the image tower is no plain square vision transformer with a class token")
+            raise ValueError("the image tower is not a plain square vision transformer with a class token")
         self.model = model.eval()
         self.normalisation = normalisation
         self._device = "cpu"

@@ -116,4 +116,4 @@ class ContestantConfig:
                 f"{', '.join(get_args(Frame))} and {WIDTH}, that of the packaged encoder, are needed"
             )
         if self.language_width % HEAD_WIDTH:
-            raise ValueError(f"language_width {self.language_width} is no multiple of {HEAD_WIDTH}")
+            raise ValueError(f"language_width {self.language_width} is not a multiple of {HEAD_WIDTH}")

@@ -173,7 +173,7 @@ def _training_images(rows: Sequence[Row], classes: Sequence[Sequence[ClassRow]])
     title = "AP against training images"
     counts = [x for line in dots for x, _ in line.points]
     x = log_axis("training images of the class", counts, zero=0.0 in counts)
-    caption = "Lines are means over tenths of the classes; classes without training images are a point of their own."
+    caption = "Lines are means over tenths of the classes; classes without training images are a separate point."
     if len(dots) > _MOST_CLOUDS:
         dots = []
     else:

@@ -93,7 +93,7 @@ class DinoConfig:
             kind = SwinConfig if "depths" in backbone else ResNetConfig
             return DinoConfig(**{**known_fields(DinoConfig, fields), "backbone": kind(**known_fields(kind, backbone))})
         except (TypeError, AttributeError, KeyError) as error:
-            raise ValueError(f"is no model configuration: {error}") from error
+            raise ValueError(f"is not a model configuration: {error}") from error
 
 
 _FIVE = (0, 1, 2, 3)

@@ -159,7 +159,7 @@ def infer_config(shapes: Shapes) -> DinoConfig:
     """
     heads = shapes.get("class_embed.0.weight", ())
     if len(heads) != 2:
-        raise WeightsError("is no DINO: no tensor class_embed.0.weight with 2 axes")
+        raise WeightsError("is not a DINO: no tensor class_embed.0.weight with 2 axes")
     sizes = infer_transformer(shapes)
     try:
         resnet = any(name.startswith(f"{_BODY}.") for name in shapes)

@@ -134,7 +134,7 @@ def total_loss(
     """Loss of a batch.
 
     Args:
-        matching: predictions of decoder layers and encoder, each matched by itself.
+        matching: predictions of decoder layers and encoder, each matched separately.
         denoising: predictions of decoder layers.
         queries: the denoising queries; None if there are none.
         targets: targets of the B images.

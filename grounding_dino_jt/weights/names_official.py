@@ -169,5 +169,5 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 def _shape(shapes: Shapes, name: str, axes: int) -> tuple[int, ...]:
     if len(shapes.get(name, ())) != axes:
-        raise WeightsError(f"is no model of this kind: no tensor {name} with {axes} axes")
+        raise WeightsError(f"is not a model of this kind: no tensor {name} with {axes} axes")
     return shapes[name]

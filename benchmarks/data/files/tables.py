@@ -45,7 +45,7 @@ def read_table(path: Path, kind: str) -> Predictions:
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is no readable {kind} file: {' '.join(str(error).split())[:200]}") from error
+        raise DataError(f"{path}: is not a readable {kind} file: {' '.join(str(error).split())[:200]}") from error
 
 
 def write_table(path: Path, predictions: Predictions, kind: str) -> None:
@@ -175,5 +175,5 @@ def _converted(name: str, values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt
         changed = (values > _EXACT) | (values < -_EXACT)
     if changed.any():
         row = int(np.argmax(changed))
-        raise DataError(f"row {row}: column '{name}' is {values[row]}, which is no {dtype}")
+        raise DataError(f"row {row}: column '{name}' is {values[row]}, not a valid {dtype}")
     return converted

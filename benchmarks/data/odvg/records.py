@@ -108,7 +108,7 @@ class Grounding(_Record):
             for begin, end in region.tokens_positive or ():
                 if not begin < end <= len(self.caption):
                     raise ValueError(
-                        f"tokens_positive [{begin}, {end}] is no span of a caption of {len(self.caption)} characters"
+                        f"tokens_positive [{begin}, {end}] is not a span of a caption of {len(self.caption)} characters"
                     )
         return self
 

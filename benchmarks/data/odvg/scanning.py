@@ -121,7 +121,7 @@ def _scan_block(path: Path, block: tuple[int, int]) -> _Block:
             number += 1
             try:
                 if len(line) > MAX_LINE_BYTES:
-                    raise DataError(f"is longer than {MAX_LINE_BYTES} bytes, that is no ODVG record")
+                    raise DataError(f"is longer than {MAX_LINE_BYTES} bytes, that is not an ODVG record")
                 if line.strip():
                     rows.add(position, len(line), number, with_spans(parse_record(line)))
             except DataError as error:

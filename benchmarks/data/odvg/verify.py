@@ -92,7 +92,7 @@ def _check_labels(report: Report, file: OdvgFile, label_map: Path | None) -> tup
     used = np.unique(file.labels.values)
     report.facts["classes with boxes"] = len(used)
     if label_map is None:
-        report.wrong.append("there is no label map beside the file: --label-map names it")
+        report.wrong.append("there is no label map in the folder of the file: give it with --label-map")
         return ()
     names = read_label_map(label_map)
     report.facts |= {"label map": str(label_map), "classes": len(names)}

@@ -86,7 +86,7 @@ def test_minival_refuses_coco_files_and_files_without_val2017(tmp_path: Path) ->
     with pytest.raises(DataError, match="none of its images is to be kept"):
         derive_minival(write_json(tmp_path / "val.json", document), tmp_path / "mini.json")
     del document["images"][0]["neg_category_ids"]
-    with pytest.raises(DataError, match="this is no LVIS file"):
+    with pytest.raises(DataError, match="this is not an LVIS file"):
         derive_minival(write_json(tmp_path / "val.json", document), tmp_path / "mini.json")
 
 
@@ -116,7 +116,7 @@ def test_subset(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no image 7, nor 1 others"):
         cut_images(source, tmp_path / "none.json", [8, 7, 100])
     (tmp_path / "ids.txt").write_text("103\nabc\n")
-    with pytest.raises(DataError, match="line 2: 'abc' is no image id"):
+    with pytest.raises(DataError, match="line 2: 'abc' is not an image id"):
         read_ids(tmp_path / "ids.txt")
 
 
@@ -126,7 +126,7 @@ def test_subset(tmp_path: Path) -> None:
         ("[]", "Expecting '{'"),
         ('{"images": [', r"line 1, column \d+"),
         ('{"images": {}}', r"Expecting '\['"),
-        ('{"images": [1]}', "images record 0: is no object"),
+        ('{"images": [1]}', "images record 0: is not an object"),
         ('{"annotations": []}', "section 'images' is missing"),
         ('{"images": []} x', "Extra data"),
         ('{"images": [] "a": 1}', "Expecting ',' or '}'"),

@@ -140,7 +140,7 @@ def test_verify_names_what_is_odd(tmp_path: Path) -> None:
     second = first | {"width": 41, "detection": {"instances": []}}
     path = _write(tmp_path / "x.jsonl", first, second, _ogd(([0, 0, 9, 9], "a man")))
     report = verify_odvg(path)
-    assert "there is no label map beside the file: --label-map names it" in report.wrong
+    assert "there is no label map in the folder of the file: give it with --label-map" in report.wrong
     write_json(tmp_path / "label_map.json", {"0": "cat", "1": "dog", "2": "cow", "3": "cat"})
     assert find_label_map(path) == tmp_path / "label_map.json"
     report = verify_odvg(path, images=tmp_path)
