@@ -69,7 +69,7 @@ def derive_minival(lvis_val: Path, target: Path) -> Facts:
     def of_val2017(image: dict[str, Any]) -> bool:
         folder = _coco_path(image)[0]
         if folder not in ("train2017", "val2017"):
-            raise DataError(f"coco_url lies in '{folder[:40]}', LVIS v1 val is of train2017 and val2017")
+            raise DataError(f"coco_url is in folder '{folder[:40]}', but LVIS v1 val has only train2017 and val2017")
         if "neg_category_ids" not in image or "not_exhaustive_category_ids" not in image:
             raise DataError("neg_category_ids or not_exhaustive_category_ids is missing: this is not an LVIS file")
         return folder == "val2017"
@@ -159,9 +159,11 @@ def _cut(
 
     document.visit("images", choose)  # before the annotations, which may come first
     if missing := set(wanted) - kept:
-        raise DataError(f"{source}: has no image {min(missing)}, nor {len(missing) - 1:,} others of those to keep")
+        raise DataError(
+            f"{source}: has no image {min(missing)}, and lacks {len(missing) - 1:,} more of the images to keep"
+        )
     if not kept:
-        raise DataError(f"{source}: none of its images is to be kept")
+        raise DataError(f"{source}: it has none of the images to keep")
     document.write(
         target,
         {

@@ -109,7 +109,7 @@ def _wanted(names: list[str]) -> list[str]:
     """The columns to read; checks that all required ones exist and none exists twice."""
     for name in (*_REQUIRED, "phrase"):
         if names.count(name) > 1:
-            raise DataError(f"column '{name}' is there {names.count(name)} times")
+            raise DataError(f"column '{name}' occurs {names.count(name)} times")
         if name != "phrase" and name not in names:
             raise DataError(f"column '{name}' is missing, the file has {', '.join(names)[:200] or 'none'}")
     return [*_REQUIRED, *(["phrase"] if "phrase" in names else [])]

@@ -20,7 +20,7 @@ IGNORED = "marked to be ignored"
 OUTSIDE = "outside the image"
 NO_AREA = "without area"
 THIN = "thinner than a pixel inside the image"
-DUPLICATE = "there twice"
+DUPLICATE = "repeated"
 
 
 @dataclass

@@ -232,7 +232,7 @@ CASES: list[tuple[Any, str]] = [
     ('{"images": [{"id"', "the file ends inside images record 0, before the list does (truncated?)"),
     ('{"images": [], "annotations": [], "categories": []} {}', "expected the end of the file, found '{' at byte 52"),
     ('{"images": [], }', "expected '\"', found '}' at byte 15"),
-    ('{"images": [], "images": []}', "section 'images' is there twice"),
+    ('{"images": [], "images": []}', "section 'images' occurs twice"),
     ('{"images": {}}', "expected section 'images' as a list, found '{' at byte 11"),
     ('{"a": {"b": 1]}}', "expected ',' or '}', found ']' at byte 13"),
     (changed("images", []), "section 'images' is empty"),

@@ -150,7 +150,7 @@ def test_column_that_is_there_twice(tmp_path: Path, name: str) -> None:
     good = columns()
     table = pa.Table.from_arrays([*good.values(), good["w"]], names=[*good, "w"])
     WRITERS[name](tmp_path / name, table)
-    with pytest.raises(DataError, match=r"column 'w' is there 2 times$"):
+    with pytest.raises(DataError, match=r"column 'w' occurs 2 times$"):
         read_predictions(tmp_path / name)
 
 

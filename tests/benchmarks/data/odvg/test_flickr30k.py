@@ -214,7 +214,11 @@ def test_expanding_entities_and_depth_are_refused(folder: Path) -> None:
 
 def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
     split = tmp_path / "split.txt"
-    for text, words in (("36\n7\n", r"7\.xml: cannot be read"), ("a.jpg", "'a.jpg' is not the number"), ("", "no image")):
+    for text, words in (
+        ("36\n7\n", r"7\.xml: cannot be read"),
+        ("a.jpg", "'a.jpg' is not the number"),
+        ("", "no image"),
+    ):
         split.write_text(text)
         with pytest.raises(DataError, match=words):
             convert_flickr30k(folder, tmp_path / "f.jsonl", split=split)

@@ -156,8 +156,8 @@ def test_verify_names_what_is_odd(tmp_path: Path) -> None:
     ]
     assert report.remarks == [
         "2 classes of the label map have no box",
-        "1 names stand for several labels: cat",
-        f"1 boxes are there twice, with the same class or phrase: {first_record}",
+        "1 names belong to several labels: cat",
+        f"1 boxes occur twice, with the same class or phrase: {first_record}",
         f"1 boxes reach over the border of their image by more than a pixel: {first_record}",
         f"1 boxes have no area: {first_record}",
         "1 regions have no spans: 'data convert ogd-odvg' writes them: record 2 (m.jpg)",
