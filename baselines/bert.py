@@ -24,7 +24,7 @@ class BertConfig:
         vocabulary: word pieces.
         positions: maximum number of tokens.
         width: channels.
-        layers, heads: of the encoder.
+        layers, heads: their numbers.
         intermediate: channels inside the feed-forward part.
     """
 

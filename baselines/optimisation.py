@@ -21,12 +21,12 @@ class Recipe:
         lr: peak learning rate.
         warm_up: part of the steps in which the rate rises linearly to the peak.
         final: last learning rate divided by the peak.
-        weight_decay: of AdamW, on matrices only.
-        betas: of AdamW.
+        weight_decay: weight decay of AdamW, on matrices only.
+        betas: parameters of AdamW.
         clip: maximum norm of the gradient.
         ema: decay of the running average of the weights, which is evaluated and saved.
-        precision: of the matrix products; ``bfloat16`` halves the time on CPUs that have it in hardware.
-        seed: of the initial weights.
+        precision: precision of the matrix products; ``bfloat16`` halves the time on CPUs that have it in hardware.
+        seed: seed of the initial weights.
     """
 
     steps: int
@@ -55,7 +55,7 @@ class Optimisation:
     Args:
         model: changed in place, on its device.
         average: a second model for the running average; its weights are set to those of the model.
-        recipe: of the training.
+        recipe: settings of the training.
         what: settings that must equal those of a checkpoint.
 
     Attributes:
@@ -79,7 +79,7 @@ class Optimisation:
         Args:
             losses: weighted parts of the loss of each piece of a batch, which are averaged. Each piece is finished
                 before the next one is requested, so that only one is in memory.
-            count: of the pieces.
+            count: number of pieces.
 
         Returns:
             The parts, their sum ``loss``, the norm of the gradient and the learning rate.
@@ -138,7 +138,7 @@ class Optimisation:
             state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             same = state["what"] == self._what
         except Exception as error:  # torch.load raises any exception of unpickling
-            raise ValueError("is no checkpoint of this trainer") from error
+            raise ValueError("is not a checkpoint of this trainer") from error
         if not same:
             raise ValueError("is of another model or recipe")
         self.model.load_state_dict(state["model"])

@@ -161,7 +161,7 @@ class WindowAttention(nn.Module):  # type: ignore[misc]
 
     Args:
         channels: C.
-        heads: of the attention.
+        heads: number of heads of the attention.
         window: side of a window, tokens.
         shift: by how many tokens the grid of windows is moved, cyclically.
     """

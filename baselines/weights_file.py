@@ -43,9 +43,9 @@ class ModelKind(Generic[M, A]):
         """Content of a weights file.
 
         Args:
-            model: of this kind.
+            model: a model of this kind.
             header: entries of the JSON after ``format``.
-            dtype: of the tensors.
+            dtype: number type of the tensors.
 
         Raises:
             ValueError: a number that is not finite or that ``dtype`` cannot hold.
@@ -85,7 +85,7 @@ class ModelKind(Generic[M, A]):
                 tensors = {name: file.get_tensor(name).float() for name in found}
         except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{path}: is no weights file of {self.label} ({reason})") from error
+            raise ValueError(f"{path}: is not a weights file of {self.label} ({reason})") from error
         if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
             raise ValueError(f"{path}: '{bad[0]}' holds a number that is not finite")
         model = self.build(header)

@@ -92,7 +92,7 @@ def class_encoder(words: Tokenizer, names: Iterable[str], width: int) -> tuple[C
     Args:
         words: a tokeniser with BERT's vocabulary.
         names: names of the known classes.
-        width: of the vectors.
+        width: width of the vectors.
     """
     tokenizer = ClassTokenizer.of(words, sorted(set(map(plain_name, names))))
     config = TextConfig(

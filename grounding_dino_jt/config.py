@@ -42,8 +42,8 @@ class TextConfig:
         kind: ``bert`` (BERT and MiniLM: post-norm, whole words in both directions) or ``clip`` (pre-norm, causal).
         hidden_size, num_layers, num_heads, intermediate_size: its sizes.
         vocab_size, max_positions: rows of its embeddings.
-        layer_norm_eps: of its LayerNorms.
-        activation: of its feed-forward layers; ``quick_gelu`` is OpenAI CLIP's.
+        layer_norm_eps: epsilon of its LayerNorms.
+        activation: activation of its feed-forward layers; ``quick_gelu`` is OpenAI CLIP's.
         classes: names that have their own tokens instead of words: see ``grounding_dino_jt.closed_set``.
         phrase_frame: encoding of a phrase of a caption. ``bare`` (official): without its own [CLS] and [SEP], from
             position 0. The encoder must have been trained this way; otherwise it gives nearly the same vector for any
@@ -81,11 +81,11 @@ class Config:
     Attributes:
         backbone, text: the encoders.
         hidden_dim: d, width of everything between encoders and heads.
-        num_heads: of the image side and the decoder; fusion and text enhancer have half as many.
-        dim_feedforward: of image layers and decoder; the text enhancer has half; fusion is half as wide.
+        num_heads: number of heads of the image side and the decoder; fusion and text enhancer have half as many.
+        dim_feedforward: hidden width of image layers and decoder; the text enhancer has half; fusion is half as wide.
         enc_layers, dec_layers, num_queries, num_feature_levels: counts.
         enc_points, dec_points: sampling points per head and level of deformable attention.
-        pe_temperature: of the sine positions of the image.
+        pe_temperature: temperature of the sine positions of the image.
         max_text_len: columns of the logits; tokens of the longest caption.
         box_epsilon: lower clamp of the inverse sigmoid; 1e-3 officially, 1e-5 in transformers.
         fusion_drop_path: in training.
@@ -168,7 +168,7 @@ class Config:
                 }
             )
         except (TypeError, AttributeError, KeyError) as error:
-            raise ValueError(f"is no model configuration: {error}") from error
+            raise ValueError(f"is not a model configuration: {error}") from error
 
 
 def known_fields(kind: type[Any], fields: dict[str, Any]) -> dict[str, Any]:

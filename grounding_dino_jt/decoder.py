@@ -46,7 +46,7 @@ class Memory:
         image: (B, N, d).
         text: (B, n, d); None if no layer reads text.
         text_bias: (B, 1, 1, n), -inf at padding; None = no padding.
-        features: of the images: padding, shapes, positions.
+        features: geometry of the images: padding, shapes, positions.
         query_bias: added to the logits among queries, (1 or B, 1, Q, Q); None = all queries attend to each other.
     """
 
@@ -89,7 +89,7 @@ class Decoder(Module):
         Args:
             queries: (B, Q, d), content.
             boxes: (B, Q, 4) initial boxes, relative cxcywh, without gradient.
-            memory: of encoder and text.
+            memory: output of encoder and text.
             heads: per layer, (B, Q, d) to box changes (B, Q, 4).
         """
         ratios = memory.features.valid_ratios

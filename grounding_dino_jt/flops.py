@@ -59,7 +59,7 @@ def transformer_flops(config: Config, shapes: Sequence[tuple[int, int]], tokens:
     Args:
         config: sizes and switches; its backbone does not matter.
         shapes: height and width of each level.
-        tokens: of the caption; for a model without text, columns of its class head.
+        tokens: number of tokens of the caption; for a model without text, columns of its class head.
     """
     d, wide = config.hidden_dim, config.dim_feedforward
     cells = sum(math.prod(shape) for shape in shapes)

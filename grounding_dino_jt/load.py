@@ -35,8 +35,8 @@ class Predictor:
 
     Attributes:
         network: the model, in evaluation mode.
-        tokenizer: of its text encoder.
-        weights_sha256: of the file or folder it was read from.
+        tokenizer: tokeniser of its text encoder.
+        weights_sha256: hash of the file or folder it was read from.
     """
 
     network: GroundingDino
@@ -117,7 +117,7 @@ def build(config: Config, tensors: dict[str, npt.NDArray[Any]]) -> GroundingDino
     """A model in evaluation mode with the given parameters.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         tensors: every parameter by its official name; entries are removed one by one to save memory.
 
     Raises:

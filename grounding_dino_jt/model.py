@@ -140,7 +140,7 @@ class GroundingDino(Module):
         """Output of ``read_tokens``, prepared for ``execute``.
 
         Args:
-            tokens: of B captions.
+            tokens: tokens of B captions.
             encoded: (B, n, hidden_size).
         """
         mask, positions = self._prompt_masks(tokens)
@@ -173,8 +173,8 @@ class GroundingDino(Module):
         """Boxes and logits of B captions, each with its own image, or all with the same.
 
         Args:
-            image: of B images or of one.
-            text: of B captions.
+            image: features of B images or of one.
+            text: features of B captions.
         """
         seen, words = self.transformer.encoder(image, text)
         selection = self.transformer.select(seen, words, image, text)
@@ -256,8 +256,8 @@ class Transformer(Module):
             selection: result of ``select`` for the other arguments.
             seen: (B, N, d), memory of the encoder.
             words: (B, n, d), fused text.
-            image: of B images or of one.
-            text: of B captions.
+            image: features of B images or of one.
+            text: features of B captions.
         """
         if self._config.query_selection == "static_encoder_loss":
             return self._select_by_words(seen, words, image, text)
@@ -272,7 +272,7 @@ class Transformer(Module):
         Args:
             head: logits (B, N, n) of encoder output (B, N, d).
             seen: (B, N, d), memory of the encoder.
-            image: of B images or of one.
+            image: features of B images or of one.
         """
         hidden = self.enc_output_norm(self.enc_output(seen * image.usable))
         places = best_places(head(hidden).max(dim=-1), self._config.num_queries)

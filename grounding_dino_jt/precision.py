@@ -42,7 +42,7 @@ def mixed_precision(network: GroundingDino, dtype: Literal["bfloat16"]) -> Itera
 
     Args:
         network: in training mode; loss and gradients must be built inside the context.
-        dtype: of the products.
+        dtype: number type of the products.
     """
     own = [
         (module, name, value)

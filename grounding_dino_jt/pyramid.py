@@ -24,7 +24,7 @@ def projections(channels: Sequence[int], width: int, levels: int) -> Any:
     """Convolution and GroupNorm of each level: 1 x 1 for those of the backbone, 3 x 3 for extra ones below them.
 
     Args:
-        channels: of the backbone's maps.
+        channels: channels of the backbone's maps.
         width: d.
         levels: how many, at least as many as maps.
     """
@@ -57,7 +57,7 @@ def image_features(
         size: height and width of the padded images, pixels.
         padding: bool (B, height, width), true where a smaller image was padded; None = all images fill the batch.
         level_embed: (L, d).
-        temperature: of the sine positions.
+        temperature: temperature of the sine positions.
         normalised: applied to the features of all levels together, (B, N, d).
     """
     d = levels[0].shape[-1]

@@ -44,8 +44,8 @@ def phrase_parts(ids: Sequence[int], columns: int) -> list[tuple[int, ...]]:
     """Groups of tokens of a caption that attend to each other in ``phrase_masks``, in order.
 
     Args:
-        ids: of the caption, without padding.
-        columns: of its batch: a separator in the last column is a group of its own.
+        ids: token ids of the caption, without padding.
+        columns: number of columns of its batch; a separator in the last column is a group of its own.
     """
     parts: list[tuple[int, ...]] = []
     begin = 0

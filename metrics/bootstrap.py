@@ -31,7 +31,7 @@ class Bootstrap:
     Attributes:
         estimates: per statistic (names as in ``Evaluation.metrics``) that is defined on the original images.
         samples: float64 (n,) per statistic, NaN where a resample has no class.
-        per_class_ap: float32 (n, K), NaN where the class has no ground truth in the resample; None unless asked for.
+        per_class_ap: float32 (n, K), NaN where the class has no ground truth in the resample; None unless requested.
     """
 
     estimates: dict[str, Estimate]

@@ -83,7 +83,7 @@ def compare(gt: GroundTruth, a: Evaluation, b: Evaluation, *, resamples: int = 1
         a: result of ``evaluate(..., keep_records=True)`` for run A.
         b: the same for run B, under the same protocol.
         resamples: number of bootstrap resamples.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         DataError: the protocols differ, or records are missing.

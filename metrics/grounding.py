@@ -20,7 +20,7 @@ IOU_THRESHOLD = 0.5
 Rule = Literal["any", "merged"]
 RULES: tuple[Rule, ...] = ("any", "merged")
 
-# Rows treated at a time: keeps temporaries small beside the predictions themselves.
+# Rows processed at a time: keeps temporaries small compared with the predictions.
 _BLOCK = 1 << 20
 
 

@@ -132,9 +132,9 @@ class Hierarchy:
 def synonym_rung(categories: Categories, synsets: Sequence[str]) -> Partition | None:
     """Classes with one meaning: equal synset, or the name of one listed among the synonyms of the other.
 
-    Equal synsets always merge: equality is transitive. Synonyms are words, not meanings, and following shared words
-    through the vocabulary would merge bow (weapon) with bow (ribbon) and whatever either shares a word with. So words
-    merge only under three conditions:
+    Equal synsets always merge: equality is transitive. Synonyms are words, not meanings. If all classes with a shared
+    word merged, bow (weapon) would merge with bow (ribbon) and with every class that shares a word with either. So
+    words merge only under three conditions:
 
     * the word is the *name* of one of the two classes (two classes that both list a third word share an ambiguity);
     * the two do not carry two different synsets: then the annotators themselves declared two senses;

@@ -187,7 +187,7 @@ def evaluate_rung(
         gt: ground truth with K classes.
         predictions: detections of the same data set.
         protocol: rules and caps of the exact rung.
-        partition: of the K classes.
+        partition: partition of the K classes.
 
     Raises:
         DataError: see ``metrics.matching.match``.

@@ -34,7 +34,7 @@ from ovd_bench.metrics.types import Categories
 RUNGS = ("exact", "lemma", "synonym", "hyponym", "head")
 HEAD_RUNG = RUNGS.index("head")
 
-#: A longer phrase is a sentence, not a name: the head rung refuses it.
+#: A longer phrase is a sentence, not a name: the head rung does not map it.
 MAX_HEAD_WORDS = 12
 
 #: What a comma, a slash or a full stop between words becomes: "hot, dog" is not "hot dog".

@@ -136,7 +136,7 @@ def to_predictions(
 
     Args:
         predictions: N boxes with any category.
-        mapping: of the N phrases.
+        mapping: mapping of the N phrases.
         categories: the vocabulary the lexicon was built from.
         last_rung: loosest rung to accept.
 

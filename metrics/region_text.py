@@ -95,7 +95,7 @@ def region_text_margin(
         embeddings: rows as in ``ground_truth``.
 
     Raises:
-        DataError: embeddings of another annotation file, fewer than two classes, or what :func:`match_labels` refuses.
+        DataError: embeddings of another annotation file or fewer than two classes; also see :func:`match_labels`.
     """
     count = ground_truth.num_classes
     if (len(embeddings.crops), len(embeddings.classes)) != (len(ground_truth.ann_ids), count):

@@ -23,7 +23,7 @@ class House:
     """Structure of a package according to its imports.
 
     Attributes:
-        arrows: of each room, the rooms that it imports.
+        arrows: per room, the rooms that it imports.
         loose: rooms that are single files.
     """
 

@@ -20,7 +20,7 @@ def draw_weights(model: nn.Module, spread: float, seed: int = 0) -> None:
     Args:
         model: is switched to evaluation mode.
         spread: standard deviation of the noise.
-        seed: of the noise.
+        seed: seed of the noise.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

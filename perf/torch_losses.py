@@ -28,9 +28,9 @@ def total_loss(
     """Loss of a batch in one process.
 
     Args:
-        predictions: of B images.
+        predictions: predictions of B images.
         queries: the denoising queries; None = none.
-        targets: of B images.
+        targets: targets of B images.
         real: bool (B, T), false at padding of the captions.
     """
     columns = torch.from_numpy(real)

@@ -52,7 +52,7 @@ class Predictions:
     Attributes:
         decoder: per layer, of the model's own queries.
         denoising: per layer, of the extra queries; empty without any.
-        encoder: of the selected positions.
+        encoder: predictions at the selected positions.
         places: (B, Q), the selected positions.
     """
 
@@ -85,7 +85,7 @@ class TorchTraining(nn.Module):  # type: ignore[misc]
     """Grounding DINO with all its predictions.
 
     Args:
-        model: of transformers, with language-guided selection and one box head for all decoder layers.
+        model: transformers' model, with language-guided selection and one box head for all decoder layers.
         labels: rows of the label embedding of the denoising queries.
         epsilon: guard of the inverse sigmoid, officially 1e-3.
     """
@@ -109,7 +109,7 @@ class TorchTraining(nn.Module):  # type: ignore[misc]
         Args:
             pixels: (B, 3, H, W), normalised, of the type of the parameters.
             padding: bool (B, H, W); None = none.
-            tokens: of B captions.
+            tokens: tokens of B captions.
             extra: denoising queries.
             places: integers (B, Q), positions to select from the encoder; None = the best ones.
         """

@@ -33,7 +33,7 @@ class ClipNetwork:
 
     Args:
         model: open_clip's, float32.
-        normalisation: of its images.
+        normalisation: normalisation of its images.
 
     Raises:
         ValueError: an image tower without usable patches: not a plain vision transformer with a class token.
@@ -50,7 +50,7 @@ class ClipNetwork:
             and len(set(visual.image_size)) == len(set(visual.patch_size)) == 1
         )
         if not plain:
-            raise ValueError("the image tower is no plain square vision transformer with a class token")
+            raise ValueError("the image tower is not a plain square vision transformer with a class token")
         self.model = model.eval()
         self.normalisation = normalisation
         self._device = "cpu"

@@ -75,7 +75,7 @@ def pool_boxes(features: Tensor, boxes_xyxy: Tensor, height: int, width: int) ->
     Args:
         features: (rows, columns, d), of patches on a regular grid over the image.
         boxes_xyxy: (n, 4), inside the image and not empty.
-        height: of the image, pixels.
+        height: height of the image, pixels.
         width: likewise.
 
     Returns:

@@ -11,7 +11,7 @@ def class_probabilities(regions: Tensor, texts: Tensor, scale: float) -> Tensor:
     Args:
         regions: (n, d), unit vectors.
         texts: (K, d), one vector per class.
-        scale: of the cosines, one over the temperature.
+        scale: factor of the cosines, one over the temperature.
 
     Returns:
         (K, n), columns sum to 1.

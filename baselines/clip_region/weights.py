@@ -35,7 +35,7 @@ class LoadedClip:
 
     Attributes:
         network: float32, in evaluation mode.
-        files: of its weights.
+        files: its weights files.
     """
 
     network: ClipNetwork
@@ -190,7 +190,7 @@ def _open_clip_config(file: Path) -> tuple[dict[str, Any], Normalisation]:
     foreign = ("timm_model_name", "hf_model_name", "hf_tokenizer_name", "tokenizer_kwargs")
     for tower in ("vision_cfg", "text_cfg"):
         if not isinstance(config[tower], dict) or any(config[tower].get(name) for name in foreign):
-            raise ValueError(f"{file}: {tower} is no tower of open_clip's own with CLIP's tokenizer")
+            raise ValueError(f"{file}: {tower} is not a tower of open_clip's own with CLIP's tokenizer")
     return config, Normalisation(content.preprocess_cfg.mean, content.preprocess_cfg.std)
 
 
@@ -205,7 +205,7 @@ def _hub_config(directory: Path) -> tuple[dict[str, Any], Normalisation]:
         raise ValueError(f"{file}: hidden_act must be quick_gelu or gelu, in both towers the same")
     for name, tower in (("text_config", text), ("vision_config", vision)):
         if tower.hidden_size % tower.num_attention_heads:
-            raise ValueError(f"{file}: {name}: hidden_size is no multiple of num_attention_heads")
+            raise ValueError(f"{file}: {name}: hidden_size is not a multiple of num_attention_heads")
     arguments = {
         "embed_dim": config.projection_dim,
         "quick_gelu": text.hidden_act == "quick_gelu",

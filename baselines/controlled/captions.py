@@ -68,7 +68,7 @@ class CaptionEncoder:
     replaces the dot. The numbers are those of ``GroundingDino.read_tokens`` in Jittor.
 
     Args:
-        encoder: of the packaged sentence encoder.
+        encoder: the packaged sentence encoder.
         frame: encoding of a phrase.
         mean: float32 (C,), subtracted from each token after division by the length of its phrase's mean vector; None =
             the encoder's output unchanged.
@@ -90,7 +90,7 @@ class CaptionEncoder:
         Args:
             ids: (B, T) token ids, with [CLS] and [SEP]; a dot after every class name and every sentence.
             real: (B, T), false at padding.
-            words: of each caption bool (k, T), tokens of each phrase; None = those of ``listed``.
+            words: per caption bool (k, T), tokens of each phrase; None = those of ``listed``.
         """
         if self._kept > _MOST:
             self._known.clear()
@@ -124,7 +124,7 @@ def mean_of_phrases(encoder: PhraseEncoder, frame: Frame, phrases: Sequence[Sequ
     """Mean of the unit vectors of the phrases of a training, (C,).
 
     Args:
-        encoder: of the packaged sentence encoder.
+        encoder: the packaged sentence encoder.
         frame: encoding of a phrase.
         phrases: token ids, without separators; each once.
 

@@ -31,22 +31,22 @@ class ContestantConfig:
             found without text and their content is compared with each phrase (CLIP on regions). ``glip``: image and
             text are fused in every block of a pyramid's head, and each location is compared with each token (GLIP).
         backbone: with two or more neighbouring stages as outputs; the first, of stride 8, is the grid of tokens.
-        width: of everything after the backbone.
-        text_width: of the text encoder.
+        width: width of everything after the backbone.
+        text_width: width of the text encoder.
         phrase_frame, centred: how its output is obtained, see ``baselines.controlled.captions.CaptionEncoder``; the
             mean of the training vocabulary is the buffer ``text_mean`` of the model.
         assignment: positive tokens of an object, of ``owl``: ``one_to_many`` or ``hungarian``, see
             ``baselines.owl_nano``.
         regions: boxes that are classified per image, of ``region``.
-        blocks: of the head, of ``glip``.
-        fusion_width: of the attention between image and words, of ``glip``.
-        language_width: of the words in the head, of ``glip``; 768, those of BERT, in GLIP.
+        blocks: number of blocks of the head, of ``glip``.
+        fusion_width: width of the attention between image and words, of ``glip``.
+        language_width: width of the words in the head, of ``glip``; 768 in GLIP, as in BERT.
         anchor: side of an anchor divided by the stride of its level, of ``glip``; 8 in GLIP, for larger images.
-        extra_levels: of the pyramid beyond the maps of the backbone, of ``glip``; 2 in GLIP.
+        extra_levels: number of levels of the pyramid beyond the maps of the backbone, of ``glip``; 2 in GLIP.
         coarse_offsets: of the head's deformable convolutions of coarser levels, of ``glip``: ``prefix`` is what GLIP's
             released weights were trained with, ``resized`` the intended behaviour; see ``baselines.glip.dyhead``.
         fusion_gate: initial factor of a fusion's residuals, of ``glip``; None = 1 / ``blocks``, as in GLIP.
-        dropout: of fusion and language layers, of ``glip``; 0.1 in GLIP.
+        dropout: dropout rate of fusion and language layers, of ``glip``; 0.1 in GLIP.
         nms_iou: overlap above which, in detection, the lower-scoring of two boxes of one class is dropped; 1 = no
             suppression. None = default: 0.6 with several positives per object (``glip``, ``owl`` with
             ``one_to_many``), else 1.
@@ -116,4 +116,4 @@ class ContestantConfig:
                 f"{', '.join(get_args(Frame))} and {WIDTH}, that of the packaged encoder, are needed"
             )
         if self.language_width % HEAD_WIDTH:
-            raise ValueError(f"language_width {self.language_width} is no multiple of {HEAD_WIDTH}")
+            raise ValueError(f"language_width {self.language_width} is not a multiple of {HEAD_WIDTH}")

@@ -41,7 +41,7 @@ class Contestant(Protocol):
 
         Args:
             pixels: (B, 3, H, W), normalised for the backbone.
-            captions: of the B images.
+            captions: captions of the B images.
             targets: objects; ``rows`` are numbers of phrases, ``sure`` those that the caption has.
         """
         ...
@@ -102,7 +102,7 @@ class Likeness(nn.Module):  # type: ignore[misc]
 
     Args:
         inputs: width of the image vectors.
-        text_width: of phrase vectors.
+        text_width: width of phrase vectors.
         width: in which they are compared.
     """
 

@@ -66,8 +66,8 @@ class Region(nn.Module):  # type: ignore[misc]
 
         Args:
             tokens: (B, H / 8, W / 8, C).
-            boxes_xyxy: of each image (R, 4), pixels of the network input.
-            captions: of the images.
+            boxes_xyxy: per image (R, 4), pixels of the network input.
+            captions: captions of the images.
         """
         maps = tokens.permute(0, 3, 1, 2)
         regions = roi_align(maps, boxes_xyxy, _SIDE, 1 / STRIDE, sampling_ratio=2, aligned=True)

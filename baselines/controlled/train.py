@@ -29,9 +29,9 @@ class CaptionedBatch:
         sizes: int64 (B, 2), height and width of each.
         ids: int32 (B, T), tokens of the captions, a dot after every class name and every sentence.
         real: bool (B, T), false at padding.
-        words: of each image bool (k, T), tokens of each phrase of its caption; at least one image has a phrase.
-        boxes_xyxy: of each image float32 (n, 4), pixels.
-        phrases: of each image int64 (n,), row of the box's phrase in ``words``.
+        words: per image bool (k, T), tokens of each phrase of its caption; at least one image has a phrase.
+        boxes_xyxy: per image float32 (n, 4), pixels.
+        phrases: per image int64 (n,), row of the box's phrase in ``words``.
     """
 
     images: npt.NDArray[np.uint8]
@@ -47,12 +47,12 @@ class Trainer:
     """A contestant in training.
 
     Args:
-        config: of the contestant.
-        recipe: of the optimisation.
-        encoder: of the packaged sentence encoder.
+        config: configuration of the contestant.
+        recipe: settings of the optimisation.
+        encoder: the packaged sentence encoder.
         phrases: vocabulary for centring: tokens of the training names, without separators.
         backbone: initial weights of the backbone, official names.
-        device: of the training; initial weights are drawn on the CPU, so they do not depend on it.
+        device: device of the training; initial weights are drawn on the CPU, so they do not depend on it.
 
     Attributes:
         model: with the trained weights.

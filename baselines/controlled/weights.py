@@ -20,7 +20,7 @@ class About:
     """Header of a weights file.
 
     Attributes:
-        config: of the model.
+        config: configuration of the model.
         training: description of the training.
     """
 
@@ -33,7 +33,7 @@ def save_weights(model: Model, config: ContestantConfig, training: dict[str, Any
 
     Args:
         model: a contestant.
-        config: of the model.
+        config: configuration of the model.
         training: description of the training.
         half: in float16.
 

@@ -26,9 +26,9 @@ def anchor_boxes(
 
     Args:
         shapes: height and width of each level, in locations.
-        strides: of each level, pixels.
+        strides: stride of each level, pixels.
         sizes: sides of the squares of each level, pixels.
-        device: of the result.
+        device: device of the result.
 
     Returns:
         Float32 (N, 4) xyxy, levels one after the other, row by row.

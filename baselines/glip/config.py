@@ -22,17 +22,18 @@ class GlipConfig:
         swin: backbone; its output stages become the finest levels of the pyramid.
         bert: text encoder. The language layers of the head have its width, heads and intermediate channels too.
         text_pooler: whether the encoder has BERT's pooler, which is unused but may be in the weights.
-        channels: of the pyramid and the head.
-        blocks: of the head.
+        channels: channels of the pyramid and the head.
+        blocks: number of blocks of the head.
         fused: whether image and text are fused in every block; otherwise (variant A) only in the dot product.
-        fusion_width, fusion_heads: of the attention between image and text.
-        norm_groups: of the normalisation after each deformable convolution.
-        classes: of the closed-set head, which is unused but may be in the weights; 0 = none.
-        max_tokens: of a caption, [CLS] and [SEP] included.
+        fusion_width, fusion_heads: width and number of heads of the attention between image and text.
+        norm_groups: number of groups of the normalisation after each deformable convolution.
+        classes: number of classes of the closed-set head, which is unused but may be in the weights; 0 = none.
+        max_tokens: maximum number of tokens of a caption, [CLS] and [SEP] included.
         anchor_sizes: side of the one square anchor of each level, pixels; as many as levels.
-        extra_levels: of the pyramid, each of half the side of the one before, below those of the backbone: 2 in GLIP.
+        extra_levels: number of levels of the pyramid below those of the backbone, each of half the side of the one
+            before; 2 in GLIP.
         fusion_gate: initial factor of a fusion's residuals; None = 1 / ``blocks``, as in GLIP.
-        dropout: of fusion and language layers, in training.
+        dropout: dropout rate of fusion and language layers, in training.
         coarse_offsets: ``prefix`` is what the released weights were trained with.
         image_size, image_longest: shorter side of the image, and the maximum of the longer one, pixels.
     """

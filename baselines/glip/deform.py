@@ -17,7 +17,7 @@ class DeformConv(nn.Module):  # type: ignore[misc]
 
     Args:
         channels: in and out.
-        stride: of the output's locations.
+        stride: stride of the output's locations.
     """
 
     def __init__(self, channels: int, stride: int) -> None:
@@ -45,7 +45,7 @@ def deform_conv(image: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor, bi
         mask: (B, 9, H', W'), factor of each tap.
         weight: (O, C, 3, 3).
         bias: (O,).
-        stride: of the output, with padding 1: H' = floor((H - 1) / stride) + 1.
+        stride: stride of the output, with padding 1: H' = floor((H - 1) / stride) + 1.
 
     Returns:
         (B, O, H', W').

@@ -26,8 +26,8 @@ class DyConv(nn.Module):  # type: ignore[misc]
     """Convolutions from each level and its neighbours to new levels.
 
     Args:
-        channels: of the levels.
-        groups: of the normalisation.
+        channels: channels of the levels.
+        groups: number of groups of the normalisation.
         coarse_offsets: see the module.
     """
 

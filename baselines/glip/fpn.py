@@ -16,7 +16,7 @@ class Fpn(nn.Module):  # type: ignore[misc]
 
     Args:
         inputs: channels of the maps, finest first. Names are numbered from 2, as officially, where stage 1 is unused.
-        channels: of the levels.
+        channels: channels of the levels.
         extra: levels beyond the maps, at most 2; GLIP has P6 and P7.
     """
 

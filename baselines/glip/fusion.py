@@ -23,9 +23,9 @@ class BiAttention(nn.Module):  # type: ignore[misc]
 
     Args:
         image_width, text_width: channels of both sides.
-        width: of all heads together.
-        heads: of the attention.
-        dropout: of the attention weights, in training.
+        width: width of all heads together.
+        heads: number of heads of the attention.
+        dropout: dropout rate of the attention weights, in training.
     """
 
     def __init__(self, image_width: int, text_width: int, width: int, heads: int, dropout: float) -> None:

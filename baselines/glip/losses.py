@@ -41,7 +41,7 @@ def glip_losses(output: GlipOutput, text_mask: Tensor, anchors: Tensor, targets:
     """Losses of a batch.
 
     Args:
-        output: of the network; its images and captions belong together one by one.
+        output: output of the network; its images and captions belong together one by one.
         text_mask: bool (B, n), False for padding.
         anchors: (N, 4) xyxy.
         targets: objects.

@@ -86,8 +86,8 @@ class About:
     """Result of reading.
 
     Attributes:
-        layout: of the file.
-        config: of the model.
+        layout: layout of the file.
+        config: configuration of the model.
         dropped: names of skipped tensors in the file.
     """
 
@@ -101,7 +101,7 @@ def read_weights(path: Path, config: GlipConfig | None = None) -> tuple[Glip, Ab
 
     Args:
         path: ``.safetensors``, or a file that ``torch.save`` wrote.
-        config: of the model; None = that of the file, or, if it has none, the variant of its size.
+        config: configuration of the model; None = that of the file, or, if it has none, the variant of its size.
 
     Raises:
         ValueError: no such file, a damaged one, one with other objects than tensors, not a GLIP, tensors missing,
@@ -124,7 +124,7 @@ def write_weights(model: Glip, path: Path, layout: Layout, source: str = "") -> 
 
     Args:
         model: float32.
-        path: of the file.
+        path: path of the file.
         layout: ``official`` (without buffers) or ``canonical``.
         source: origin of the weights, for readers; canonical only.
 
@@ -187,7 +187,7 @@ def _canonical(
     """Layout, tensors by canonical names, and the names in the file of leftovers."""
     layout = "canonical" if own else _layout(tensors)
     if layout is None:
-        raise ValueError(f"{path}: is no GLIP of microsoft/GLIP, mmdetection or this suite")
+        raise ValueError(f"{path}: is not a GLIP of microsoft/GLIP, mmdetection or this suite")
     rename: dict[Layout, Callable[[str], str]] = {
         "canonical": lambda name: name,
         "official": lambda name: name.removeprefix(_PREFIX),
@@ -243,7 +243,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError(f"{path}: refused, a compressed archive")
     except (zipfile.BadZipFile, OSError, OverflowError) as error:
-        raise ValueError(f"{path}: is no checkpoint of torch 1.6 or newer, or a damaged one") from error
+        raise ValueError(f"{path}: is not a checkpoint of torch 1.6 or newer, or a damaged one") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:

@@ -58,7 +58,7 @@ def assign_one_to_many(output: Output, targets: Targets, centres: Tensor) -> Ass
     highest IoU.
 
     Args:
-        output: of the network.
+        output: output of the network.
         targets: objects.
         centres: (N, 2) of the cells, pixels.
     """
@@ -86,7 +86,7 @@ def assign_hungarian(output: Output, targets: Targets, size: tuple[int, int]) ->
     the image size - ``COST_GIOU`` x GIoU.
 
     Args:
-        output: of the network.
+        output: output of the network.
         targets: objects.
         size: width and height of the network input, pixels.
     """

@@ -132,8 +132,8 @@ def cell_boxes(offsets: Tensor, height: int, width: int) -> Tensor:
 
     Args:
         offsets: (B, N, 4): shift of the centre in cells (x, y), logarithm of width and height relative to the prior.
-        height: of the grid in cells.
-        width: of the grid, N = height * width.
+        height: height of the grid in cells.
+        width: width of the grid, N = height * width.
     """
     centres = cell_centres(height, width, offsets.device) + offsets[..., :2] * STRIDE
     halves = 0.5 * _PRIOR_CELLS * STRIDE * offsets[..., 2:].clamp(-_MAX_LOG_SIZE, _MAX_LOG_SIZE).exp()

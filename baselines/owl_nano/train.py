@@ -31,8 +31,8 @@ class Trainer:
     """A model in training.
 
     Args:
-        config: of the model.
-        recipe: of the training.
+        config: configuration of the model.
+        recipe: settings of the training.
         phrases: float32 (K, text_width), vectors of the training classes; their mean is subtracted.
 
     Attributes:
@@ -89,7 +89,7 @@ def detection_losses(output: Output, targets: Targets, size: tuple[int, int]) ->
     target of the IoU branch. Hungarian: focal loss, as in the published OWL-ViT, and no IoU branch.
 
     Args:
-        output: of the network, float32; with an IoU branch the assignment is one-to-many.
+        output: output of the network, float32; with an IoU branch the assignment is one-to-many.
         targets: objects.
         size: width and height of the network input, pixels.
     """

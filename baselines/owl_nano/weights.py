@@ -22,7 +22,7 @@ class About:
     """Header of a weights file.
 
     Attributes:
-        config: of the model.
+        config: configuration of the model.
         classes: names of the learned class vectors, in their order; empty with text.
         training: description of the training.
     """

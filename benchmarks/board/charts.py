@@ -74,7 +74,7 @@ def log_axis(title: str, values: Sequence[float], *, zero: bool = False) -> Axis
     """Between round numbers (1, 2, 5 times a power of ten) around the positive values; ticks at powers of ten if many.
 
     Args:
-        title: of the axis.
+        title: title of the axis.
         values: what is shown.
         zero: show values of 0 at the left end, labelled 0.
     """

@@ -43,8 +43,8 @@ def collect(root: Path, benchmarks: Sequence[str] = (), *, resamples: int = RESA
     Args:
         root: folder of the results; its own ``published.json`` replaces the one that ships with the suite.
         benchmarks: names; empty = all.
-        resamples: of the paired bootstrap.
-        seed: of the bootstrap.
+        resamples: number of resamples of the paired bootstrap.
+        seed: seed of the bootstrap.
 
     Raises:
         DataError: the folder does not exist, or a named benchmark has no result.

@@ -48,10 +48,10 @@ class Bar:
 
     Attributes:
         series: number of the row, for its colour.
-        name: of the row.
+        name: name of the row.
         value: shown after the bar.
-        width: of the bar, percent of the panel.
-        low, high: of the interval, percent of the panel; None without one.
+        width: width of the bar, percent of the panel.
+        low, high: ends of the interval, percent of the panel; None without one.
     """
 
     series: int
@@ -173,7 +173,7 @@ def _training_images(rows: Sequence[Row], classes: Sequence[Sequence[ClassRow]])
     title = "AP against training images"
     counts = [x for line in dots for x, _ in line.points]
     x = log_axis("training images of the class", counts, zero=0.0 in counts)
-    caption = "Lines are means over tenths of the classes; classes without training images are a point of their own."
+    caption = "Lines are means over tenths of the classes; classes without training images are a separate point."
     if len(dots) > _MOST_CLOUDS:
         dots = []
     else:

@@ -89,7 +89,7 @@ def render(board: Board, *, title: str, galleries: Mapping[str, Gallery] | None 
 
     Args:
         board: what it shows.
-        title: of the page.
+        title: title of the page.
         galleries: per slug of a table.
         detailed: also every statistic of every result, as in a report.
     """

@@ -21,7 +21,7 @@ class ClassRow:
     """One class; None where the file has no number.
 
     Attributes:
-        category_id: of the annotations.
+        category_id: id in the annotations.
         name, frequency: as the annotations give them.
         train_images: images of the training set that show it.
         boxes: ground truth boxes.

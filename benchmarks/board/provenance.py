@@ -14,8 +14,8 @@ def provenance_notes(protocol: ProtocolInfo, names: Sequence[str], results: Sequ
     Rows of other versions are never in one table, because the versions are in the hash of the protocol.
 
     Args:
-        protocol: of the table.
-        names: of n rows, best first.
+        protocol: protocol of the table.
+        names: names of n rows, best first.
         results: their results.
     """
     notes = []

@@ -25,7 +25,7 @@ class Standing:
         starred: best, or not distinguishable from the best.
         basis: reason for this; None if it could not be judged.
         delta: AP of the row minus AP of the leader.
-        ci95: of the paired difference; None without a paired comparison.
+        ci95: 95 % interval of the paired difference; None without a paired comparison.
         reason: why there was no paired comparison; empty if there was one.
     """
 
@@ -42,9 +42,9 @@ class Row:
 
     Attributes:
         rank: by AP, equal AP equal rank; None without AP.
-        name: of the detector; if it is not unique in the table, with weights, then with result id.
+        name: name of the detector; if it is not unique in the table, with weights, then with result id.
         result: the result file.
-        folder: of the run, for predictions and AP per class.
+        folder: folder of the run, for predictions and AP per class.
         standing: against the leader.
     """
 
@@ -68,7 +68,7 @@ class Table:
     """Runs on the same annotations under the same protocol, best first.
 
     Attributes:
-        benchmark, protocol: of all rows; the hashes agree.
+        benchmark, protocol: those of all rows; the hashes agree.
         rows: by descending AP, those without AP last.
         notes: one-line notes on differences between the rows, and on the rules of intervals and stars.
     """

@@ -29,7 +29,7 @@ def board_tables(board: Board, *, published: bool = False, width: int = 120) -> 
     Args:
         board: to show.
         published: also show the published numbers.
-        width: of the terminal; columns that do not fit are left out and listed.
+        width: width of the terminal; columns that do not fit are left out and listed.
     """
     parts: list[RenderableType] = [_table(table, width) for table in board.tables]
     if not board.tables:

@@ -43,7 +43,7 @@ def check_detector(name: str, load: Callable[[int], Detector]) -> Iterator[Outco
     """Run all checks, one after the other; an exception in one is a failure of that check only.
 
     Args:
-        name: of the detector, as given by the user.
+        name: name of the detector, as given by the user.
         load: loads a new instance of the detector, for a given ``top_k``; called a few times.
 
     Raises:

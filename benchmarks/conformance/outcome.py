@@ -55,7 +55,7 @@ class Subject:
     Args:
         name: as given by the user.
         load: loads a new instance of the detector, for a given ``top_k``.
-        top_k: of the shared instance.
+        top_k: top k of the shared instance.
     """
 
     def __init__(self, name: str, load: Callable[[int], Detector], top_k: int = TOP_K) -> None:

@@ -65,8 +65,8 @@ def image_paths(gt: GroundTruth) -> list[str]:
     """Path of every image relative to the folder of the images, in the order of ``gt.image_ids``.
 
     ``file_name`` as it stands, except for LVIS v0.5; where an image has only a ``coco_url`` (LVIS v1) its last folder
-    and file name, such as ``val2017/000000397133.jpg``. The paths come from the annotation file: whoever opens them
-    must keep them inside the folder (``image_file``).
+    and file name, such as ``val2017/000000397133.jpg``. The paths come from the annotation file: callers must check
+    that they stay inside the folder (``image_file``).
 
     Raises:
         DataError: an image without a name.
@@ -88,13 +88,13 @@ def image_file(root: Path, name: str) -> Path:
     """Path of an image whose name comes from an annotation file; links are followed before the check.
 
     Raises:
-        DataError: the name is no path, or leaves ``root``.
+        DataError: the name is not a path, or leaves ``root``.
     """
     folder = root.resolve()
     try:
         path = (folder / name).resolve()
     except (ValueError, OSError, RuntimeError) as error:
-        raise DataError(f"image path {name!r:.200} is no path: correct it in the annotation file") from error
+        raise DataError(f"image path {name!r:.200} is not a path: correct it in the annotation file") from error
     if not path.is_relative_to(folder):
         raise DataError(
             f"image path {name!r:.200} leaves the folder {root}: correct it in the annotation file, "
@@ -160,7 +160,7 @@ def _decode(path: Path, size: tuple[int, int] | None) -> PIL.Image.Image:
     except FileNotFoundError:
         raise ImageError(path, "no such file") from None
     except UnidentifiedImageError as error:
-        raise ImageError(path, f"is no image in a format that is read ({', '.join(_FORMATS)})") from error
+        raise ImageError(path, f"is not an image in a supported format ({', '.join(_FORMATS)})") from error
     except Exception as error:  # Pillow's decoders may raise any exception for a damaged file
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(path, f"cannot be read: {reason}") from error

@@ -21,7 +21,7 @@ class FreshProcess(SpawnProcess):
         """Start the process."""
         with _starting:
             main = sys.modules["__main__"]
-            # The new process is told which file to run again from this module; one without a file says none.
+            # multiprocessing reads from this module which script to run again; without a file it runs none.
             sys.modules["__main__"] = ModuleType("__main__")
             try:
                 super().start()

@@ -57,7 +57,7 @@ def read_plan(spec: str) -> PromptPlan:
         document = yaml.safe_load(text.decode())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: is no YAML: {reason}") from None
+        raise DataError(f"{path}: is not YAML: {reason}") from None
     try:
         content = _PlanFile.model_validate(document).model_dump()
     except ValidationError as error:

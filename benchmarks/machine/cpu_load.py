@@ -30,7 +30,7 @@ class Busy(StrictModel):
     other_processors: Number | None = Field(description="busy with other processes, on average; null = not known")
     stolen_processors: Number | None = Field(description="taken away by the host of a virtual machine, on average")
     load_average: Number = Field(description="of the last minute, at the end")
-    busiest: list[str] = Field(description="other processes of this system that used most, for people")
+    busiest: list[str] = Field(description="other processes of this system that used most, for readers")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class _Reading:
         wall: a clock.
         busy: time in which the CPUs of this process were busy, for any process.
         stolen: time taken by the host of a virtual machine.
-        own: of the busy time, by this process and its children.
+        own: part of the busy time that was used by this process and its children.
     """
 
     wall: float

@@ -45,7 +45,7 @@ class Check:
     """One line of the table.
 
     Attributes:
-        name: of the part.
+        name: name of the part.
         status: verdict.
         found: what was found.
         advice: what to do, empty if nothing.
@@ -98,7 +98,7 @@ def _python() -> Check:
 def _packages() -> Check:
     lock = ROOT / "requirements.lock"
     if not lock.is_file():
-        return Check("packages", "absent", "no requirements.lock beside the suite", "make setup in a checkout")
+        return Check("packages", "absent", "the suite has no requirements.lock", "make setup in a checkout")
     pinned = [Requirement(line.split("\\")[0]) for line in lock.read_text().splitlines() if line[:1].isalnum()]
     wrong = [problem for problem in map(_difference, pinned) if problem]
     if not wrong:

@@ -29,7 +29,7 @@ def write_sheet(
         target: ``.png``, ``.jpg`` or ``.webp``.
         count: maximum number of images.
         class_name: only images with this class, and only its boxes.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Returns:
         Ids of the images, in the order in which they are drawn, and one line for every image that was skipped because
@@ -64,8 +64,8 @@ def draw_some(
         positions: to choose from.
         target: ``.png``, ``.jpg`` or ``.webp``.
         count: maximum number of images.
-        name: of their source, for messages.
-        seed: of the choice.
+        name: name of their source, for messages.
+        seed: seed of the choice.
 
     Returns:
         Positions that are drawn, in order, and one line for every image that cannot be used.

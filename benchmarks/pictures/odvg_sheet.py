@@ -35,7 +35,7 @@ def write_odvg_sheet(
         count: maximum number of records.
         label_map: names of the classes; None = the one in the folder of the file, if there is one.
         class_name: only records with a box of this class, or of a phrase with this text, and only such boxes.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Returns:
         Numbers of the records, counted from 1, in the order in which they are drawn, and one line for every record

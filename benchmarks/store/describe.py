@@ -105,7 +105,7 @@ def scored_under(made_under: ProtocolInfo, tables: str | None, judge: JudgeInfo 
         name = changed[0]
         raise DataError(
             f"{name} is now {_short(now[name])}, but the run was made with {name} {_short(then[name])}: "
-            "repeat 'bench run', which makes a run of its own"
+            "repeat 'bench run', which makes a separate run"
         )
     if judge is None and (made_under.versions is None or tables == made_under.tables):
         return made_under

@@ -185,7 +185,7 @@ class RunFiles:
     """Paths of the files of a run.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         shards: number of shards.
     """
 

@@ -26,7 +26,7 @@ class Source:
 
     Attributes:
         path: a prediction file, or a run folder.
-        manifest: of the run; None for a file.
+        manifest: manifest of the run; None for a file.
     """
 
     path: Path
@@ -95,7 +95,7 @@ def find_annotations(
     """Annotations and protocol for scoring predictions, with defaults from the run.
 
     Args:
-        paths: of the predictions.
+        paths: paths of the predictions.
         annotations: file given by the user; it has priority.
         benchmark: name given by the user; its images need not exist.
         data_root: folder of the data sets.

@@ -19,7 +19,7 @@ def read_run_predictions(folder: Path) -> Predictions:
     A run of one shard is mapped, not copied. A run without any detection has no rows.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
 
     Raises:
         DataError: no run, or a shard is missing or changed; one line.

@@ -135,7 +135,7 @@ class RunInfo(StrictModel):
     seed: int
     dtype: str
     device: str
-    batch: Count = Field(description="images per batch, as asked for")
+    batch: Count = Field(description="images per batch, as requested")
     smallest_batch: Count = Field(description="after halving for lack of memory")
     shards: Count
     engine: str

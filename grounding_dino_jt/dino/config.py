@@ -14,7 +14,7 @@ class ResNetConfig:
     """Image backbone of bottleneck blocks (He et al. 2016), with its batch norms frozen (``models/dino/backbone.py``).
 
     Attributes:
-        blocks: of each of the four stages; ResNet-101 has (3, 4, 23, 3).
+        blocks: number of blocks of each of the four stages; ResNet-101 has (3, 4, 23, 3).
         out_stages: stages (from 0) whose outputs are the feature levels.
     """
 
@@ -93,7 +93,7 @@ class DinoConfig:
             kind = SwinConfig if "depths" in backbone else ResNetConfig
             return DinoConfig(**{**known_fields(DinoConfig, fields), "backbone": kind(**known_fields(kind, backbone))})
         except (TypeError, AttributeError, KeyError) as error:
-            raise ValueError(f"is no model configuration: {error}") from error
+            raise ValueError(f"is not a model configuration: {error}") from error
 
 
 _FIVE = (0, 1, 2, 3)

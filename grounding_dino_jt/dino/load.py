@@ -25,7 +25,7 @@ class DinoPredictor:
 
     Attributes:
         network: the model, in evaluation mode.
-        weights_sha256: of the file it was read from.
+        weights_sha256: hash of the file it was read from.
     """
 
     network: Dino

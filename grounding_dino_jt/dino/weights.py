@@ -52,11 +52,11 @@ class DinoCheckpoint:
     """A model as read from a file.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         kind: layout of the file; ``jittor`` is the suite's own.
         tensors: float32, canonical names, exactly those of ``expected_shapes(config)``.
-        config: of the model.
-        sha256: of the file.
+        config: configuration of the model.
+        sha256: hash of the file.
         dropped: names of tensors that inference does not need.
     """
 
@@ -136,10 +136,10 @@ def write_canonical(
 
     Args:
         tensors: canonical names.
-        config: of the model.
+        config: configuration of the model.
         path: file to write; an existing file is replaced.
         source: origin of the weights, for readers.
-        source_sha256: of the file they were read from, or empty.
+        source_sha256: hash of the file they were read from, or empty.
 
     Raises:
         WeightsError: the tensors are not the model's.
@@ -159,7 +159,7 @@ def infer_config(shapes: Shapes) -> DinoConfig:
     """
     heads = shapes.get("class_embed.0.weight", ())
     if len(heads) != 2:
-        raise WeightsError("is no DINO: no tensor class_embed.0.weight with 2 axes")
+        raise WeightsError("is not a DINO: no tensor class_embed.0.weight with 2 axes")
     sizes = infer_transformer(shapes)
     try:
         resnet = any(name.startswith(f"{_BODY}.") for name in shapes)

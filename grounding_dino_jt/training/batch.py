@@ -40,8 +40,8 @@ class TrainingBatch:
     Attributes:
         images: uint8 (B, H, W, 3) RGB; smaller images are in the upper left corner.
         sizes: int64 (B, 2), height and width of each image.
-        tokens: of the captions, with [CLS] and [SEP], padded to the longest; at most ``max_text_len`` columns.
-        targets: of each image.
+        tokens: tokens of the captions, with [CLS] and [SEP], padded to the longest; at most ``max_text_len`` columns.
+        targets: targets of each image.
     """
 
     images: npt.NDArray[np.uint8]

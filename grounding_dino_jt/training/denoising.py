@@ -113,8 +113,8 @@ def denoising_queries(
     """Queries from targets and noise.
 
     Args:
-        targets: of the B images.
-        noise: of the B images.
+        targets: targets of the B images.
+        noise: noise of the B images.
         slots: room for at least the boxes of these images.
         queries: Q, number of matching queries.
         config: strength of the noise.

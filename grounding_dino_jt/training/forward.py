@@ -42,8 +42,8 @@ def all_predictions(
 
     Args:
         network: in training mode.
-        image: of B images.
-        text: of B captions.
+        image: features of B images.
+        text: features of B captions.
         extra: denoising queries; None = none.
         losses: which predictions are wanted.
     """

@@ -29,8 +29,8 @@ class LossConfig:
         style: ``mmdetection`` divides all sums by the number of matched pairs, averaged over processes;
             ``open-groundingdino`` divides the class loss by the pairs of the process, the box losses by the number of
             boxes averaged over processes. Either number is at least 1.
-        class_weight, l1_weight, giou_weight: of the parts.
-        costs: of the matching.
+        class_weight, l1_weight, giou_weight: weights of the parts.
+        costs: weights of the matching.
         auxiliary, encoder: whether lower decoder layers and the encoder's selection have losses.
     """
 
@@ -89,9 +89,9 @@ class Counts:
         """Count.
 
         Args:
-            targets: of the images.
+            targets: targets of the images.
             queries: Q, matching queries per image.
-            groups: of denoising queries.
+            groups: number of groups of denoising queries.
         """
         boxes = sum(map(len, targets))
         return Counts(sum(min(len(target), queries) for target in targets), boxes, boxes * groups)
@@ -114,7 +114,7 @@ class Loss:
     Attributes:
         total: weighted sum.
         terms: weighted terms, (P, 3): class, L1 and GIoU of every entry of ``names``.
-        names: of the P predictions.
+        names: names of the P predictions.
     """
 
     total: Any
@@ -134,10 +134,10 @@ def total_loss(
     """Loss of a batch.
 
     Args:
-        matching: of decoder layers and encoder, each matched by itself.
-        denoising: of decoder layers.
+        matching: predictions of decoder layers and encoder, each matched separately.
+        denoising: predictions of decoder layers.
         queries: the denoising queries; None if there are none.
-        targets: of the B images.
+        targets: targets of the B images.
         real: bool (B, T), false at padding of the captions.
         divided: divisors of the sums.
         config: weights.
@@ -199,8 +199,8 @@ def box_losses(boxes: Any, pairs: Sequence[Matches], targets: Sequence[Targets])
 
     Args:
         boxes: (B, R, 4) cxcywh shares.
-        pairs: of each image.
-        targets: of each image.
+        pairs: matched pairs of each image.
+        targets: targets of each image.
     """
     rows = np.concatenate([image * boxes.shape[1] + pair.queries for image, pair in enumerate(pairs)])
     if not len(rows):

@@ -25,7 +25,7 @@ class Costs:
         class_rule: ``sum`` is the sum over all tokens of the caption of the cost of target 1 for tokens of the box and
             target 0 for others (mmdetection ``match_cost.py``, BinaryFocalLossCost); ``mean`` is the mean over the
             tokens of the box of the cost of target 1 minus that of target 0 (Open-GroundingDino ``matcher.py``).
-        class_weight, l1_weight, giou_weight: of the three parts.
+        class_weight, l1_weight, giou_weight: weights of the three parts.
     """
 
     class_rule: Literal["sum", "mean"] = "sum"
@@ -59,7 +59,7 @@ def match(
         logits: (B, Q, T); anything at padding.
         boxes: (B, Q, 4) cxcywh shares.
         real: (B, T), false at padding of the caption.
-        targets: of each image.
+        targets: targets of each image.
         costs: weights.
 
     Raises:

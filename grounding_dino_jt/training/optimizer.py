@@ -43,8 +43,8 @@ class AdamW:
         """One step.
 
         Args:
-            gradients: of the parameters, in their order.
-            norm: of all of them, before clipping.
+            gradients: gradients of the parameters, in their order.
+            norm: norm of all of them, before clipping.
         """
         recipe, step = self._recipe, self.step
         self.step += 1

@@ -48,15 +48,15 @@ class Recipe:
     Attributes:
         steps: optimisation steps.
         lr: peak learning rate.
-        schedule: of the rate.
+        schedule: schedule of the rate.
         rates: prefixes of parameter names, or whole names, to a factor of their learning rate; the longest match
             applies, 0 freezes. Names are the official ones.
-        weight_decay: of every parameter.
+        weight_decay: weight decay of every parameter.
         decay_vectors: whether vectors (biases, norms) decay as well, as they do officially.
-        betas, eps: of AdamW.
+        betas, eps: parameters of AdamW.
         clip: maximum norm of the whole gradient; 0 = no clipping.
         average: decay of the running average of the weights, which is then evaluated and saved; 0 = none.
-        seed: of initial weights and of random numbers in training.
+        seed: seed of initial weights and of random numbers in training.
     """
 
     steps: int

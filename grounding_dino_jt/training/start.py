@@ -18,12 +18,12 @@ def new_network(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], 
     """A network with random parameters, except for those that are given.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         tensors: parameters by their official names; all must be the network's.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
 
     Raises:
-        ValueError: a tensor is no parameter of the network, or of another shape.
+        ValueError: a tensor is not a parameter of the network, or has another shape.
     """
     jt.sync_all()  # Jittor draws random numbers lazily, so earlier ones must be computed first
     jt.set_seed(seed)

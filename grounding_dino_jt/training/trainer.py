@@ -45,10 +45,10 @@ class Settings:
     """Settings of a trainer.
 
     Attributes:
-        recipe: of the optimisation.
+        recipe: settings of the optimisation.
         losses: weights and divisors.
         denoising: noise; ``queries=0`` for none.
-        precision: of the products with large matrices; see ``grounding_dino_jt.precision.mixed_precision``.
+        precision: precision of the products with large matrices; see ``grounding_dino_jt.precision.mixed_precision``.
     """
 
     recipe: Recipe
@@ -62,7 +62,7 @@ class Trainer:
 
     Args:
         network: with its initial weights; it is changed in place.
-        settings: of the training.
+        settings: settings of the training.
         processes: the processes that train together.
 
     Attributes:

@@ -55,8 +55,8 @@ def draw_backbone(config: SwinConfig, seed: int) -> dict[str, Array]:
     tables and biases are as in the Swin of the trainer.
 
     Args:
-        config: of the backbone.
-        seed: of the random numbers.
+        config: configuration of the backbone.
+        seed: seed of the random numbers.
     """
     tensors: dict[str, Array] = {}
     for number, (name, shape) in enumerate(swin_shapes(config).items()):

@@ -52,7 +52,7 @@ def read_tensors(folder: Path, stem: str = "model") -> tuple[dict[str, Stored], 
     files = []
     for name in sorted(set(places.values())):
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise WeightsError(f"{index}: {name!r} is no safetensors file beside it")
+            raise WeightsError(f"{index}: {name!r} is not a safetensors file in the same folder")
         files.append(folder / name)
         if not files[-1].is_file():
             raise WeightsError(f"{files[-1]}: no such file")

@@ -33,7 +33,7 @@ def placer(config: Config, rename: Callable[[str], Part | None]) -> Callable[[st
     """Target of a stored tensor in a model, tied copies included.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         rename: from stored to official names.
     """
 
@@ -169,5 +169,5 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 def _shape(shapes: Shapes, name: str, axes: int) -> tuple[int, ...]:
     if len(shapes.get(name, ())) != axes:
-        raise WeightsError(f"is no model of this kind: no tensor {name} with {axes} axes")
+        raise WeightsError(f"is not a model of this kind: no tensor {name} with {axes} axes")
     return shapes[name]

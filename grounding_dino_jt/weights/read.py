@@ -41,13 +41,13 @@ class Checkpoint:
     """A model as read from a file.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         kind: layout of the file; ``jittor`` is the suite's own.
         tensors: float32, canonical names, exactly those of ``expected_shapes(config)``.
-        config: of the model.
-        sha256: of the file; of several, of the list of their sums.
+        config: configuration of the model.
+        sha256: hash of the file; of several, of the list of their sums.
         dropped: names of tensors that inference does not need.
-        packaged_text_sha256: of the packaged text encoder, if the file leaves its own out.
+        packaged_text_sha256: hash of the packaged text encoder, if the file leaves its own out.
     """
 
     path: Path

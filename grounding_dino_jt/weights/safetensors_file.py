@@ -40,7 +40,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > _LONGEST_HEADER:
-                raise WeightsError(f"{path}: is no safetensors file, or has a header of {length} bytes")
+                raise WeightsError(f"{path}: is not a safetensors file, or has a header of {length} bytes")
             text = file.read(length)
         with safetensors.safe_open(path, "np") as checked:  # sizes, offsets, gaps
             metadata = checked.metadata() or {}

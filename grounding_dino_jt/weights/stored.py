@@ -1,4 +1,4 @@
-"""Tensors in files, and their assembly: every parameter exactly once, nothing else."""
+"""Tensors in files, and reading them as a model: every parameter exactly once, and no other tensors."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, OverflowError) as error:
-        raise WeightsError(f"{path}: is no checkpoint of torch 1.6 or newer, or a damaged one") from error
+        raise WeightsError(f"{path}: is not a checkpoint of torch 1.6 or newer, or a damaged one") from error
     size = path.stat().st_size
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise WeightsError(f"{path}: refused, a compressed archive")
@@ -69,8 +69,8 @@ def state_of(path: Path, content: Mapping[str, Any]) -> dict[str, Stored]:
     """Tensors under ``model`` or ``state_dict``, or at the top level.
 
     Args:
-        path: of the file, for messages.
-        content: of a checkpoint.
+        path: path of the file, for messages.
+        content: content of a checkpoint.
 
     Raises:
         WeightsError: not a state dict.

@@ -53,10 +53,10 @@ def write_canonical(
 
     Args:
         tensors: canonical names.
-        config: of the model.
+        config: configuration of the model.
         path: file to write; an existing file is replaced.
         source: origin of the weights, for readers.
-        source_sha256: of the file they were read from, or empty.
+        source_sha256: hash of the file they were read from, or empty.
         half: float16, for weights that are shipped.
         packaged_text_sha256: if given, the text encoder is the unchanged packaged one with this hash and is left out:
             the reader takes it from the package.
@@ -113,7 +113,7 @@ def write_hf(tensors: _Tensors, config: Config, folder: Path, *, tokenizer_from:
 
     Args:
         tensors: canonical names.
-        config: of the model.
+        config: configuration of the model.
         folder: written atomically; in an existing folder these files are replaced.
         tokenizer_from: a folder whose tokenizer files are copied; without it they must be added by hand.
 

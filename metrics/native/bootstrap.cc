@@ -44,7 +44,7 @@ struct ClassSums {
   bool defined[kAreas][kWide];
 };
 
-// Records of a class that can change the curve of an area: neither ignored throughout nor behind the last true
+// Records of a class that can change the curve of an area: neither ignored throughout nor after the last true
 // positive.
 std::vector<Step> steps_of(const Inputs& in, int64_t k, int area) {
   std::vector<Step> steps;

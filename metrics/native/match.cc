@@ -67,8 +67,8 @@ class Matcher {
  private:
   struct Scratch {
     explicit Scratch(int64_t images) : first(images, -1), seen(images, 0) {}
-    std::vector<int32_t> first;  // image -> first ground truth of the class at hand, -1 = none
-    std::vector<int32_t> seen;   // image -> detections of the class at hand so far
+    std::vector<int32_t> first;  // image -> first ground truth of the current class, -1 = none
+    std::vector<int32_t> seen;   // image -> detections of the current class so far
     std::vector<uint64_t> taken;
     std::vector<std::pair<int32_t, double>> candidates;
   };
@@ -235,7 +235,7 @@ class Matcher {
 
 }  // namespace
 
-// What a call from outside holds between ovd_prepare and ovd_match: exactly one of the two is set.
+// State that a caller holds between ovd_prepare and ovd_match: exactly one of the two members is set.
 struct Handle {
   std::unique_ptr<Matcher<float>> single;
   std::unique_ptr<Matcher<double>> twice;

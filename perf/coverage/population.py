@@ -65,7 +65,7 @@ class Population:
         detectors: their abilities.
         federated: LVIS rules: absent classes are verified in only some of the images.
         negatives: share of the absent (image, class) pairs that are verified; not used without ``federated``.
-        seed: of the ease of the classes and the biases of the detectors.
+        seed: seed of the ease of the classes and the biases of the detectors.
     """
 
     images: int

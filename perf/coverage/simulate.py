@@ -61,7 +61,7 @@ def simulate(
         names: statistics, as in ``Evaluation.metrics``.
         sets: number of data sets to draw.
         resamples: bootstrap resamples of each.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
         first: number of the first data set; the data set of a given number is the same in every run.
         enlarge: size of the data set that represents the whole population, as a multiple of a data set; 0 = none.
         advance: called with the number of finished data sets.

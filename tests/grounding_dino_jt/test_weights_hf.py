@@ -143,7 +143,7 @@ def test_several_files(folder: Path, tmp_path: Path) -> None:
         read_checkpoint(tmp_path)
     document["weight_map"][lost] = "../model.safetensors"
     index.write_text(json.dumps(document))
-    with pytest.raises(WeightsError, match="is no safetensors file beside it"):
+    with pytest.raises(WeightsError, match="is not a safetensors file in the same folder"):
         read_checkpoint(tmp_path)
 
 

@@ -206,7 +206,7 @@ def test_almost_a_model(tmp_path: Path, change: dict[str, torch.Tensor | None], 
 
 @pytest.mark.parametrize("content", [[], {}, {"model": 3}, {"model": {}}, {"model": {3: torch.ones(1)}}, torch.ones(2)])
 def test_no_state_dict(tmp_path: Path, content: Any) -> None:
-    refused(write_torch_file(tmp_path / "a.pth", content), "holds no state dict|is no model of this kind")
+    refused(write_torch_file(tmp_path / "a.pth", content), "holds no state dict|is not a model of this kind")
 
 
 def test_other_files(tmp_path: Path) -> None:

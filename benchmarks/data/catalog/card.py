@@ -53,9 +53,9 @@ class DatasetCard:
         downloads: what to fetch.
         derived_from: name of the card whose annotation file this one is cut from.
         world: name in ``benchmarks.data.shapes.WORLDS`` for data that is rendered.
-        licence: of annotations and images.
-        counts: of the official file.
-        sha256: of the official annotation file, if it is known reliably.
+        licence: licence of annotations and images.
+        counts: counts of the official file.
+        sha256: hash of the official annotation file, if it is known reliably.
         tables: file with tables of class names below the data root (``benchmarks.scoring.vocabulary_tables``).
         image_sources, train_sources: see ``Benchmark``.
         task: ``grounding`` files are read by ``benchmarks.data.files.grounding``.

@@ -120,7 +120,7 @@ _CARDS = (
         notes=(
             "AP of rare classes is averaged over the few that have an object here; 'data get' counts them",
             "files that others share (lvis_v1_minival_inserted_image_name.json) are the same images and boxes, not the "
-            "same bytes: results on them make a table of their own",
+            "same bytes: results on them are in a separate table",
         ),
     ),
     DatasetCard(
@@ -137,7 +137,7 @@ _CARDS = (
         train_sources=_LVIS_TRAINING,
         downloads=(_LVIS_V1_VAL, _TRAIN2017, _VAL2017),
         counts=Counts(19_809, 1_203, 244_707),
-        notes=("15,000 of the images are COCO train2017: seen by whoever trained on COCO",),
+        notes=("15,000 of the images are COCO train2017: seen by detectors trained on COCO",),
     ),
     DatasetCard(
         name="lvis-v1-train",

@@ -69,9 +69,9 @@ def derive_minival(lvis_val: Path, target: Path) -> Facts:
     def of_val2017(image: dict[str, Any]) -> bool:
         folder = _coco_path(image)[0]
         if folder not in ("train2017", "val2017"):
-            raise DataError(f"coco_url lies in '{folder[:40]}', LVIS v1 val is of train2017 and val2017")
+            raise DataError(f"coco_url is in folder '{folder[:40]}', but LVIS v1 val has only train2017 and val2017")
         if "neg_category_ids" not in image or "not_exhaustive_category_ids" not in image:
-            raise DataError("neg_category_ids or not_exhaustive_category_ids is missing: this is no LVIS file")
+            raise DataError("neg_category_ids or not_exhaustive_category_ids is missing: this is not an LVIS file")
         return folder == "val2017"
 
     return _cut(lvis_val, target, of_val2017)
@@ -91,7 +91,7 @@ def read_ids(path: Path) -> list[int]:
     """Image ids of a text file, one per line.
 
     Raises:
-        DataError: unreadable, or a line that is no integer.
+        DataError: unreadable, or a line that is not an integer.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -105,7 +105,7 @@ def read_ids(path: Path) -> list[int]:
             try:
                 ids.append(int(line))
             except ValueError:
-                raise DataError(f"{path}: line {number}: {line[:40]!r} is no image id") from None
+                raise DataError(f"{path}: line {number}: {line[:40]!r} is not an image id") from None
     return ids
 
 
@@ -127,7 +127,7 @@ def grounding_lines(source: Path, target: Path, kind: Literal["phrases", "expres
     """Write a document of MDETR as the suite's grounding JSON Lines; returns the number of phrases.
 
     Raises:
-        DataError: what ``benchmarks.data.files.grounding`` refuses.
+        DataError: a document that ``benchmarks.data.files.grounding`` does not accept.
     """
     from ovd_bench.benchmarks.data.files.grounding import read_mdetr_expressions, read_mdetr_phrases
 
@@ -159,9 +159,11 @@ def _cut(
 
     document.visit("images", choose)  # before the annotations, which may come first
     if missing := set(wanted) - kept:
-        raise DataError(f"{source}: has no image {min(missing)}, nor {len(missing) - 1:,} others of those to keep")
+        raise DataError(
+            f"{source}: has no image {min(missing)}, and lacks {len(missing) - 1:,} more of the images to keep"
+        )
     if not kept:
-        raise DataError(f"{source}: none of its images is to be kept")
+        raise DataError(f"{source}: it has none of the images to keep")
     document.write(
         target,
         {

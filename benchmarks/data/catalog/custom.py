@@ -76,7 +76,7 @@ def _annotation_file(folder: Path) -> Path:
             shown = ", ".join(str(file) for file in files[:8]) + (", …" if len(files) > 8 else "")
             raise DataError(f"{folder}: has {len(files)} annotation files, name one of them: {shown}")
     raise DataError(
-        f"{folder}: no annotations found: {_BESIDE}, annotations/instances_*.json or one .json file is looked for"
+        f"{folder}: no annotations found; expected {_BESIDE}, annotations/instances_*.json or one .json file"
     )
 
 

@@ -115,7 +115,7 @@ def _edited(text: str, index: int, key: str, edit: Edit) -> Generator[tuple[str,
     while text[index : index + 1] != "]":
         record, end = _DECODE(text, index)
         if not isinstance(record, dict):
-            raise DataError(f"{key} record {number}: is no object")
+            raise DataError(f"{key} record {number}: is not an object")
         try:
             kept = edit(record, text[index:end])
         except DataError as error:

@@ -58,7 +58,7 @@ def open_benchmark(
         if not Path(spec).exists():
             raise DataError(
                 f"no benchmark '{spec}' and no such file or folder: 'bench data list' shows the names; "
-                "one's own is the path of a COCO or LVIS annotation file, or of its folder"
+                "for your own data give the path of a COCO or LVIS annotation file, or of its folder"
             )
         return open_own(Path(spec), images, protocol, taken=CARDS)
     card = CARDS[spec]
@@ -154,4 +154,4 @@ def _image_root(place: Path, folders: tuple[str, ...]) -> Path | None:
 
 def _missing(card: DatasetCard, what: str, data_root: Path, places: tuple[str, ...]) -> DataError:
     looked = ", ".join(str(data_root / place) for place in places)
-    return DataError(f"{card.name}: the {what} is missing, looked for {looked}: 'bench data get {card.name}' helps")
+    return DataError(f"{card.name}: the {what} is missing, looked for {looked}: see 'bench data get {card.name}'")

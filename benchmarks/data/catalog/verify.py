@@ -132,7 +132,7 @@ def _check_duplicates(report: Report, gt: GroundTruth) -> None:
     repeated = np.setdiff1d(np.arange(len(rows)), first)
     if len(repeated):
         report.remarks.append(
-            f"{len(repeated):,} boxes are there twice, with the same class: annotations "
+            f"{len(repeated):,} boxes occur twice, with the same class: annotations "
             f"{_some(gt.ann_ids[repeated].tolist())}"
         )
 

@@ -78,7 +78,7 @@ def load_cached(sha256: str) -> GroundTruth | None:
             arrays = {name: file[name] for name in file.files}
         return _ground_truth(sha256, arrays)
     except _DAMAGE as error:
-        logging.getLogger(__name__).warning("%s: damaged, built anew: %s", path, error)
+        logging.getLogger(__name__).warning("%s: damaged, rebuilt: %s", path, error)
         return None
 
 

@@ -208,9 +208,9 @@ struct Section : Columns {
     for (const Record& record : block.records) this->add(record);
   }
 
-  // Returns the offset behind the list whose bracket opens just before `begin`.
+  // Returns the offset after the list whose bracket opens just before `begin`.
   std::int64_t read(const Source& source, const char* name, int threads, std::int64_t block_bytes, std::int64_t begin) {
-    if (present) throw std::runtime_error("section '" + std::string(name) + "' is there twice");
+    if (present) throw std::runtime_error("section '" + std::string(name) + "' occurs twice");
     present = true;
     ArrayReader<RecordBlock<Record>, Section> reader(source, std::string(name) + " record ", threads, block_bytes, *this);
     const std::int64_t end = reader.read(begin);

@@ -53,9 +53,9 @@ class ArrayReader {
     Window window;
     json::Cursor cursor;
     Block block;
-    std::int64_t start = 0, next = 0;  // first record; behind the last one: the next record, or behind the bracket
+    std::int64_t start = 0, next = 0;  // first record; next: position after the last one, or after the bracket
     std::string problem;               // of a failed parse; empty when the file ended
-    bool behind = false;               // it failed behind record block.size(), not inside
+    bool behind = false;               // it failed after record block.size(), not inside
   };
 
   // Sets chain_ to the first record. False: the array is empty or broken, see end_.
@@ -85,7 +85,7 @@ class ArrayReader {
         const std::int64_t k = claimed_++;
         if (k >= blocks_ || stopped_) return;
         const std::int64_t limit = std::min(begin_ + (k + 1) * block_bytes_, source_.size);
-        constexpr std::int64_t kLead = 64, kTail = 16384;  // room for the separator before and the record behind
+        constexpr std::int64_t kLead = 64, kTail = 16384;  // room for the separator before and the record after
         const std::int64_t first = begin_ + k * block_bytes_;
         worker.window.load(std::max(begin_, first - kLead), limit + kTail);
         Outcome outcome = k == 0 ? parse(worker, begin_, limit, false) : guess(worker, first, limit);
@@ -147,7 +147,7 @@ class ArrayReader {
     return Outcome::kNotFound;
   }
 
-  // The first '{' in [from, limit) that stands behind "},"; -1 if there is none.
+  // The first '{' in [from, limit) that follows "},"; -1 if there is none.
   static std::int64_t next_candidate(const Window& window, std::int64_t from, std::int64_t limit) {
     const char* text = window.text();
     const char* stop = text + (std::min(limit, window.end_offset()) - window.begin_offset());
@@ -195,7 +195,7 @@ class ArrayReader {
     }
   }
 
-  // Behind a record: moves to the next one, or behind the closing bracket.
+  // After a record: moves to the next one, or past the closing bracket.
   static bool separator(json::Cursor& c, bool& closed) {
     c.space();
     closed = *c.p == ']';
@@ -209,8 +209,8 @@ class ArrayReader {
   // What is wrong with the record at which the worker stopped.
   std::string describe(const Worker& worker) const {
     const std::string name = noun_ + std::to_string(records_ + worker.block.size());
-    if (!worker.problem.empty()) return (worker.behind ? "behind " : "") + name + ": " + worker.problem;
-    return "the file ends " + std::string(worker.behind ? "behind " : "inside ") + name +
+    if (!worker.problem.empty()) return (worker.behind ? "after " : "") + name + ": " + worker.problem;
+    return "the file ends " + std::string(worker.behind ? "after " : "inside ") + name +
            ", before the list does (truncated?)";
   }
 
@@ -229,5 +229,5 @@ class ArrayReader {
   std::int64_t turn_ = 0;     // the block that is taken over next
   std::int64_t chain_ = 0;    // where its first record starts
   std::int64_t records_ = 0;  // taken over so far
-  std::int64_t end_ = -1;     // behind the closing bracket
+  std::int64_t end_ = -1;     // after the closing bracket
 };

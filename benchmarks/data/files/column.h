@@ -22,7 +22,7 @@ class Column {
   Column& operator=(const Column&) = delete;
   ~Column() { clear(); }
 
-  // Room for n more elements behind the present ones.
+  // Room for n more elements after the existing ones.
   T* extend(std::size_t n) {
     const std::size_t needed = (size_ + n) * sizeof(T);
     if (needed > capacity_) remap(std::max({needed, 2 * capacity_, std::size_t{1} << 16}));

@@ -40,7 +40,7 @@ def read_document(path: Path, max_bytes: int, kind: str) -> bytes:
     """
     try:
         if path.stat().st_size > max_bytes:
-            raise DataError(f"{path}: larger than {max_bytes} bytes, that is no {kind}")
+            raise DataError(f"{path}: larger than {max_bytes} bytes, that is not a valid {kind}")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error

@@ -24,8 +24,8 @@ def array_elements(
     Args:
         path: for messages.
         data: the document, in memory or mapped.
-        keys: of the arrays, which hold objects.
-        max_bytes: of one element.
+        keys: keys of the arrays, which hold objects.
+        max_bytes: maximum size of one element.
 
     Raises:
         DataError: no such document.

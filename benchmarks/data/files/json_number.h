@@ -31,7 +31,7 @@ inline std::uint64_t load8(const char* p) {
   return v;
 }
 
-// Adds the run of digits at p to the mantissa (modulo 2^64) and moves p behind it.
+// Adds the run of digits at p to the mantissa (modulo 2^64) and moves p past it.
 inline void scan_digits(const char*& p, std::uint64_t& mantissa) {
   static constexpr std::uint64_t kPow10[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
   for (;;) {
@@ -51,7 +51,7 @@ inline void scan_digits(const char*& p, std::uint64_t& mantissa) {
 
 inline bool is_digit(char c) { return static_cast<unsigned char>(c - '0') < 10; }
 
-// Scans one literal of the JSON grammar. False: p stands on the offending character.
+// Scans one literal of the JSON grammar. False: p is at the offending character.
 inline bool scan_number(const char*& p, Decimal& d) {
   d.begin = p;
   d.negative = *p == '-';

@@ -13,7 +13,7 @@
 
 namespace json {
 
-constexpr int kPadding = 64;    // NUL bytes behind the text
+constexpr int kPadding = 64;    // NUL bytes after the text
 constexpr int kMaxDepth = 256;  // below the recursion limit of Python's json, which reads the same files
 
 class Cursor {
@@ -59,7 +59,7 @@ class Cursor {
     return true;
   }
 
-  // From the opening quote to behind the closing one; escapes and UTF-8 are checked.
+  // From the opening quote past the closing one; escapes and UTF-8 are checked.
   bool string() {
     if (!take('"', "'\"'")) return false;
     constexpr std::uint64_t kOnes = 0x0101010101010101u, kHigh = 0x8080808080808080u;
@@ -109,7 +109,7 @@ class Cursor {
       } else if (!number()) {
         return false;
       }
-      for (;;) {  // behind a value
+      for (;;) {  // after a value
         if (depth == 0) return true;
         const bool object = objects[(depth - 1) / 64] >> ((depth - 1) % 64) & 1;
         space();

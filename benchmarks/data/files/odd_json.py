@@ -34,7 +34,7 @@ class Rewritten:
     """A file in the expected form.
 
     Attributes:
-        path: of the rewritten file, which is temporary.
+        path: path of the rewritten file, which is temporary.
         notes: one line for each kind of change.
         image_names: number -> id as the file gives it, if its image ids are not integers.
     """

@@ -136,7 +136,7 @@ struct DetectionColumns {
   }
 };
 
-// Offset behind the bracket that opens the list.
+// Offset after the bracket that opens the list.
 std::int64_t open_list(const Source& source) {
   Window window(source);
   window.load(0, 4096);

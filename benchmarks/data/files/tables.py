@@ -45,7 +45,7 @@ def read_table(path: Path, kind: str) -> Predictions:
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is no readable {kind} file: {' '.join(str(error).split())[:200]}") from error
+        raise DataError(f"{path}: is not a readable {kind} file: {' '.join(str(error).split())[:200]}") from error
 
 
 def write_table(path: Path, predictions: Predictions, kind: str) -> None:
@@ -109,7 +109,7 @@ def _wanted(names: list[str]) -> list[str]:
     """The columns to read; checks that all required ones exist and none exists twice."""
     for name in (*_REQUIRED, "phrase"):
         if names.count(name) > 1:
-            raise DataError(f"column '{name}' is there {names.count(name)} times")
+            raise DataError(f"column '{name}' occurs {names.count(name)} times")
         if name != "phrase" and name not in names:
             raise DataError(f"column '{name}' is missing, the file has {', '.join(names)[:200] or 'none'}")
     return [*_REQUIRED, *(["phrase"] if "phrase" in names else [])]
@@ -175,5 +175,5 @@ def _converted(name: str, values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt
         changed = (values > _EXACT) | (values < -_EXACT)
     if changed.any():
         row = int(np.argmax(changed))
-        raise DataError(f"row {row}: column '{name}' is {values[row]}, which is no {dtype}")
+        raise DataError(f"row {row}: column '{name}' is {values[row]}, not a valid {dtype}")
     return converted

@@ -20,7 +20,7 @@ IGNORED = "marked to be ignored"
 OUTSIDE = "outside the image"
 NO_AREA = "without area"
 THIN = "thinner than a pixel inside the image"
-DUPLICATE = "there twice"
+DUPLICATE = "repeated"
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Conversion:
 
     Attributes:
         path: the ODVG file.
-        sha256: of it.
+        sha256: hash of the ODVG file.
         label_map: its label map; None for captions.
         records, boxes, phrases: written; a phrase may have several boxes.
         empty: records written that have no box.
@@ -72,8 +72,8 @@ class Conversion:
 
         Args:
             box: x0, y0, x1, y1 in pixels.
-            width: of the image in pixels.
-            height: of the image in pixels.
+            width: width of the image in pixels.
+            height: height of the image in pixels.
         """
         x0, y0, x1, y1 = box
         if x1 <= x0 or y1 <= y0:

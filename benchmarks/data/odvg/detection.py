@@ -125,8 +125,8 @@ def _convert(
         source: for messages; it must not be overwritten.
         target: the ODVG file.
         gt: the annotations.
-        paths: of the images; None leaves an image out.
-        names: of the classes; None leaves a class out.
+        paths: paths of the images; None leaves an image out.
+        names: names of the classes; None leaves a class out.
         progress: called with numbers of images done.
     """
     check_target(source, target)

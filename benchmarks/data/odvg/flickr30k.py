@@ -50,7 +50,7 @@ class Boxes:
     """Annotations of an image.
 
     Attributes:
-        width, height: of the image in pixels.
+        width, height: size of the image in pixels.
         of_chain: boxes x0, y0, x1, y1 in pixels of every chain that has some, as in the authors' own reader: the file
             counts pixels from 1, so 1 is subtracted from all four.
         scenes: chains that refer to the whole scene.
@@ -95,7 +95,7 @@ def _split(path: Path) -> list[str]:
     names = _text(path).split()
     for name in names:
         if not name.isascii() or not name.isdigit():
-            raise DataError(f"{path}: '{printable(name[:40])}' is no number of an image")
+            raise DataError(f"{path}: '{printable(name[:40])}' is not the number of an image")
     return names
 
 
@@ -145,7 +145,7 @@ def _sentence(path: Path, number: int, line: str) -> tuple[str, list[Phrase]]:
         if word.startswith("[/EN#"):
             mark = _OPENING.fullmatch(word)
             if mark is None or opened is not None:
-                raise DataError(f"{path}: line {number}: '{printable(word[:40])}' is no beginning of a phrase")
+                raise DataError(f"{path}: line {number}: '{printable(word[:40])}' is not the beginning of a phrase")
             opened = mark[1], length
             continue
         closes = opened is not None and word.endswith("]")
@@ -173,7 +173,7 @@ def read_boxes(path: Path) -> Boxes:
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two are of its encoding
-        raise DataError(f"{path}: is no XML: {printable(str(error)[:80])}") from None
+        raise DataError(f"{path}: is not XML: {printable(str(error)[:80])}") from None
     width, height = (_integer(path, root, f"size/{name}", low=1) for name in ("width", "height"))
     of_chain: dict[str, list[BoxXyxy]] = {}
     scenes = set[str]()

@@ -28,7 +28,7 @@ class OdvgFile:
 
     Attributes:
         path: the file, absolute.
-        sha256: of the file.
+        sha256: hash of the file.
         sizes: int32 (N, 2), width and height of the images in pixels.
         is_grounding: bool (N,), a caption and phrases; otherwise a detection record.
         boxes: int32 (N,), number of boxes.

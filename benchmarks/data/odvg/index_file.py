@@ -54,8 +54,8 @@ def store_index(target: Path, status: os.stat_result, sha256: str, columns: Inde
 
     Args:
         target: its path.
-        status: of the ODVG file.
-        sha256: of the ODVG file.
+        status: file status of the ODVG file.
+        sha256: hash of the ODVG file.
         columns: its content.
 
     Raises:
@@ -89,7 +89,7 @@ def load_index(source: Path, status: os.stat_result) -> tuple[IndexColumns, str]
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
         return _damaged(source, str(error))
     if len(data) < _HEADER.size or bytes(data[: len(_MAGIC)]) != _MAGIC:
-        return _damaged(source, "it is no index")
+        return _damaged(source, "it is not an index")
     _, size, mtime_ns, digest, records, labels, check = _HEADER.unpack(bytes(data[: _HEADER.size]))
     if (size, mtime_ns) != (status.st_size, status.st_mtime_ns):
         return None
@@ -127,5 +127,5 @@ def _aligned(position: int) -> int:
 
 
 def _damaged(source: Path, reason: str) -> tuple[IndexColumns, str] | None:
-    logging.getLogger(__name__).warning("%s: damaged, built anew: %s", source, reason)
+    logging.getLogger(__name__).warning("%s: damaged, rebuilt: %s", source, reason)
     return None

@@ -108,7 +108,7 @@ class Grounding(_Record):
             for begin, end in region.tokens_positive or ():
                 if not begin < end <= len(self.caption):
                     raise ValueError(
-                        f"tokens_positive [{begin}, {end}] is no span of a caption of {len(self.caption)} characters"
+                        f"tokens_positive [{begin}, {end}] is not a span of a caption of {len(self.caption)} characters"
                     )
         return self
 
@@ -118,7 +118,7 @@ class OdvgRecord(_Record):
 
     Attributes:
         filename: path of the image relative to the image folder, not to be trusted.
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
         detection, grounding: exactly one of them.
     """
 

@@ -56,7 +56,7 @@ class _Block:
     """Columns of the lines that begin in a block; ``line`` and ``label_end`` count from the block's beginning.
 
     Attributes:
-        columns: of its records.
+        columns: columns of its records.
         lines: how many lines begin in it.
         problem: line, from 1, and message of the first invalid line.
     """
@@ -121,7 +121,7 @@ def _scan_block(path: Path, block: tuple[int, int]) -> _Block:
             number += 1
             try:
                 if len(line) > MAX_LINE_BYTES:
-                    raise DataError(f"is longer than {MAX_LINE_BYTES} bytes, that is no ODVG record")
+                    raise DataError(f"is longer than {MAX_LINE_BYTES} bytes, that is not an ODVG record")
                 if line.strip():
                     rows.add(position, len(line), number, with_spans(parse_record(line)))
             except DataError as error:

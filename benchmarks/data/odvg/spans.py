@@ -13,7 +13,7 @@ from ovd_bench.metrics.errors import DataError
 Span = tuple[int, int]
 BoxXyxy = tuple[float, float, float, float]
 
-#: Spans are looked for in captions up to this length; a text encoder reads about 1,000 characters.
+#: Spans are searched in captions up to this length; a text encoder reads about 1,000 characters.
 MAX_CAPTION = 100_000
 
 
@@ -32,7 +32,7 @@ def with_spans(record: OdvgRecord) -> OdvgRecord:
         return record
     if len(grounding.caption) > MAX_CAPTION:
         raise DataError(
-            f"the caption has {len(grounding.caption):,} characters: phrases are looked for in at most {MAX_CAPTION:,}"
+            f"the caption has {len(grounding.caption):,} characters: phrases are searched in at most {MAX_CAPTION:,}"
         )
     wanted = Counter(
         phrase for region in grounding.regions if region.tokens_positive is None for phrase in region.phrase

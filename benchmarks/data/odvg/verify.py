@@ -24,7 +24,7 @@ _SLACK = 1.0
 _OUTSIDE = "boxes lie outside their image"
 _OVER = "boxes reach over the border of their image by more than a pixel"
 _NO_AREA = "boxes have no area"
-_TWICE = "boxes are there twice, with the same class or phrase"
+_TWICE = "boxes occur twice, with the same class or phrase"
 _NO_SPANS = "regions have no spans: 'data convert ogd-odvg' writes them"
 _OTHER_NAME = "boxes have a category that is not the name of their label in the label map"
 
@@ -92,7 +92,7 @@ def _check_labels(report: Report, file: OdvgFile, label_map: Path | None) -> tup
     used = np.unique(file.labels.values)
     report.facts["classes with boxes"] = len(used)
     if label_map is None:
-        report.wrong.append("there is no label map beside the file: --label-map names it")
+        report.wrong.append("there is no label map in the folder of the file: give it with --label-map")
         return ()
     names = read_label_map(label_map)
     report.facts |= {"label map": str(label_map), "classes": len(names)}
@@ -103,7 +103,7 @@ def _check_labels(report: Report, file: OdvgFile, label_map: Path | None) -> tup
         report.remarks.append(f"{unused:,} classes of the label map have no box")
     doubled = [name for name, count in Counter(names).items() if count > 1]
     if doubled:
-        report.remarks.append(f"{len(doubled):,} names stand for several labels: {_some(doubled)}")
+        report.remarks.append(f"{len(doubled):,} names belong to several labels: {_some(doubled)}")
     return names
 
 

@@ -18,7 +18,7 @@ class Annotated:
     """Annotations of one image.
 
     Attributes:
-        index: of the image in its split.
+        index: position of the image in its split.
         boxes_xywh: boxes of the annotated objects, integers.
         areas: their visible pixels.
         category_ids: their categories.

@@ -112,7 +112,7 @@ def _clutter(world: World, canvas: npt.NDArray[np.int16], rng: np.random.Generat
 def _draw(canvas: npt.NDArray[np.int16], placed: Placed, colour: Attribute, rng: np.random.Generator) -> None:
     """Blend an object into the canvas: colour with some jitter, lit from one side."""
     if colour.rgb is None or colour.second is None:
-        raise AssertionError(f"{colour.word} is no colour")
+        raise AssertionError(f"{colour.word} is not a colour")
     height, width = placed.samples.shape
     jitter = rng.integers(-12, 13, 6, np.int16)
     first = np.array(colour.rgb, np.int16) + jitter[:3]

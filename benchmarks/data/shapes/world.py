@@ -83,7 +83,7 @@ class World:
 
     Attributes:
         name: key in ``WORLDS``.
-        seed: of all random streams.
+        seed: seed of all random streams.
         patterns, colours, shapes: the words that names are composed of.
         frequent, common, rare: classes per frequency.
         unseen: number of rare classes without a training image.

@@ -43,10 +43,10 @@ class Manifest:
     """Content of a finished split.
 
     Attributes:
-        world, world_hash, split: of the data set.
+        world, world_hash, split: names and hash of the data set.
         images, annotations: counts.
         image_bytes: sum of the sizes of the image files.
-        sha256: of every file beside the images, by name.
+        sha256: hash of every file beside the images, by name.
     """
 
     world: str

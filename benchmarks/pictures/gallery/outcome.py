@@ -37,7 +37,7 @@ class Outcome:
     """One run at its operating point (n detections, g ground truth boxes, I images).
 
     Attributes:
-        name: of the run.
+        name: name of the run.
         threshold: minimum score of shown detections; inf if showing none is best.
         f1: over the data set; None without ground truth.
         detections: those that count under the protocol, at any score.
@@ -106,9 +106,9 @@ def outcome(
     """Match a run and find its operating point.
 
     Args:
-        name: of the run.
+        name: name of the run.
         gt: ground truth.
-        predictions: of the run.
+        predictions: predictions of the run.
         protocol: rules that decide what counts.
         images: bool (I,), images that the run covers; None = all.
         class_filter: position of the only class to show; the operating point is still that of all classes.

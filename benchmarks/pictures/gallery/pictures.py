@@ -70,7 +70,7 @@ def gallery(
     Args:
         gt: ground truth.
         outcomes: the runs.
-        positions: of the images in ``gt.image_ids``.
+        positions: positions of the images in ``gt.image_ids``.
         read: pixels of the image at a position.
         cell: longer side of a picture, pixels.
     """

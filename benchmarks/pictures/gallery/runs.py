@@ -72,7 +72,7 @@ class Contestant:
     Attributes:
         name: shown to readers; unique among those shown together.
         path: folder of the run, or the file.
-        manifest: of the run; None for a file.
+        manifest: manifest of the run; None for a file.
     """
 
     name: str
@@ -155,7 +155,7 @@ class Stage:
     Attributes:
         gt: ground truth.
         protocol: rules that decide what counts.
-        folder: of the images.
+        folder: folder of the images.
         files: names of the images below it.
         covered: bool (I,), images that all runs cover.
         unreadable: grows by one line per image that could not be read.
@@ -232,7 +232,7 @@ def stage(runs: Sequence[Contestant], benchmark: Benchmark, ap: str | None = Non
 
     Args:
         runs: to show.
-        benchmark: of the images.
+        benchmark: benchmark of the images.
         ap: kind of AP whose rules decide what counts; None = that of the runs, else the benchmark's usual one.
 
     Raises:

@@ -91,5 +91,5 @@ def test_prompts_that_are_cut_are_told() -> None:
 
 @pytest.mark.parametrize("settings", [{"pool_type": "avg"}, {"attentional_pool": True}, {"qk_norm": True}])
 def test_towers_whose_patches_mean_something_else_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="no plain square vision transformer"):
+    with pytest.raises(ValueError, match="not a plain square vision transformer"):
         ClipNetwork(open_clip_model(**settings), PLAIN)

@@ -68,7 +68,7 @@ def _altered(path: Path, change: dict[str, Any], drop: str = "") -> Path:
     ],
 )
 def test_other_files_are_refused_with_one_line(change: dict[str, Any], drop: str, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no weights file of a contestant") as caught:
+    with pytest.raises(ValueError, match="is not a weights file of a contestant") as caught:
         load_weights(_altered(tmp_path / "w", change, drop))
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -81,7 +81,7 @@ def test_no_file_and_no_header(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no entry 'contestant'"):
         load_weights(tmp_path / "w")
     (tmp_path / "w").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="is no weights file"):
+    with pytest.raises(ValueError, match="is not a weights file"):
         load_weights(tmp_path / "w")
 
 

@@ -99,7 +99,7 @@ NAME = "module.rpn.head.dyhead_tower.5.offset.bias"
         (lambda state: state.update({NAME: torch.full((27,), torch.nan)}), "something else than finite numbers"),
         (lambda state: state.update({NAME: torch.zeros(27, dtype=torch.int64)}), "something else than finite numbers"),
         (lambda state: state.update({NAME.removeprefix("module."): torch.zeros(27)}), "holds '.*offset.bias' twice"),
-        (lambda state: state.pop("module.rpn.head.bias_lang"), "is no GLIP of"),
+        (lambda state: state.pop("module.rpn.head.bias_lang"), "is not a GLIP of"),
         (lambda state: state.update({"odd\nname": torch.zeros(1)}), r"not of this model: odd\?name"),
         (lambda state: state.update({NAME: [1, 2]}), "holds no state dict"),
     ],

@@ -316,7 +316,7 @@ def test_truncated(tmp_path: Path, kind: str) -> None:
     ],
 )
 def test_other_formats_are_not_tried(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(ImageError, match="is no image in a format that is read"):
+    with pytest.raises(ImageError, match="is not an image in a supported format"):
         read(tmp_path, data)
 
 

@@ -65,10 +65,10 @@ distractors: [a kite, a drum]
         ("name: mine\nchunk_classes: 0", "chunk_classes is 0"),
         ("name: mine\ntoken_budget: null", "token_budget: "),
         ("name: mine\ntoken_budget: 2.5", "token_budget: "),
-        ("name: [", "is no YAML"),
-        ("name: !!python/object/apply:os.system ['true']", "is no YAML"),
-        ("name: mine\n\x00", "is no YAML"),
-        ("[" * 5000, "is no YAML"),
+        ("name: [", "is not YAML"),
+        ("name: !!python/object/apply:os.system ['true']", "is not YAML"),
+        ("name: mine\n\x00", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
         ("name: mine\n" + "#" * MAX_BYTES, "larger than"),
     ],
 )
@@ -100,5 +100,5 @@ def test_no_name_and_no_file(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     path.write_bytes(b"name: \xff\xfe")
-    with pytest.raises(DataError, match="is no YAML"):
+    with pytest.raises(DataError, match="is not YAML"):
         read_plan(str(path))

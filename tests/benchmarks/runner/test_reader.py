@@ -34,7 +34,7 @@ def test_in_order_with_reasons_for_what_failed(root: Path) -> None:
         assert item.image is not None
         assert (item.image.pixels == item.wanted.image_id).all()
     assert read[5].image is None
-    assert "is no image" in read[5].reason
+    assert "is not an image" in read[5].reason
     assert str(root) not in read[5].reason  # reasons go into result files
     assert "leaves the folder" in read[12].reason
     assert "6 x 4, the annotations say 4 x 6" in read[13].reason

@@ -127,7 +127,7 @@ HEAD = "class_embed.1.weight"
         ({"backbone.0.body.bn1.running_var": torch.full((64,), -1.0)}, "bn1.running_var holds a negative variance"),
         ({"backbone.0.body.bn1.running_var": torch.ones(64).int()}, "1 without floating point"),
         ({HEAD: torch.ones(9, 64)}, r"2 copies that differ: transformer\.decoder\.class_embed\.0|copies that differ"),
-        ({"class_embed.0.weight": None}, r"is no DINO: no tensor class_embed\.0\.weight"),
+        ({"class_embed.0.weight": None}, r"is not a DINO: no tensor class_embed\.0\.weight"),
         ({"transformer.level_embed": None}, r"no tensor transformer\.level_embed with 2 axes"),
     ],
 )
@@ -150,7 +150,7 @@ def test_other_files(tmp_path: Path) -> None:
     write_grounding_dino(tensors, weight_files.SMALL, path, source="", source_sha256="")
     _refused(path, "does not say that it is 'ovd-bench dino'")
     torch.save({"model": weight_files.official_state(tensors, weight_files.SMALL)}, tmp_path / "other.pth")
-    _refused(tmp_path / "other.pth", "is no DINO")
+    _refused(tmp_path / "other.pth", "is not a DINO")
 
 
 @pytest.mark.parametrize(

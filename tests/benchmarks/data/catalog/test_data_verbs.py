@@ -160,7 +160,7 @@ def test_boxes_over_the_border_by_rounding_are_fine(three: tuple[Path, dict[str,
 def test_verify_finds_boxes_that_are_there_twice(three: tuple[Path, dict[str, Any]]) -> None:
     folder, document = three
     document["annotations"].append(document["annotations"][0] | {"id": 9})
-    assert "1 boxes are there twice, with the same class: annotations 9" in check(folder, document).remarks
+    assert "1 boxes occur twice, with the same class: annotations 9" in check(folder, document).remarks
 
 
 def test_verify_of_real_files(real_data: Path, tmp_path: Path) -> None:

@@ -229,11 +229,11 @@ CASES: list[tuple[Any, str]] = [
     ("[]", "the top level is a list, an object with images, annotations and categories is needed (is this a results file?)"),
     ("{}", "section 'images' is missing"),
     ('{"images": []', "the file ends before its top-level object does (truncated?)"),
-    ('{"images": [{"id": 1}', "the file ends behind images record 0, before the list does (truncated?)"),
+    ('{"images": [{"id": 1}', "the file ends after images record 0, before the list does (truncated?)"),
     ('{"images": [{"id"', "the file ends inside images record 0, before the list does (truncated?)"),
     ('{"images": [], "annotations": [], "categories": []} {}', "expected the end of the file, found '{' at byte 52"),
     ('{"images": [], }', "expected '\"', found '}' at byte 15"),
-    ('{"images": [], "images": []}', "section 'images' is there twice"),
+    ('{"images": [], "images": []}', "section 'images' occurs twice"),
     ('{"images": {}}', "expected section 'images' as a list, found '{' at byte 11"),
     ('{"a": {"b": 1]}}', "expected ',' or '}', found ']' at byte 13"),
     (changed("images", []), "section 'images' is empty"),
@@ -359,7 +359,7 @@ def test_damaged_cache_is_built_anew(cached_file: Path, caplog: pytest.LogCaptur
     for content in damaged:
         stored.write_bytes(content)
         assert_same(read_ground_truth(cached_file), truth)
-    assert "damaged, built anew" in caplog.text
+    assert "damaged, rebuilt" in caplog.text
     assert_same(read_ground_truth(cached_file), truth)
 
 

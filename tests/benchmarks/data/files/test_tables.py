@@ -127,12 +127,12 @@ BAD_COLUMNS: list[tuple[dict[str, Any], str]] = [
     ({"x": pa.array([NAN] * N, pa.float32())}, "record 0: x is nan, a number within ±1e+100 is needed"),
     ({"x": pa.array([0, 1, 2, NAN, 3], pa.float64())}, "record 3: x is nan, a number within ±1e+100 is needed"),
     ({"score": pa.array([0, 1, -np.inf, 2, 3], pa.float32())}, "record 2: score is -inf, a finite number is needed"),
-    ({"image_id": pa.array([1, 2, 3, 4.5, 5])}, "row 3: column 'image_id' is 4.5, which is no int64"),
-    ({"image_id": pa.array([1, NAN, 3, 4, 5])}, "row 1: column 'image_id' is nan, which is no int64"),
-    ({"image_id": pa.array([1, 2, 1e300, 4, 5])}, "row 2: column 'image_id' is 1e+300, which is no int64"),
-    ({"image_id": pa.array([2**63] * N, pa.uint64())}, f"row 0: column 'image_id' is {2**63}, which is no int64"),
-    ({"category_id": pa.array([0, 2**31, 0, 0, 0])}, f"row 1: column 'category_id' is {2**31}, which is no int32"),
-    ({"w": pa.array([0, 2**53 + 1, 0, 0, 0])}, f"row 1: column 'w' is {2**53 + 1}, which is no float64"),
+    ({"image_id": pa.array([1, 2, 3, 4.5, 5])}, "row 3: column 'image_id' is 4.5, not a valid int64"),
+    ({"image_id": pa.array([1, NAN, 3, 4, 5])}, "row 1: column 'image_id' is nan, not a valid int64"),
+    ({"image_id": pa.array([1, 2, 1e300, 4, 5])}, "row 2: column 'image_id' is 1e+300, not a valid int64"),
+    ({"image_id": pa.array([2**63] * N, pa.uint64())}, f"row 0: column 'image_id' is {2**63}, not a valid int64"),
+    ({"category_id": pa.array([0, 2**31, 0, 0, 0])}, f"row 1: column 'category_id' is {2**31}, not a valid int32"),
+    ({"w": pa.array([0, 2**53 + 1, 0, 0, 0])}, f"row 1: column 'w' is {2**53 + 1}, not a valid float64"),
 ]
 
 
@@ -150,7 +150,7 @@ def test_column_that_is_there_twice(tmp_path: Path, name: str) -> None:
     good = columns()
     table = pa.Table.from_arrays([*good.values(), good["w"]], names=[*good, "w"])
     WRITERS[name](tmp_path / name, table)
-    with pytest.raises(DataError, match=r"column 'w' is there 2 times$"):
+    with pytest.raises(DataError, match=r"column 'w' occurs 2 times$"):
         read_predictions(tmp_path / name)
 
 

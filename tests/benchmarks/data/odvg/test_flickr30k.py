@@ -165,9 +165,9 @@ def test_all_images_in_the_order_of_their_numbers(folder: Path, tmp_path: Path) 
     ("line", "words"),
     [
         ("[/EN#1/people A man", "a phrase does not end"),
-        ("a [/EN#x/people man]", "no beginning of a phrase"),
-        ("a [/EN#1 man]", "no beginning of a phrase"),
-        ("[/EN#1/people A [/EN#2/people man] ]", "no beginning of a phrase"),
+        ("a [/EN#x/people man]", "not the beginning of a phrase"),
+        ("a [/EN#1 man]", "not the beginning of a phrase"),
+        ("[/EN#1/people A [/EN#2/people man] ]", "not the beginning of a phrase"),
         ("[/EN#1/people ] man", "a phrase has no words"),
     ],
 )
@@ -181,14 +181,14 @@ def test_bad_sentences_are_named(folder: Path, tmp_path: Path, line: str, words:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("</annotation>", "", "is no XML"),
+        ("</annotation>", "", "is not XML"),
         ("<width>500</width>", "", "field 'size/width' is ''"),
         ("<width>500</width>", "<width>0</width>", "out of range"),
         ("<xmin>1</xmin>", "<xmin>1.5</xmin>", "field 'bndbox/xmin' is '1.5'"),
         ("<xmin>1</xmin>", "<xmin>99999999999</xmin>", "out of range"),
         ("<name>16</name>", "", "field 'name' is missing"),
-        ("<annotation>", '<?xml version="1.0" encoding="klingon"?><annotation>', "is no XML"),
-        ("<annotation>", '<!DOCTYPE a [<!ENTITY b "&b;">]><annotation>&b;', "is no XML"),
+        ("<annotation>", '<?xml version="1.0" encoding="klingon"?><annotation>', "is not XML"),
+        ("<annotation>", '<!DOCTYPE a [<!ENTITY b "&b;">]><annotation>&b;', "is not XML"),
     ],
 )
 def test_bad_annotations_are_named(folder: Path, old: str, new: str, words: str) -> None:
@@ -202,10 +202,10 @@ def test_expanding_entities_and_depth_are_refused(folder: Path) -> None:
     path = folder / "Annotations" / "36.xml"
     entities = '<!ENTITY e0 "laughs">' + "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 20}">' for i in range(1, 10))
     path.write_text(f"<!DOCTYPE a [{entities}]><annotation>&e9;</annotation>")
-    with pytest.raises(DataError, match="is no XML"):
+    with pytest.raises(DataError, match="is not XML"):
         read_boxes(path)
     path.write_text("<a>" * 150_000 + "</a>" * 140_000)
-    with pytest.raises(DataError, match="is no XML"):
+    with pytest.raises(DataError, match="is not XML"):
         read_boxes(path)
     path.write_text("x" * 2_000_000)
     with pytest.raises(DataError, match="larger than"):
@@ -214,7 +214,11 @@ def test_expanding_entities_and_depth_are_refused(folder: Path) -> None:
 
 def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
     split = tmp_path / "split.txt"
-    for text, words in (("36\n7\n", r"7\.xml: cannot be read"), ("a.jpg", "'a.jpg' is no number"), ("", "no image")):
+    for text, words in (
+        ("36\n7\n", r"7\.xml: cannot be read"),
+        ("a.jpg", "'a.jpg' is not the number"),
+        ("", "no image"),
+    ):
         split.write_text(text)
         with pytest.raises(DataError, match=words):
             convert_flickr30k(folder, tmp_path / "f.jsonl", split=split)

@@ -125,7 +125,7 @@ def test_damaged_index_is_built_anew(path: Path, cache: Path, damage: str, caplo
         data[{"magic": 0, "header": 60, "column": -70}[damage]] ^= 1
     index.write_bytes(data)
     assert _columns(OdvgFile.open(path)) == expected
-    assert "built anew" in caplog.text
+    assert "damaged, rebuilt" in caplog.text
     caplog.clear()
     assert _columns(OdvgFile.open(path)) == expected
     assert not caplog.text

@@ -140,7 +140,7 @@ def test_verify_names_what_is_odd(tmp_path: Path) -> None:
     second = first | {"width": 41, "detection": {"instances": []}}
     path = _write(tmp_path / "x.jsonl", first, second, _ogd(([0, 0, 9, 9], "a man")))
     report = verify_odvg(path)
-    assert "there is no label map beside the file: --label-map names it" in report.wrong
+    assert "there is no label map in the folder of the file: give it with --label-map" in report.wrong
     write_json(tmp_path / "label_map.json", {"0": "cat", "1": "dog", "2": "cow", "3": "cat"})
     assert find_label_map(path) == tmp_path / "label_map.json"
     report = verify_odvg(path, images=tmp_path)
@@ -156,8 +156,8 @@ def test_verify_names_what_is_odd(tmp_path: Path) -> None:
     ]
     assert report.remarks == [
         "2 classes of the label map have no box",
-        "1 names stand for several labels: cat",
-        f"1 boxes are there twice, with the same class or phrase: {first_record}",
+        "1 names belong to several labels: cat",
+        f"1 boxes occur twice, with the same class or phrase: {first_record}",
         f"1 boxes reach over the border of their image by more than a pixel: {first_record}",
         f"1 boxes have no area: {first_record}",
         "1 regions have no spans: 'data convert ogd-odvg' writes them: record 2 (m.jpg)",
