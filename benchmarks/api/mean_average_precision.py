@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.grid import Grid, GridArrays, evaluate_grid
 from ovd_bench.metrics.protocol import AREA_NAMES, AREA_RANGES, IOU_THRESHOLDS, PROTOCOLS, RECALL_THRESHOLDS
-from ovd_bench.metrics.types import MAX_COORDINATE, Categories, DataError, GroundTruth, Predictions, Ragged
+from ovd_bench.metrics.types import MAX_COORDINATE, Categories, GroundTruth, Predictions, Ragged
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
