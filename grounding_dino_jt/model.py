@@ -18,7 +18,7 @@ from ovd_bench.grounding_dino_jt.features import ImageFeatures, TextFeatures
 from ovd_bench.grounding_dino_jt.layers import MLP, LayerNorm, Linear
 from ovd_bench.grounding_dino_jt.positions import word_positions
 from ovd_bench.grounding_dino_jt.pyramid import image_features, project, projections
-from ovd_bench.grounding_dino_jt.selection import Selection, best_places, take
+from ovd_bench.grounding_dino_jt.query_selection import SelectedQueries, best_places, take
 from ovd_bench.grounding_dino_jt.swin import Swin
 from ovd_bench.grounding_dino_jt.tokens import (
     BERT_SEPARATORS,
@@ -185,7 +185,7 @@ class GroundingDino(Module):
         self,
         seen: Any,
         words: Any,
-        selection: Selection,
+        selection: SelectedQueries,
         image: ImageFeatures,
         text: TextFeatures,
         extra: ExtraQueries | None = None,
@@ -240,16 +240,16 @@ class Transformer(Module):
                 self.enc_out_class_embed = _ClassBias()
         self._config = config
 
-    def select(self, seen: Any, words: Any, image: ImageFeatures, text: TextFeatures) -> Selection:
+    def select(self, seen: Any, words: Any, image: ImageFeatures, text: TextFeatures) -> SelectedQueries:
         """Initial boxes: around the positions that match any token best, or the learned ones."""
         if self._config.query_selection == "language":
             return self._select_by_words(seen, words, image, text)
         boxes = jt.sigmoid(self.refpoint_embed.weight).unsqueeze(0)
-        return Selection(boxes.expand(len(text), *boxes.shape[1:]))
+        return SelectedQueries(boxes.expand(len(text), *boxes.shape[1:]))
 
     def encoder_predictions(
-        self, selection: Selection, seen: Any, words: Any, image: ImageFeatures, text: TextFeatures
-    ) -> Selection | None:
+        self, selection: SelectedQueries, seen: Any, words: Any, image: ImageFeatures, text: TextFeatures
+    ) -> SelectedQueries | None:
         """Input of the encoder's own loss: positions that match the text best, with their boxes; None without it.
 
         Args:
@@ -263,10 +263,10 @@ class Transformer(Module):
             return self._select_by_words(seen, words, image, text)
         return None if selection.hidden is None else selection
 
-    def _select_by_words(self, seen: Any, words: Any, image: ImageFeatures, text: TextFeatures) -> Selection:
+    def _select_by_words(self, seen: Any, words: Any, image: ImageFeatures, text: TextFeatures) -> SelectedQueries:
         return self.select_by(lambda hidden: token_logits(hidden, words, text, self._config, pad=False), seen, image)
 
-    def select_by(self, head: Callable[[Any], Any], seen: Any, image: ImageFeatures) -> Selection:
+    def select_by(self, head: Callable[[Any], Any], seen: Any, image: ImageFeatures) -> SelectedQueries:
         """Initial boxes: around the positions with the highest best logits.
 
         Args:
@@ -278,9 +278,9 @@ class Transformer(Module):
         places = best_places(head(hidden).max(dim=-1), self._config.num_queries)
         chosen = take(hidden, places)
         logits = self.enc_out_bbox_embed(chosen) + take(image.proposals, places)
-        return Selection(jt.sigmoid(logits), chosen)
+        return SelectedQueries(jt.sigmoid(logits), chosen)
 
-    def selected_logits(self, selection: Selection, words: Any, text: TextFeatures) -> Any:
+    def selected_logits(self, selection: SelectedQueries, words: Any, text: TextFeatures) -> Any:
         """Logits (B, Q, n) of the selected positions, for the encoder's own loss in training."""
         logits = token_logits(selection.hidden, words, text, self._config, pad=False)
         return logits + self.enc_out_class_embed.bias if self._config.class_bias else logits

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ovd_bench.grounding_dino_jt.features import ImageFeatures
 from ovd_bench.grounding_dino_jt.layers import xavier_uniform
 from ovd_bench.grounding_dino_jt.positions import image_positions
-from ovd_bench.grounding_dino_jt.selection import cells
+from ovd_bench.grounding_dino_jt.query_selection import cells
 from ovd_bench.kernels.linear import linear
 from ovd_bench.kernels.norms import group_norm
 from ovd_bench.kernels.runtime import jittor

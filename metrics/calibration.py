@@ -156,7 +156,7 @@ def calibration(
     detections = participants(gt, predictions, protocol)
     truth, _ = select_truth(gt, protocol)
     positives = np.bincount(truth.class_index, minlength=gt.num_classes)
-    half, touching = _outcome(detections, truth, TAU), _outcome(detections, truth, _ANY_OVERLAP)
+    half, touching = _matched(detections, truth, TAU), _matched(detections, truth, _ANY_OVERLAP)
 
     def rows_of(counted: Bool) -> Int64:
         return np.searchsorted(detections.class_index[counted], np.arange(gt.num_classes + 1))
@@ -176,7 +176,7 @@ def calibration(
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class _Matched:
     """Matches of n detections at one IoU threshold.
 
     Attributes:
@@ -190,12 +190,12 @@ class _Outcome:
     counted: Bool
 
 
-def _outcome(detections: Participants, truth: Truth, iou_threshold: float) -> _Outcome:
+def _matched(detections: Participants, truth: Truth, iou_threshold: float) -> _Matched:
     match = match_by_class(detections, truth, iou_threshold)
     tp = match >= 0
     iou = np.zeros(len(detections))
     iou[tp] = _paired_iou(detections.boxes_xyxy[tp], truth.boxes_xyxy[match[tp]])
-    return _Outcome(tp, iou, tp | ~detections.excused)
+    return _Matched(tp, iou, tp | ~detections.excused)
 
 
 def _paired_iou(a: Float64, b: Float64) -> Float64:
@@ -207,7 +207,7 @@ def _paired_iou(a: Float64, b: Float64) -> Float64:
 
 
 def _error(
-    detections: Participants, half: _Outcome, touching: _Outcome, positives: Int64, chosen: Bool
+    detections: Participants, half: _Matched, touching: _Matched, positives: Int64, chosen: Bool
 ) -> CalibrationError:
     rows = half.counted & chosen
     reliability = _reliability(detections.score[rows], half.tp[rows], half.iou[rows])
@@ -235,13 +235,13 @@ def _reliability(score: Float64, tp: Bool, iou: Float64) -> Reliability:
     return Reliability(_edges(D_ECE_BINS), count, mean(score), mean(tp), mean(iou))
 
 
-def _class_la_ece(detections: Participants, outcome: _Outcome, positives: Int64, chosen: Bool) -> Float64:
+def _class_la_ece(detections: Participants, matched: _Matched, positives: Int64, chosen: Bool) -> Float64:
     """LaECE of every class, float64 (K,); NaN without ground truth or without detections."""
-    rows = outcome.counted & chosen
+    rows = matched.counted & chosen
     classes = len(positives)
     cell = detections.class_index[rows].astype(np.int64) * LA_ECE_BINS + _bin(detections.score[rows], LA_ECE_BINS)
     # |D_j| · |mean score - ΣIoU / |D_j|| is the absolute difference of two sums
-    sums = np.bincount(cell, weights=detections.score[rows] - outcome.iou[rows], minlength=classes * LA_ECE_BINS)
+    sums = np.bincount(cell, weights=detections.score[rows] - matched.iou[rows], minlength=classes * LA_ECE_BINS)
     count = np.bincount(detections.class_index[rows], minlength=classes)
     gap = np.abs(sums).reshape(classes, LA_ECE_BINS).sum(axis=1)
     return np.divide(gap, count, out=np.full(classes, np.nan), where=(count > 0) & (positives > 0))

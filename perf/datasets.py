@@ -49,7 +49,7 @@ def synthetic_set(work: Path, protocol: str, images: int) -> Path:
 
 
 def warm_caches(directory: Path) -> None:
-    """Read every file once, so that no time of a contestant includes the disk, and the annotation cache is filled."""
+    """Read every file once, so that no time of a evaluator includes the disk, and the annotation cache is filled."""
     read_ground_truth(directory / "gt.json")
     for path in sorted(directory.iterdir()):
         with path.open("rb") as file:

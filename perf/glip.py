@@ -31,7 +31,7 @@ from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.detectors.registry import find_card
 from ovd_bench.detectors.types import Image, Vocabulary
 from ovd_bench.perf.machine import describe_machine
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 from ovd_bench.perf.vocabulary import made_up_names
 
 _CHUNK = 40
@@ -47,7 +47,7 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def race(detector: GlipDetector, vocabulary: Vocabulary, repeats: int, *, padded: bool) -> Table:
+def race(detector: GlipDetector, vocabulary: Vocabulary, repeats: int, *, padded: bool) -> MarkdownTable:
     """An image with all chunks, with and without caches, alternating."""
     image, plan = _picture(), PLANS["names"]
     chunks = [range(begin, min(begin + _CHUNK, len(vocabulary))) for begin in range(0, len(vocabulary), _CHUNK)]
@@ -81,10 +81,10 @@ def race(detector: GlipDetector, vocabulary: Vocabulary, repeats: int, *, padded
     ]
     size = "x".join(map(str, detector.network_size(image)))
     title = f"{detector.card.name}, an image of {size}, {len(vocabulary):,} classes in {len(chunks)} chunks"
-    return Table(title, ("what", "processor s", "times ours"), rows)
+    return MarkdownTable(title, ("what", "processor s", "times ours"), rows)
 
 
-def stages(detector: GlipDetector, vocabulary: Vocabulary, repeats: int = 3) -> Table:
+def stages(detector: GlipDetector, vocabulary: Vocabulary, repeats: int = 3) -> MarkdownTable:
     """Times of text, image and head for one chunk, alternating; the minimum of each."""
     image, chunk = _picture(), vocabulary.take(range(_CHUNK))
     calls: tuple[Callable[[], object], ...] = (
@@ -100,7 +100,7 @@ def stages(detector: GlipDetector, vocabulary: Vocabulary, repeats: int = 3) -> 
         ("image", f"{seen:.2f}", "image"),
         ("head, and choice of boxes", f"{all_of_it - seen:.2f}", "image and chunk"),
     ]
-    return Table(f"{detector.card.name}, stages, an image of {size}", ("what", "processor s", "once per"), rows)
+    return MarkdownTable(f"{detector.card.name}, stages, an image of {size}", ("what", "processor s", "once per"), rows)
 
 
 def main(

@@ -24,7 +24,7 @@ import numpy as np
 from rich.console import Console
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 SHAPES = [(100, 134), (50, 67), (25, 34), (13, 17)]
 QUERIES = (900, 17821)
@@ -64,7 +64,7 @@ def bytes_moved(queries: int, pixels: int, levels: int, value_bytes: int, real_b
     return forward, 2 * forward + 2 * value * real_bytes + samples * real_bytes
 
 
-def correctness(device: str, queries: tuple[int, ...], shapes: list[tuple[int, int]]) -> Table:
+def correctness(device: str, queries: tuple[int, ...], shapes: list[tuple[int, int]]) -> MarkdownTable:
     """Errors of kernel and composition relative to the composition in float64, on the same device."""
     from ovd_bench.perf.deformable_attention_torch import composed, deformable_attention
 
@@ -80,10 +80,10 @@ def correctness(device: str, queries: tuple[int, ...], shapes: list[tuple[int, i
                 errors = [float((a.double() - b).abs().max() / b.abs().max()) for a, b in zip(got, exact, strict=True)]
                 rows.append((f"{label}, {name}, {number:,} queries", *(f"{error:.1e}" for error in errors)))
     header = ("largest error / largest value", "output", *(f"gradient of {name}" for name in _OPERANDS))
-    return Table("Against float64", header, rows)
+    return MarkdownTable("Against float64", header, rows)
 
 
-def times(device: str, queries: tuple[int, ...], shapes: list[tuple[int, int]], repeats: int) -> Table:
+def times(device: str, queries: tuple[int, ...], shapes: list[tuple[int, int]], repeats: int) -> MarkdownTable:
     """Medians in milliseconds, kernel and composition alternating; the floor is bytes divided by measured bandwidth."""
     from ovd_bench.perf.deformable_attention_torch import composed, deformable_attention
 
@@ -111,7 +111,7 @@ def times(device: str, queries: tuple[int, ...], shapes: list[tuple[int, int]], 
                     )
                 )
     title = f"Milliseconds; memory moves {bandwidth / 1e9:,.0f} GB/s when copied"
-    return Table(title, ("", "kernel", "composition", "ratio", "memory floor", "kernel / floor"), rows)
+    return MarkdownTable(title, ("", "kernel", "composition", "ratio", "memory floor", "kernel / floor"), rows)
 
 
 def jittor_rows(shapes: list[tuple[int, int]], repeats: int) -> list[tuple[str, ...]]:
@@ -141,7 +141,7 @@ def jittor_rows(shapes: list[tuple[int, int]], repeats: int) -> list[tuple[str, 
     return rows
 
 
-def through_jittor(repeats: int) -> Table | str:
+def through_jittor(repeats: int) -> MarkdownTable | str:
     """The table, from a separate process; one line if Jittor does not work with CUDA here."""
     from ovd_bench.kernels.runtime import problem
 
@@ -154,7 +154,7 @@ def through_jittor(repeats: int) -> Table | str:
         reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
         return f"Jittor on CUDA did not work: {reason}"
     rows = [tuple(row) for row in json.loads(done.stdout.splitlines()[-1])]
-    return Table("Through Jittor", ("", "error of the output", "forward + backward, ms, with launch"), rows)
+    return MarkdownTable("Through Jittor", ("", "error of the output", "forward + backward, ms, with launch"), rows)
 
 
 def with_section(page: str, section: str) -> str:
@@ -258,7 +258,7 @@ def main() -> None:
     name = torch.cuda.get_device_name()
     lines = [f"{_HEADING}{name}", "", f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}.", ""]
     for part in parts:
-        if isinstance(part, Table):
+        if isinstance(part, MarkdownTable):
             part.show(console)
             lines.append("#" + part.markdown())
         else:

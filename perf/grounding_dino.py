@@ -32,7 +32,7 @@ from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.detectors.coco_classes import COCO_NAMES
 from ovd_bench.perf.child import Run, run_child, time_and_report
 from ovd_bench.perf.machine import describe_machine
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 _SIZE = (800, 1066)
 _LVIS, _CHUNK = 1203, 40
@@ -122,7 +122,7 @@ def _each(call: Callable[[Any], None], items: Sequence[Any]) -> None:
         call(item)
 
 
-def _race(folder: Path, repeats: int, chunks: int) -> Table:
+def _race(folder: Path, repeats: int, chunks: int) -> MarkdownTable:
     from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
 
     pixels, coco = _pixels(), packaged_tokenizer().caption(_COCO)
@@ -154,20 +154,22 @@ def _race(folder: Path, repeats: int, chunks: int) -> Table:
         _row(f"1,203 classes, {len(by_forty)} chunks of 40", our_lvis, their_lvis),
         _row(f"1,203 classes, {len(packed)} chunks of up to 256 tokens", our_packed, their_lvis),
     ]
-    return Table(f"Seconds per image, {_SIZE[0]} x {_SIZE[1]}", ("what", "ours", "transformers", "ratio"), rows)
+    return MarkdownTable(f"Seconds per image, {_SIZE[0]} x {_SIZE[1]}", ("what", "ours", "transformers", "ratio"), rows)
 
 
 def _row(what: str, ours: float, theirs: float, form: str = ".2f") -> tuple[str, ...]:
     return what, f"{ours:{form}}", f"{theirs:{form}}", f"{ours / theirs:.2f}"
 
 
-def _memory(folder: Path) -> Table:
+def _memory(folder: Path) -> MarkdownTable:
     runs: dict[str, Run] = {}
     for side in ("ours", "theirs"):
         runs[side] = run_child("ovd_bench.perf.grounding_dino", "--child", side, "--folder", str(folder))
     ours, theirs = (runs[side].peak_rss / 2**20 for side in ("ours", "theirs"))
     rows = [_row("peak resident memory, MiB", ours, theirs, ".0f")]
-    return Table("A process that makes one forward pass, 80 classes", ("what", "ours", "transformers", "ratio"), rows)
+    return MarkdownTable(
+        "A process that makes one forward pass, 80 classes", ("what", "ours", "transformers", "ratio"), rows
+    )
 
 
 def _child(side: str, folder: Path) -> None:
@@ -184,7 +186,7 @@ def _child(side: str, folder: Path) -> None:
     time_and_report(work)
 
 
-def _start(folder: Path) -> Table:
+def _start(folder: Path) -> MarkdownTable:
     """``bench detect`` on one image, from process start to result, with compiled kernels in the cache."""
     import PIL.Image
 
@@ -212,7 +214,7 @@ def _start(folder: Path) -> Table:
             json.loads(answer.stdout)
         seconds.append(runs[-1])
     rows = [_row("start of the process to first detection, s", seconds[0], seconds[1], ".1f")]
-    return Table("bench detect, 800 x 600 image, two classes", ("what", "ours", "transformers", "ratio"), rows)
+    return MarkdownTable("bench detect, 800 x 600 image, two classes", ("what", "ours", "transformers", "ratio"), rows)
 
 
 def _write_weights(folder: Path) -> None:

@@ -38,7 +38,7 @@ from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import Detections, Image, Vocabulary
 from ovd_bench.perf.machine import describe_machine
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 _BOXES = 300
 _CLASSES = 80
@@ -79,7 +79,7 @@ class Computing(Waiting):
             matrix = matrix @ matrix * np.float32(1e-3)
 
 
-def overhead(folder: Path, *, images: int, milliseconds: float, batch: int, repeats: int) -> Table:
+def overhead(folder: Path, *, images: int, milliseconds: float, batch: int, repeats: int) -> MarkdownTable:
     """Seconds of the bare loop and of the runner, alternating, and their ratio."""
     gt = _data(folder, images, files=images)
     rows = []
@@ -96,10 +96,10 @@ def overhead(folder: Path, *, images: int, milliseconds: float, batch: int, repe
         cells = (median(bare), median(whole))
         rows.append((kind.__name__, *(f"{c:.3f}" for c in cells), f"{ratio:.4f}", f"{per_image:+.3f}"))
     title = f"{images:,} images (640 x 480 JPEG), {milliseconds:g} ms each, batch {batch}, {_BOXES} boxes each"
-    return Table(title, ("detector", "bare loop s", "runner s", "ratio", "ms per image more"), rows)
+    return MarkdownTable(title, ("detector", "bare loop s", "runner s", "ratio", "ms per image more"), rows)
 
 
-def memory(folder: Path, counts: Sequence[int]) -> Table:
+def memory(folder: Path, counts: Sequence[int]) -> MarkdownTable:
     """Peak memory of a worker process by number of images."""
     rows = []
     for count in counts:
@@ -112,14 +112,14 @@ def memory(folder: Path, counts: Sequence[int]) -> Table:
         run = next(Path(event.folder) for event in events if isinstance(event, Loaded))
         records = read_records(run, read_manifest(run))
         rows.append((f"{count:,}", f"{max(record.peak_memory_bytes for record in records) / 2**20:.1f}"))
-    return Table("Peak memory of a worker by number of images", ("images", "MiB"), rows)
+    return MarkdownTable("Peak memory of a worker by number of images", ("images", "MiB"), rows)
 
 
 def _bare_loop(plan: RunPlan, detector: Waiting) -> float:
     start = time.perf_counter()
-    selection, batch = plan.selection, plan.request.batch
-    wanted = (Wanted(0, *row) for row in zip(selection.image_ids, selection.files, selection.sizes, strict=True))
-    detector.set_vocabulary(selection.vocabulary, plan.protocol.plan)
+    run_images, batch = plan.run_images, plan.request.batch
+    wanted = (Wanted(0, *row) for row in zip(run_images.image_ids, run_images.files, run_images.sizes, strict=True))
+    detector.set_vocabulary(run_images.vocabulary, plan.protocol.plan)
     found: list[Detections] = []
     with Reader(plan.benchmark.images, wanted, ahead=batch) as reader:
         pending: list[Image] = []
@@ -131,7 +131,7 @@ def _bare_loop(plan: RunPlan, detector: Waiting) -> float:
                 pending = []
         if pending:
             found += detector.detect(pending)
-    assert len(found) == len(selection.image_ids)
+    assert len(found) == len(run_images.image_ids)
     return time.perf_counter() - start
 
 

@@ -39,7 +39,7 @@ from ovd_bench.perf.deformable_attention_torch import composed
 from ovd_bench.perf.gpu import SHAPES, make_inputs
 from ovd_bench.perf.kernel_attention import ATTENTION_CASES
 from ovd_bench.perf.machine import describe_machine
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 jt = jittor()
 
@@ -221,7 +221,7 @@ def main(
     lines = [*describe_machine(["jittor", "torch"]), f"{threads} threads, median of {repeats} runs, milliseconds"]
     console.print(*lines, sep="\n", markup=False, highlight=False)
     header = ("case", "forward", "torch", "ratio", "difference", "with backward", "torch", "ratio", "difference")
-    table = Table("Kernels in Jittor and torch", header, [measure(case, repeats) for case in cases])
+    table = MarkdownTable("Kernels in Jittor and torch", header, [measure(case, repeats) for case in cases])
     table.show(console)
     if out is not None:
         head = ["# Speed of the kernels", "", *(f"- {line}" for line in lines), ""]

@@ -27,7 +27,7 @@ from ovd_bench.benchmarks.data.odvg.index_file import index_path
 from ovd_bench.benchmarks.data.odvg.mdetr import convert_goldg
 from ovd_bench.perf.child import Metrics, Run, run_child, time_and_report
 from ovd_bench.perf.machine import describe_machine
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 _BOXES = 15
 _CLASSES = 365
@@ -154,7 +154,7 @@ def _mib(size: float | None) -> str:
     return f"{(size or 0) / 2**20:,.0f}"
 
 
-def _index_table(path: Path, lines: int) -> Table:
+def _index_table(path: Path, lines: int) -> MarkdownTable:
     rows, index = [], index_path(path)
     for name, label in (("index-one", "index, one process"), ("index-all", "index, all processors")):
         index.unlink(missing_ok=True)
@@ -165,17 +165,17 @@ def _index_table(path: Path, lines: int) -> Table:
     rows.append(("open afterwards", f"{opened:.4f}", _mib(found.peak_rss), ""))
     rows.append((f"{_READS:,} records at random, {rate:,.0f} per second", f"{_READS / rate:.2f}", "", ""))
     title = f"{lines:,} records, {_mib(path.stat().st_size)} MiB; index {_mib(index.stat().st_size)} MiB"
-    return Table(title, ("", "s", "peak MiB", "peak MiB of a helper"), rows)
+    return MarkdownTable(title, ("", "s", "peak MiB", "peak MiB of a helper"), rows)
 
 
-def _convert_table(work: Path, images: int) -> Table:
+def _convert_table(work: Path, images: int) -> MarkdownTable:
     library()  # built before the clock starts
     rows = []
     for name, pieces in (("objects365", _objects365), ("goldg", _goldg)):
         path = _made(work / f"{name}-{images}.json", pieces(images), "")
         run: Run = run_child("ovd_bench.perf.odvg", "--child", name, str(path))
         rows.append((f"{name}-odvg", _mib(path.stat().st_size), f"{run.seconds:.1f}", _mib(run.peak_rss)))
-    return Table(f"Conversion of {images:,} images or captions", ("", "MiB", "s", "peak MiB"), rows)
+    return MarkdownTable(f"Conversion of {images:,} images or captions", ("", "MiB", "s", "peak MiB"), rows)
 
 
 def main() -> None:

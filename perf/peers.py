@@ -37,7 +37,7 @@ _FASTER_COCO_EVAL_NAMES = {
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Evaluator:
     """One evaluator with one form of input.
 
     Attributes:
@@ -140,30 +140,30 @@ def _defined(statistics: Mapping[str, float]) -> Metrics:
 
 _HOTCOCO, _ULTRAFAST = "hotcoco", "ultrafast-pycocotools"
 
-CONTESTANTS = (
-    Contestant(OURS, "columns", "lvis", _ours("lvis", cache=True)),
-    Contestant(OURS, "JSON", "lvis", _ours("lvis", cache=False)),
-    Contestant(_HOTCOCO, "array", "lvis", _hotcoco_lvis),
-    Contestant(_HOTCOCO, "JSON", "lvis", _hotcoco_lvis),
-    Contestant(_ULTRAFAST, "JSON", "lvis", _ultrafast_lvis, largest=1000),
-    Contestant("faster-coco-eval", "JSON", "lvis", _faster_coco_eval_lvis, largest=1000),
+EVALUATORS = (
+    Evaluator(OURS, "columns", "lvis", _ours("lvis", cache=True)),
+    Evaluator(OURS, "JSON", "lvis", _ours("lvis", cache=False)),
+    Evaluator(_HOTCOCO, "array", "lvis", _hotcoco_lvis),
+    Evaluator(_HOTCOCO, "JSON", "lvis", _hotcoco_lvis),
+    Evaluator(_ULTRAFAST, "JSON", "lvis", _ultrafast_lvis, largest=1000),
+    Evaluator("faster-coco-eval", "JSON", "lvis", _faster_coco_eval_lvis, largest=1000),
     # dense Python lists over classes x images: 1.2 GB for 1,000 images
-    Contestant("lvis", "JSON", "lvis", _lvis_api, oracle=True, largest=1000),
-    Contestant(OURS, "columns", "coco", _ours("coco", cache=True)),
-    Contestant(OURS, "JSON", "coco", _ours("coco", cache=False)),
-    Contestant(_HOTCOCO, "array", "coco", _coco("hotcoco", "hotcoco")),
-    Contestant(_HOTCOCO, "JSON", "coco", _coco("hotcoco", "hotcoco")),
-    Contestant(_ULTRAFAST, "array", "coco", _coco("ultrafast_pycocotools", "ultrafast_pycocotools")),
-    Contestant(_ULTRAFAST, "JSON", "coco", _coco("ultrafast_pycocotools", "ultrafast_pycocotools")),
-    Contestant("pycocotools", "JSON", "coco", _coco("pycocotools.coco", "pycocotools.cocoeval"), oracle=True),
+    Evaluator("lvis", "JSON", "lvis", _lvis_api, oracle=True, largest=1000),
+    Evaluator(OURS, "columns", "coco", _ours("coco", cache=True)),
+    Evaluator(OURS, "JSON", "coco", _ours("coco", cache=False)),
+    Evaluator(_HOTCOCO, "array", "coco", _coco("hotcoco", "hotcoco")),
+    Evaluator(_HOTCOCO, "JSON", "coco", _coco("hotcoco", "hotcoco")),
+    Evaluator(_ULTRAFAST, "array", "coco", _coco("ultrafast_pycocotools", "ultrafast_pycocotools")),
+    Evaluator(_ULTRAFAST, "JSON", "coco", _coco("ultrafast_pycocotools", "ultrafast_pycocotools")),
+    Evaluator("pycocotools", "JSON", "coco", _coco("pycocotools.coco", "pycocotools.cocoeval"), oracle=True),
 )
 
 
 def _main(name: str, protocol: str, directory: str, tiny_directory: str) -> None:
-    contestant = next(c for c in CONTESTANTS if (c.name, c.protocol) == (name, protocol))
+    evaluator = next(c for c in EVALUATORS if (c.name, c.protocol) == (name, protocol))
 
     def score(of: str) -> Metrics:
-        return contestant.score(Path(of) / "gt.json", Path(of) / FORMS[contestant.form])
+        return evaluator.score(Path(of) / "gt.json", Path(of) / FORMS[evaluator.form])
 
     score(tiny_directory)  # untimed: imports and all other work that is done once per process
     time_and_report(lambda: score(directory))

@@ -1,4 +1,4 @@
-"""Runs contestants alternating, each run in a fresh process, so that other load on the machine affects all of them."""
+"""Runs evaluators alternating, each run in a fresh process, so that other load on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from statistics import median
 
 from ovd_bench.perf.child import Metrics, Run, run_child
 from ovd_bench.perf.datasets import warm_caches
-from ovd_bench.perf.peers import Contestant
+from ovd_bench.perf.peers import Evaluator
 
 
 @dataclass(frozen=True)
 class Timing:
-    """All runs of one contestant on one set."""
+    """All runs of one evaluator on one set."""
 
-    contestant: Contestant
+    evaluator: Evaluator
     images: int
     runs: tuple[Run, ...]
 
@@ -37,18 +37,18 @@ class Timing:
             RuntimeError: two runs differ.
         """
         if any(run.metrics != self.runs[0].metrics for run in self.runs):
-            raise RuntimeError(f"{self.contestant.name} gave different statistics in different runs")
+            raise RuntimeError(f"{self.evaluator.name} gave different statistics in different runs")
         return self.runs[0].metrics
 
 
-def race(contestants: list[Contestant], directory: Path, tiny: Path, images: int, repeats: int) -> list[Timing]:
-    """Run all contestants on one data set, alternating; oracles take part only in the first round."""
+def race(evaluators: list[Evaluator], directory: Path, tiny: Path, images: int, repeats: int) -> list[Timing]:
+    """Run all evaluators on one data set, alternating; oracles take part only in the first round."""
     warm_caches(directory)
-    timings = {c.name: Timing(c, images, ()) for c in contestants if c.largest is None or images <= c.largest}
+    timings = {c.name: Timing(c, images, ()) for c in evaluators if c.largest is None or images <= c.largest}
     for repeat in range(repeats):
         for name, timing in timings.items():
-            if repeat == 0 or not timing.contestant.oracle:
-                arguments = (name, timing.contestant.protocol, str(directory), str(tiny))
+            if repeat == 0 or not timing.evaluator.oracle:
+                arguments = (name, timing.evaluator.protocol, str(directory), str(tiny))
                 run = run_child("ovd_bench.perf.peers", *arguments)
                 timings[name] = replace(timing, runs=(*timing.runs, run))
     return list(timings.values())

@@ -30,7 +30,7 @@ from ovd_bench.benchmarks.training.grounding.settings import GroundingSettings
 from ovd_bench.benchmarks.training.grounding.sources import open_source
 from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
 from ovd_bench.perf.machine import describe_machine
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 _IMAGES, _BATCH, _CLASSES, _BOXES = 48, 4, 365, 8
 _RECORDS = 1_700_000
@@ -69,7 +69,7 @@ def _data(folder: Path, workers: int, changes: dict[str, Any]) -> GroundingData:
     return GroundingData(sources, settings, packaged_tokenizer(), batch=_BATCH, seed=0)
 
 
-def _race(title: str, folder: Path, changes: dict[str, Any], seconds: float, rounds: int) -> Table:
+def _race(title: str, folder: Path, changes: dict[str, Any], seconds: float, rounds: int) -> MarkdownTable:
     """Images per second with a number of workers, and CPU time of this process per batch."""
     times: dict[int, list[tuple[float, float]]] = {workers: [] for workers in _WORKERS}
     for _ in range(rounds):
@@ -86,16 +86,16 @@ def _race(title: str, folder: Path, changes: dict[str, Any], seconds: float, rou
     for workers, found in times.items():
         wall, own = (median(pair[i] for pair in found) for i in range(2))
         rows.append((str(workers), f"{_BATCH / wall:.0f}", f"{1e3 * own:.1f}"))
-    return Table(title, ("workers", "images/s", f"ms of the training per batch of {_BATCH}"), rows)
+    return MarkdownTable(title, ("workers", "images/s", f"ms of the training per batch of {_BATCH}"), rows)
 
 
-def _planning() -> Table:
+def _planning() -> MarkdownTable:
     rng = np.random.default_rng(0)
     sampler = Sampler(1 + rng.random(_RECORDS), rng.random(_RECORDS) < 0.7, batch=64, seed=0)
     begin = time.perf_counter()
     sampler.plan(0)
     seconds = time.perf_counter() - begin
-    return Table("Order of an epoch", ("", "s"), [(f"{_RECORDS:,} records, repeats 1 to 2", f"{seconds:.2f}")])
+    return MarkdownTable("Order of an epoch", ("", "s"), [(f"{_RECORDS:,} records, repeats 1 to 2", f"{seconds:.2f}")])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

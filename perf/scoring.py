@@ -3,7 +3,7 @@
 Every run is a fresh process. The time is from the file on disk to the statistics, without imports and compilation; the
 files are in the page cache. Contestants alternate, so that other load on the machine affects all of them; the table
 gives median and minimum. Peak memory is that of the whole process, mapped files included. With "columns" the ground
-truth may come from the annotation cache, as at the second score of a file; with "JSON" all contestants parse it.
+truth may come from the annotation cache, as at the second score of a file; with "JSON" all evaluators parse it.
 """
 
 from __future__ import annotations
@@ -20,59 +20,59 @@ from rich.console import Console
 from ovd_bench.perf.child import run_child
 from ovd_bench.perf.datasets import synthetic_set
 from ovd_bench.perf.machine import describe_machine
-from ovd_bench.perf.peers import CONTESTANTS, OURS, Contestant
+from ovd_bench.perf.peers import EVALUATORS, OURS, Evaluator
 from ovd_bench.perf.race import Timing, race
 from ovd_bench.perf.startup import time_of_first_number
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 _TINY = 20  # images of the warm-up
 
 
-def speed_table(title: str, timings: list[Timing]) -> Table:
-    """Time and memory of each contestant, and both as multiples of the suite's from columns and from JSON."""
-    ours = {t.contestant.form: t for t in timings if t.contestant.library == OURS}
+def speed_table(title: str, timings: list[Timing]) -> MarkdownTable:
+    """Time and memory of each evaluator, and both as multiples of the suite's from columns and from JSON."""
+    ours = {t.evaluator.form: t for t in timings if t.evaluator.library == OURS}
     ratios = (f"{unit} ÷ {form}" for form in ours for unit in ("s", "MB"))
     header = ("evaluator, input", "median s", "least s", "peak MB", *ratios)
     rows = []
     for t in timings:
         least = min(run.seconds for run in t.runs)
-        cells = [t.contestant.name, f"{t.seconds:.3f}", f"{least:.3f}", f"{t.peak_rss / 1e6:.0f}"]
+        cells = [t.evaluator.name, f"{t.seconds:.3f}", f"{least:.3f}", f"{t.peak_rss / 1e6:.0f}"]
         for own in ours.values():
             cells += [f"{t.seconds / own.seconds:.2f}", f"{t.peak_rss / own.peak_rss:.2f}"]
         rows.append(tuple(cells))
-    return Table(title, header, rows)
+    return MarkdownTable(title, header, rows)
 
 
-def agreement_table(title: str, timings: list[Timing]) -> Table:
+def agreement_table(title: str, timings: list[Timing]) -> MarkdownTable:
     """Largest difference of any statistic from the official evaluator, or from the suite's if that did not run."""
     reference = _reference(timings)
-    header = (f"compared with {reference.contestant.name}", "statistics that differ", "largest difference", "in")
+    header = (f"compared with {reference.evaluator.name}", "statistics that differ", "largest difference", "in")
     rows = []
     for t in timings:
         gaps = {name: _gap(t.metrics.get(name), value) for name, value in reference.metrics.items()}
         worst = max(gaps, key=lambda name: gaps[name])
         count = sum(gap > 0 for gap in gaps.values())
-        rows.append((t.contestant.name, f"{count} of {len(gaps)}", f"{gaps[worst]:.2g}", worst if count else "-"))
-    return Table(title, header, rows)
+        rows.append((t.evaluator.name, f"{count} of {len(gaps)}", f"{gaps[worst]:.2g}", worst if count else "-"))
+    return MarkdownTable(title, header, rows)
 
 
-def growth_table(timings: list[Timing]) -> Table:
+def growth_table(timings: list[Timing]) -> MarkdownTable:
     """Time and memory of the suite per image at each size: constant if they grow linearly."""
     header = ("input, images", "median s", "µs per image", "peak MB", "MB per 1,000 images more")
     rows = []
-    own = [t for t in timings if t.contestant.library == OURS]
-    for form in dict.fromkeys(t.contestant.form for t in own):
-        series = sorted((t for t in own if t.contestant.form == form), key=lambda t: t.images)
+    own = [t for t in timings if t.evaluator.library == OURS]
+    for form in dict.fromkeys(t.evaluator.form for t in own):
+        series = sorted((t for t in own if t.evaluator.form == form), key=lambda t: t.images)
         for before, t in zip([None, *series], series, strict=False):
             slope = "-"
             if before is not None:
                 slope = f"{(t.peak_rss - before.peak_rss) / 1e3 / (t.images - before.images):.1f}"
             cells = (f"{t.seconds:.3f}", f"{t.seconds / t.images * 1e6:.1f}", f"{t.peak_rss / 1e6:.0f}", slope)
             rows.append((f"{form}, {t.images:,}", *cells))
-    return Table(f"Growth of {OURS}, LVIS rules", header, rows)
+    return MarkdownTable(f"Growth of {OURS}, LVIS rules", header, rows)
 
 
-def bootstrap_table(directories: dict[int, Path], resamples: int, repeats: int) -> Table:
+def bootstrap_table(directories: dict[int, Path], resamples: int, repeats: int) -> MarkdownTable:
     """Time of the bootstrap after scoring, for each size."""
     rows = []
     for images, directory in directories.items():
@@ -80,11 +80,11 @@ def bootstrap_table(directories: dict[int, Path], resamples: int, repeats: int) 
         seconds = [run.seconds for run in runs]
         peak = median(run.peak_rss for run in runs) / 1e6
         rows.append((f"{images:,}", f"{median(seconds):.3f}", f"{min(seconds):.3f}", f"{peak:.0f}"))
-    return Table(f"Bootstrap, {resamples:,} resamples", ("images", "median s", "least s", "peak MB"), rows)
+    return MarkdownTable(f"Bootstrap, {resamples:,} resamples", ("images", "median s", "least s", "peak MB"), rows)
 
 
 def _reference(timings: list[Timing]) -> Timing:
-    return next((t for t in timings if t.contestant.oracle), timings[0])
+    return next((t for t in timings if t.evaluator.oracle), timings[0])
 
 
 def _gap(a: float | None, b: float | None) -> float:
@@ -94,14 +94,14 @@ def _gap(a: float | None, b: float | None) -> float:
     return abs(a - b)
 
 
-def _selected(protocol: str, libraries: list[str]) -> list[Contestant]:
-    return [c for c in CONTESTANTS if c.protocol == protocol and (not libraries or c.library in {OURS, *libraries})]
+def _selected(protocol: str, libraries: list[str]) -> list[Evaluator]:
+    return [c for c in EVALUATORS if c.protocol == protocol and (not libraries or c.library in {OURS, *libraries})]
 
 
 def main(
     sizes: Annotated[str, typer.Option(help="Images of the LVIS sets, comma-separated.")] = "1000,5000,20000",
     coco_images: Annotated[int, typer.Option(help="Images of the COCO set; 0 leaves it out.")] = 5000,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs per contestant and set.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs per evaluator and set.")] = 5,
     resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap; 0 leaves it out.")] = 1000,
     peers: Annotated[str, typer.Option(help="Only these libraries beside ours, comma-separated.")] = "",
     out: Annotated[Path | None, typer.Option(help="Markdown file to write.")] = None,
@@ -111,14 +111,14 @@ def main(
     console = Console(width=None if sys.stdout.isatty() else 140)
     kept = work or user_cache_path("ovd-bench") / "perf"
     libraries = [name for name in peers.split(",") if name]
-    known = dict.fromkeys(c.library for c in CONTESTANTS if c.library != OURS)
+    known = dict.fromkeys(c.library for c in EVALUATORS if c.library != OURS)
     for name in libraries:
         if name not in known:
             raise typer.BadParameter(f"unknown library '{name}', known are {', '.join(known)}", param_hint="--peers")
     lines = describe_machine(libraries or list(known))
-    tables: list[Table] = []
+    tables: list[MarkdownTable] = []
 
-    def add(table: Table) -> None:
+    def add(table: MarkdownTable) -> None:
         tables.append(table)
         table.show(console)
 
@@ -134,7 +134,7 @@ def main(
             races.append(race(_selected(protocol, libraries), directory, tiny, images, repeats))
             add(speed_table(f"{protocol.upper()} rules, {images:,} images", races[-1]))
             add(agreement_table(f"Statistics, {protocol.upper()} rules, {images:,} images", races[-1]))
-    add(growth_table([t for timings in races for t in timings if t.contestant.protocol == "lvis"]))
+    add(growth_table([t for timings in races for t in timings if t.evaluator.protocol == "lvis"]))
     if resamples:
         add(bootstrap_table(sets, resamples, repeats))
     add(time_of_first_number(synthetic_set(kept, "lvis", _TINY), repeats))
@@ -142,9 +142,9 @@ def main(
         how = str(__doc__).split("\n\n", 1)[1]
         head = ["# Speed of scoring", "", *(f"- {line}" for line in lines), "", how]
         out.write_text("\n".join([*head, *(table.markdown() for table in tables)]))
-    wrong = [t for r in races for t in r if t.contestant.library == OURS and t.metrics != _reference(r).metrics]
+    wrong = [t for r in races for t in r if t.evaluator.library == OURS and t.metrics != _reference(r).metrics]
     if wrong:
-        names = ", ".join(f"{t.contestant.name} on {t.images} images" for t in wrong)
+        names = ", ".join(f"{t.evaluator.name} on {t.images} images" for t in wrong)
         console.print(f"not the official statistics: {names}")
         raise typer.Exit(1)
 

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from ovd_bench.benchmarks.data.shapes import WORLDS, World, category_table, render, write_split
 from ovd_bench.perf.machine import describe_machine
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 _WARM_UP = 50  # images after which all templates have probably been made
 
@@ -65,7 +65,7 @@ def main(
         for workers in sorted({1, len(os.sched_getaffinity(0))}):
             write = partial(write_split, world, split, Path(folder) / str(workers), workers=workers)
             rows.append(_timed(f"write, processes: {workers}", images, write))
-    table = Table(f"{name}/{split}: {images:,} images", ("", "images/s", "CPU ms per image"), rows)
+    table = MarkdownTable(f"{name}/{split}: {images:,} images", ("", "images/s", "CPU ms per image"), rows)
     table.show(console)
     if out is not None:
         how = str(__doc__).split("\n\n", 1)[1]

@@ -11,10 +11,10 @@ from pathlib import Path
 from statistics import median
 
 from ovd_bench.perf.peers import FORMS
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 
-def time_of_first_number(directory: Path, repeats: int) -> Table:
+def time_of_first_number(directory: Path, repeats: int) -> MarkdownTable:
     """Wall time of the whole command with an empty cache directory, which includes compilation, and afterwards."""
     with tempfile.TemporaryDirectory() as cache:
         first = _command_seconds(directory, cache)
@@ -23,7 +23,7 @@ def time_of_first_number(directory: Path, repeats: int) -> Table:
         ("first command, empty cache, with compilation", f"{first:.2f}", f"{first:.2f}"),
         ("later commands", f"{median(later):.2f}", f"{min(later):.2f}"),
     ]
-    return Table("Process start to statistics, small file", ("", "median s", "least s"), rows)
+    return MarkdownTable("Process start to statistics, small file", ("", "median s", "least s"), rows)
 
 
 def _command_seconds(directory: Path, cache: str) -> float:

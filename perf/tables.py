@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 
 
 @dataclass(frozen=True)
-class Table:
+class MarkdownTable:
     """Cells as text; the first column is left-aligned, the others contain numbers."""
 
     title: str

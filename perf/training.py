@@ -34,7 +34,7 @@ from ovd_bench.grounding_dino_jt.tokens import BERT_SEPARATORS, TokenBatch
 from ovd_bench.grounding_dino_jt.training.batch import Targets, TrainingBatch
 from ovd_bench.perf.child import run_child, time_and_report
 from ovd_bench.perf.machine import describe_machine
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 _TOKENS = 190
 _CLASSES_OF_IMAGE, _BOXES_OF_IMAGE = 6, 8
@@ -98,15 +98,15 @@ class Ours:
 
     def __init__(self, folder: Path, size: Size) -> None:
         from ovd_bench.grounding_dino_jt.load import build
+        from ovd_bench.grounding_dino_jt.training.optimisation import GroundingDinoOptimisation, Settings
         from ovd_bench.grounding_dino_jt.training.recipe import ENCODER_RATES, Recipe
-        from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer
         from ovd_bench.grounding_dino_jt.weights import read_weights
 
         tensors, config, _ = read_weights(folder)
         still = dataclasses.replace(config.backbone, drop_path_rate=0.0)  # as in torch
         network = build(dataclasses.replace(config, backbone=still, fusion_drop_path=0.0), tensors)
         rates = ENCODER_RATES if size.text_learns else {**ENCODER_RATES, "bert.": 0.0}
-        self._trainer = Trainer(network, Settings(Recipe(steps=1000, rates=rates)))
+        self._trainer = GroundingDinoOptimisation(network, Settings(Recipe(steps=1000, rates=rates)))
         self._batch = make_batch(size)
 
     def step(self) -> float:
@@ -197,13 +197,13 @@ def _time(folder: Path, size: Size, repeats: int) -> dict[str, float]:
 
 def _child(side: str, folder: Path, size: Size) -> None:
     """Five steps in this process; prints its memory and the median processor time of the last three."""
-    contestant = _SIDES[side](folder, size)
+    measured = _SIDES[side](folder, size)
 
     def work() -> dict[str, float | None]:
         seconds = []
         for _ in range(5):
             start = time.process_time()
-            contestant.step()
+            measured.step()
             seconds.append(time.process_time() - start)
         return {"cpu": median(seconds[2:])}
 
@@ -246,9 +246,9 @@ def main(
             times.append(_row(size.title, seconds["ours"], seconds["torch"], ".2f"))
     header = ("what", "ours", "torch", "ratio")
     tables = [
-        Table("Seconds per training step", header, times),
-        Table("Processor seconds per training step, all threads", header, cpu),
-        Table("Peak resident memory of a process that makes five steps, MiB", header, memory),
+        MarkdownTable("Seconds per training step", header, times),
+        MarkdownTable("Processor seconds per training step, all threads", header, cpu),
+        MarkdownTable("Peak resident memory of a process that makes five steps, MiB", header, memory),
     ]
     for table in tables:
         table.show(console)

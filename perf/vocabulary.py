@@ -49,7 +49,7 @@ from ovd_bench.detectors.prompts import PLANS, PromptPlan
 from ovd_bench.detectors.types import Image, Vocabulary
 from ovd_bench.perf.machine import describe_machine
 from ovd_bench.perf.random_models import bert_tokenizer, clip_tokenizer
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 _ADJECTIVES = ("red", "old", "small", "wooden", "broken", "round", "folded", "striped", "empty", "heavy", "glass")
 _NOUNS = ("cup", "chair", "ladder", "basket", "kettle", "bottle", "lamp", "bicycle", "pillow", "shovel", "mirror")
@@ -93,11 +93,11 @@ def _in_turns(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str,
     return {name: Row(name, tuple(seconds)) for name, seconds in runs.items()}
 
 
-def _table(title: str, setups: Sequence[Row], ours: Row, others: Sequence[Row]) -> Table:
+def _table(title: str, setups: Sequence[Row], ours: Row, others: Sequence[Row]) -> MarkdownTable:
     rows = [(row.what, f"{row.seconds:.2f}", row.times, "") for row in setups]
     rows.append((ours.what, f"{ours.seconds:.2f}", ours.times, "1.0"))
     rows += [(row.what, f"{row.seconds:.2f}", row.times, f"{row.seconds / ours.seconds:.1f}") for row in others]
-    return Table(title, ("what", "seconds", "of", "times ours"), rows)
+    return MarkdownTable(title, ("what", "seconds", "of", "times ours"), rows)
 
 
 def _once(what: str, call: Callable[[], object], times: str) -> Row:
@@ -110,7 +110,7 @@ def _renamed(row: Row, what: str, times: str, factor: float = 1.0) -> Row:
     return Row(what, tuple(seconds * factor for seconds in row.runs), times)
 
 
-def _owl(folder: Path, vocabulary: Vocabulary, repeats: int, labels: int) -> Table:
+def _owl(folder: Path, vocabulary: Vocabulary, repeats: int, labels: int) -> MarkdownTable:
     model, tokenizer = OwlViTForObjectDetection(OwlViTConfig()).eval(), clip_tokenizer("!")
     _save(folder, model, tokenizer)
     detector = owl.load(_card("owlvit", "ovd_bench.detectors.owl:load"), DetectorSettings(weights=str(folder)))
@@ -152,7 +152,7 @@ def _owl(folder: Path, vocabulary: Vocabulary, repeats: int, labels: int) -> Tab
     )
 
 
-def _grounding_dino(folder: Path, vocabulary: Vocabulary, repeats: int, labels: int) -> Table:
+def _grounding_dino(folder: Path, vocabulary: Vocabulary, repeats: int, labels: int) -> MarkdownTable:
     model, tokenizer = GroundingDinoForObjectDetection(GroundingDinoConfig()).eval(), bert_tokenizer()
     images = GroundingDinoImageProcessor()
     _save(folder, model, tokenizer, images)
@@ -174,7 +174,7 @@ def _grounding_dino(folder: Path, vocabulary: Vocabulary, repeats: int, labels: 
     return _by_chunks("Grounding DINO-T", detector, vocabulary, len(chunks), forward, repeats)
 
 
-def _omdet_turbo(folder: Path, vocabulary: Vocabulary, repeats: int, labels: int) -> Table:
+def _omdet_turbo(folder: Path, vocabulary: Vocabulary, repeats: int, labels: int) -> MarkdownTable:
     model, tokenizer = OmDetTurboForObjectDetection(OmDetTurboConfig()).eval(), clip_tokenizer("<|endoftext|>")
     images = DetrImageProcessor(
         size={"height": 640, "width": 640},
@@ -211,7 +211,7 @@ def _by_chunks(
     forward: Callable[[], None],
     repeats: int,
     plan: PromptPlan | None = None,
-) -> Table:
+) -> MarkdownTable:
     setup = _vocabulary_row(detector, vocabulary, plan or PLANS["names"])
     image = _picture()
     times = _in_turns({"ours": lambda: detector.detect([image]), "forward": forward}, repeats)
@@ -238,7 +238,7 @@ def _save(folder: Path, *parts: Any) -> None:
         part.save_pretrained(folder)
 
 
-_RACES: dict[str, Callable[[Path, Vocabulary, int, int], Table]] = {
+_RACES: dict[str, Callable[[Path, Vocabulary, int, int], MarkdownTable]] = {
     "owl": _owl,
     "grounding-dino": _grounding_dino,
     "omdet-turbo": _omdet_turbo,

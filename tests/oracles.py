@@ -13,9 +13,10 @@ import numpy as np
 from ovd_bench.metrics.types import Categories, GroundTruth, Predictions, Ragged, positions
 
 setattr(np, "float", float)  # noqa: B010  # lvis 0.5.3 uses the alias that numpy 1.24 removed
-from lvis import LVIS, LVISEval, LVISResults  # noqa: E402
 from pycocotools.coco import COCO  # noqa: E402
 from pycocotools.cocoeval import COCOeval  # noqa: E402
+
+from lvis import LVIS, LVISEval, LVISResults  # noqa: E402
 
 Json = dict[str, Any]
 

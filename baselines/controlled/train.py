@@ -43,7 +43,7 @@ class CaptionedBatch:
     phrases: Sequence[npt.NDArray[np.int64]]
 
 
-class Trainer:
+class ContestantOptimisation:
     """A contestant in training.
 
     Args:

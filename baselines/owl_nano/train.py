@@ -27,7 +27,7 @@ from ovd_bench.baselines.owl_nano.losses import (
 from ovd_bench.baselines.owl_nano.model import STRIDE, Output, OwlNano, cell_centres, normalize
 
 
-class Trainer:
+class OwlNanoOptimisation:
     """A model in training.
 
     Args:

@@ -29,9 +29,9 @@ def list_datasets() -> list[str]:
 
 def list_metrics() -> list[str]:
     """Names of the statistics beyond AP, for the parameter ``metrics``."""
-    from ovd_bench.benchmarks.scoring.extra_metrics import EXTRAS
+    from ovd_bench.benchmarks.scoring.extra_metrics import EXTRA_METRICS
 
-    return list(EXTRAS)
+    return list(EXTRA_METRICS)
 
 
 def list_protocols() -> list[str]:

@@ -239,10 +239,10 @@ def run(
     from ovd_bench.benchmarks.runner.score_run import ScoreOptions
     from ovd_bench.benchmarks.runner.sweep import Sweep
     from ovd_bench.benchmarks.runner.user_request import user_request
-    from ovd_bench.benchmarks.scoring.extra_metrics import wanted_extras
+    from ovd_bench.benchmarks.scoring.extra_metrics import wanted_metrics
 
     check_scoring(bootstrap, seed, threads)
-    wanted_extras(list(metrics), set())  # refuse a misspelt name before hours of work
+    wanted_metrics(list(metrics), set())  # refuse a misspelt name before hours of work
     request = user_request(
         os.fspath(detector),
         os.fspath(benchmark),

@@ -168,7 +168,7 @@ def score(
         path,
         truth,
         protocol or usual,
-        extras=list(metrics),
+        extra_metrics=list(metrics),
         resamples=bootstrap,
         seed=seed,
         threads=threads,

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from ovd_bench.benchmarks.board.published import PUBLISHED, Published, read_published
-from ovd_bench.benchmarks.board.rows import Table, group
-from ovd_bench.benchmarks.board.significance import RESAMPLES, Evidence, judge
+from ovd_bench.benchmarks.board.rows import BoardTable, group
+from ovd_bench.benchmarks.board.significance import RESAMPLES, Evidence, compare_with_best
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.store.folders import find_results
@@ -31,7 +31,7 @@ class Board:
         problems: one line per result file that could not be read.
     """
 
-    tables: tuple[Table, ...]
+    tables: tuple[BoardTable, ...]
     published: Published | None = None
     partial: int = 0
     problems: tuple[str, ...] = ()
@@ -56,7 +56,9 @@ def collect(root: Path, benchmarks: Sequence[str] = (), *, resamples: int = RESA
     if unknown := sorted(set(benchmarks) - {result.benchmark.name for _, result in wanted}):
         have = ", ".join(sorted({result.benchmark.name for _, result in found})) or "none"
         raise DataError(f"{root}: no results on benchmark '{unknown[0]}'; there are: {have}")
-    tables = [judge(table, gather_evidence(table), resamples=resamples, seed=seed) for table in group(wanted)]
+    tables = [
+        compare_with_best(table, gather_evidence(table), resamples=resamples, seed=seed) for table in group(wanted)
+    ]
     return Board(
         tables=tuple(tables),
         published=_published(root, benchmarks),
@@ -68,10 +70,12 @@ def collect(root: Path, benchmarks: Sequence[str] = (), *, resamples: int = RESA
 def of_runs(runs: Sequence[tuple[Path, Result]], *, resamples: int = RESAMPLES, seed: int = 0) -> Board:
     """A board of given runs, partial ones included."""
     tables = group(runs, keep_partial=True)
-    return Board(tuple(judge(table, gather_evidence(table), resamples=resamples, seed=seed) for table in tables))
+    return Board(
+        tuple(compare_with_best(table, gather_evidence(table), resamples=resamples, seed=seed) for table in tables)
+    )
 
 
-def gather_evidence(table: Table) -> Evidence:
+def gather_evidence(table: BoardTable) -> Evidence:
     """Annotations and predictions of a table, as far as they are on this machine."""
     predictions: dict[str, Callable[[], Predictions] | str] = {}
     for row in table.rows:
@@ -91,7 +95,7 @@ def gather_evidence(table: Table) -> Evidence:
     return Evidence(gt, predictions)
 
 
-def benchmark_of(table: Table) -> Benchmark | str:
+def benchmark_of(table: BoardTable) -> Benchmark | str:
     """The benchmark of a table from the paths of one of its runs, or one line that says why it is missing."""
     reason = "no run has its predictions on this machine"
     for row in table.rows:

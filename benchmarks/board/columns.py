@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ovd_bench.benchmarks.board.rows import Row, Table
+from ovd_bench.benchmarks.board.rows import BoardTable, Row
 from ovd_bench.benchmarks.store.schema import Contamination
 
 
@@ -147,7 +147,7 @@ def _contamination(entry: Contamination) -> str:
     return " – ".join([*parts, entry.note] if entry.note else parts)
 
 
-def table_facts(table: Table) -> str:
+def table_facts(table: BoardTable) -> str:
     """The protocol of a table, in one line."""
     benchmark, protocol = table.benchmark, table.protocol
     size = "own image size" if protocol.image_size is None else f"image size {protocol.image_size}"

@@ -17,7 +17,7 @@ from ovd_bench.benchmarks.board.charts import (
     scatter_chart,
 )
 from ovd_bench.benchmarks.board.per_class import ClassRow
-from ovd_bench.benchmarks.board.rows import Row, Table
+from ovd_bench.benchmarks.board.rows import BoardTable, Row
 from ovd_bench.metrics.ladder import RUNGS
 
 _GROUPS = (("APr", "rare"), ("APc", "common"), ("APf", "frequent"), ("unseen/APu", "unseen in training"))
@@ -122,7 +122,7 @@ def error_stacks(rows: Sequence[Row]) -> list[Stack]:
     ]
 
 
-def charts(table: Table, classes: Sequence[Sequence[ClassRow]]) -> list[Chart]:
+def charts(table: BoardTable, classes: Sequence[Sequence[ClassRow]]) -> list[Chart]:
     """Ladder, AP against training images, speed against AP: those for which there are numbers.
 
     Args:
@@ -138,7 +138,7 @@ def charts(table: Table, classes: Sequence[Sequence[ClassRow]]) -> list[Chart]:
     return [chart for chart in made if chart is not None]
 
 
-def _ladder(table: Table, statistic: str, title: str, unit: str) -> Chart | None:
+def _ladder(table: BoardTable, statistic: str, title: str, unit: str) -> Chart | None:
     rungs = [rung for rung in RUNGS if any(row.value(f"ladder/{statistic}_{rung}") is not None for row in table.rows)]
     lines = []
     for series, row in enumerate(table.rows):

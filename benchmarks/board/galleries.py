@@ -9,10 +9,10 @@ import PIL.Image
 
 from ovd_bench.benchmarks.board.collect import Board
 from ovd_bench.benchmarks.board.page import Gallery, Picture
-from ovd_bench.benchmarks.board.rows import Table
+from ovd_bench.benchmarks.board.rows import BoardTable
 from ovd_bench.benchmarks.pictures.drawing import grid
 from ovd_bench.benchmarks.pictures.gallery.pictures import LEGEND, picture_row
-from ovd_bench.benchmarks.pictures.gallery.runs import Contestant, find_benchmark, stage
+from ovd_bench.benchmarks.pictures.gallery.runs import ShownRun, find_benchmark, gallery_data
 from ovd_bench.benchmarks.pictures.gallery.select import select_images
 from ovd_bench.benchmarks.store.manifest import manifest_path, read_manifest
 from ovd_bench.metrics.errors import DataError
@@ -27,19 +27,19 @@ def make_galleries(board: Board, count: int) -> dict[str, Gallery]:
     return {table.slug: _gallery(table, count) for table in board.tables}
 
 
-def _gallery(table: Table, count: int) -> Gallery:
+def _gallery(table: BoardTable, count: int) -> Gallery:
     there = [row for row in table.rows if manifest_path(row.folder).is_file()]
     notes = [f"no predictions of {row.name} on this machine" for row in table.rows if row not in there]
     if not there:
         return Gallery((), tuple(notes))
     try:
-        runs = [Contestant(row.name, row.folder, read_manifest(row.folder)) for row in there]
-        setting = stage(runs, find_benchmark(runs, Path()))
-        outcomes = setting.outcomes(runs)
-        positions, how = select_images(setting, outcomes, None, count)
+        runs = [ShownRun(row.name, row.folder, read_manifest(row.folder)) for row in there]
+        setting = gallery_data(runs, find_benchmark(runs, Path()))
+        matched = setting.match_runs(runs)
+        positions, how = select_images(setting, matched, None, count)
         pictures = []
         for position in positions:
-            row = picture_row(setting.gt, outcomes, position, setting.read(position), _CELL)
+            row = picture_row(setting.gt, matched, position, setting.read(position), _CELL)
             title = f"image {setting.gt.image_ids[position]}, {setting.files[position]}"
             pictures.append(Picture(title, _encoded(grid(row, _COLUMNS)), "image/webp"))
     except DataError as error:

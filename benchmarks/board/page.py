@@ -24,7 +24,7 @@ from ovd_bench.benchmarks.board.columns import (
 )
 from ovd_bench.benchmarks.board.figures import Chart, Panel, Stack, charts, error_stacks, frequency_panels
 from ovd_bench.benchmarks.board.per_class import ClassRow, read_per_class
-from ovd_bench.benchmarks.board.rows import Row, Table
+from ovd_bench.benchmarks.board.rows import BoardTable, Row
 from ovd_bench.benchmarks.board.text_formats import board_json
 from ovd_bench.metrics.errors import DataError
 
@@ -69,7 +69,7 @@ class ClassTable:
 class Section:
     """One table with its charts."""
 
-    table: Table
+    table: BoardTable
     facts: str
     columns: tuple[Column, ...]
     whiskers: tuple[Markup, ...]
@@ -115,7 +115,7 @@ def render(board: Board, *, title: str, galleries: Mapping[str, Gallery] | None 
     )
 
 
-def _section(table: Table, gallery: Gallery | None, detailed: bool) -> Section:
+def _section(table: BoardTable, gallery: Gallery | None, detailed: bool) -> Section:
     rows = table.rows
     numbers, texts = contamination_notes(rows)
     classes, problems = _classes(rows)

@@ -64,7 +64,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class BoardTable:
     """Runs on the same annotations under the same protocol, best first.
 
     Attributes:
@@ -86,7 +86,7 @@ class Table:
         return f"{self.benchmark.name}-{protocol.name}-{protocol.plan.name}-{hashes}"
 
 
-def group(results: Sequence[tuple[Path, Result]], *, keep_partial: bool = False) -> list[Table]:
+def group(results: Sequence[tuple[Path, Result]], *, keep_partial: bool = False) -> list[BoardTable]:
     """Tables of the results, by name of the benchmark and protocol, without stars.
 
     Partial runs are left out by default; results with the same id are one row.
@@ -104,7 +104,7 @@ def group(results: Sequence[tuple[Path, Result]], *, keep_partial: bool = False)
     return sorted(grouped, key=lambda table: (table.benchmark.name, table.protocol.name, table.slug))
 
 
-def _table(members: list[tuple[Path, Result]]) -> Table:
+def _table(members: list[tuple[Path, Result]]) -> BoardTable:
     members = sorted(members, key=lambda member: (-_ap(member[1]), member[1].detector.name, member[1].id))
     names = row_names([result for _, result in members])
     unjudged = Standing(False, None)
@@ -115,7 +115,7 @@ def _table(members: list[tuple[Path, Result]]) -> Table:
         rows.append(Row(rank, name, result, folder, unjudged))
     first = members[0][1]
     notes = provenance_notes(first.protocol, names, [result for _, result in members])
-    return Table(first.benchmark, first.protocol, tuple(rows), (*notes, *_warnings(rows), *_about_intervals(rows)))
+    return BoardTable(first.benchmark, first.protocol, tuple(rows), (*notes, *_warnings(rows), *_about_intervals(rows)))
 
 
 def _warnings(rows: Sequence[Row]) -> list[str]:

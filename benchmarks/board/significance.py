@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from ovd_bench.benchmarks.board.rows import Row, Standing, Table
+from ovd_bench.benchmarks.board.rows import BoardTable, Row, Standing
 from ovd_bench.metrics.comparison import compare
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation, evaluate
@@ -33,7 +33,9 @@ class Evidence:
     predictions: Mapping[str, Callable[[], Predictions] | str]
 
 
-def judge(table: Table, evidence: Evidence, *, resamples: int = RESAMPLES, seed: int = 0) -> Table:
+def compare_with_best(
+    table: BoardTable, evidence: Evidence, *, resamples: int = RESAMPLES, seed: int = 0
+) -> BoardTable:
     """The table with a comparison for every row.
 
     The star belongs to the best row and to every row whose difference to it is not significant: zero lies in the 95 %

@@ -10,7 +10,7 @@ from rich.text import Text
 from ovd_bench.benchmarks.board.collect import Board
 from ovd_bench.benchmarks.board.columns import Column, contamination_notes, shown_columns, spread, table_facts
 from ovd_bench.benchmarks.board.published import PublishedTable
-from ovd_bench.benchmarks.board.rows import Table
+from ovd_bench.benchmarks.board.rows import BoardTable
 from ovd_bench.benchmarks.data.text import printable
 
 #: Columns that are dropped if the terminal is narrow, in this order; AP is always shown.
@@ -50,7 +50,7 @@ def board_tables(board: Board, *, published: bool = False, width: int = 120) -> 
     return Group(*parts)
 
 
-def _table(table: Table, width: int) -> RenderableType:
+def _table(table: BoardTable, width: int) -> RenderableType:
     numbers, texts = contamination_notes(table.rows)
     columns, dropped = _fitting(table, width - (len("seen") + _BLANKS + 2 if texts else 0))
     title = Text(f"{printable(table.benchmark.name)} · {printable(table.protocol.name)}")
@@ -81,7 +81,7 @@ def _table(table: Table, width: int) -> RenderableType:
     return Group(shown, *remarks, Text())
 
 
-def _fitting(table: Table, width: int) -> tuple[list[Column], list[Column]]:
+def _fitting(table: BoardTable, width: int) -> tuple[list[Column], list[Column]]:
     """Columns that fit next to rank and name, and those that do not."""
     columns, dropped = shown_columns(table.rows), []
     names = min(max([len("detector"), *(len(row.name) for row in table.rows)]), 28)

@@ -10,7 +10,7 @@ from typing import Any
 from ovd_bench.benchmarks.board.collect import Board
 from ovd_bench.benchmarks.board.columns import COLUMNS, contamination_notes, shown_columns, spread, table_facts
 from ovd_bench.benchmarks.board.published import PublishedTable
-from ovd_bench.benchmarks.board.rows import Row, Table
+from ovd_bench.benchmarks.board.rows import BoardTable, Row
 from ovd_bench.benchmarks.data.text import printable
 
 
@@ -30,7 +30,7 @@ def board_json(board: Board) -> str:
     return json.dumps(board_document(board), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _table_document(table: Table) -> dict[str, Any]:
+def _table_document(table: BoardTable) -> dict[str, Any]:
     return {
         "benchmark": table.benchmark.model_dump(mode="json"),
         "protocol": table.protocol.model_dump(mode="json"),
@@ -103,7 +103,7 @@ def board_markdown(board: Board) -> str:
     return "\n".join(parts)
 
 
-def _table_markdown(table: Table) -> str:
+def _table_markdown(table: BoardTable) -> str:
     columns = shown_columns(table.rows)
     numbers, texts = contamination_notes(table.rows)
     header = ["", "detector", *(column.heading for column in columns), "seen"]

@@ -214,19 +214,19 @@ def show(
     Of a file of training records (.jsonl), --images says where the images are; boxes of captions show their phrases.
     """
     from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
-    from ovd_bench.benchmarks.pictures.contact_sheet import write_sheet
-    from ovd_bench.benchmarks.pictures.odvg_sheet import write_odvg_sheet
+    from ovd_bench.benchmarks.pictures.contact_sheet import write_contact_sheet
+    from ovd_bench.benchmarks.pictures.odvg_sheet import write_odvg_contact_sheet
 
     kind = "records" if spec.endswith(".jsonl") else "images"
     if kind == "records":
         folder = images or data_root
-        shown, passed_over = write_odvg_sheet(
+        shown, passed_over = write_odvg_contact_sheet(
             Path(spec), folder, output, count, label_map=label_map, class_name=class_name, seed=seed
         )
     else:
         with counter("images rendered") as advance:
             benchmark = open_benchmark(spec, data_root, images=images, progress=advance)
-        shown, passed_over = write_sheet(benchmark, output, count, class_name=class_name, seed=seed)
+        shown, passed_over = write_contact_sheet(benchmark, output, count, class_name=class_name, seed=seed)
     out = console(as_json)
     for line in passed_over:
         say(out, f"passed over: {line}")

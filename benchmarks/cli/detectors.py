@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ovd_bench.benchmarks.conformance.outcome import Outcome
+    from ovd_bench.benchmarks.conformance.outcome import CheckOutcome
     from ovd_bench.detectors.card import DetectorCard
 
 Kind = Literal["detectors", "datasets", "metrics", "protocols", "prompts", "gates"]
 
-#: What the families of ``benchmarks.scoring.extra_metrics.EXTRAS`` say.
+#: What the families of ``benchmarks.scoring.extra_metrics.EXTRA_METRICS`` say.
 METRICS = {
     "pool": "AP over all classes at once: do scores of different classes compare?",
     "ladder": "AP at coarser names: class, basic level, supercategory, any object",
@@ -127,7 +127,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _print_outcome(out: Console, outcome: Outcome) -> None:
+def _print_outcome(out: Console, outcome: CheckOutcome) -> None:
     from rich.text import Text
 
     line = Text.assemble((f"{outcome.status:8}", _STYLE[outcome.status]), (f"{outcome.check:17}", "bold"))
@@ -180,9 +180,9 @@ def _datasets() -> _Listing:
 
 
 def _metrics() -> _Listing:
-    from ovd_bench.benchmarks.scoring.extra_metrics import EXTRAS
+    from ovd_bench.benchmarks.scoring.extra_metrics import EXTRA_METRICS
 
-    rows = [(name, METRICS[name]) for name in EXTRAS]
+    rows = [(name, METRICS[name]) for name in EXTRA_METRICS]
     facts = [{"name": name, "about": about} for name, about in rows]
     hint = "AP, AP50, AP75, by size and by frequency are always there. These are asked for with --metric."
     return _Listing("Metrics beyond AP", ("metric", "what it says"), rows, facts, hint)

@@ -45,38 +45,38 @@ def show(
 ) -> None:
     """Runs side by side on the same images: ground truth first, then each run at its own best threshold."""
     from ovd_bench.benchmarks.pictures.gallery.pictures import LEGEND, gallery, save_png
-    from ovd_bench.benchmarks.pictures.gallery.runs import contestants, find_benchmark, split_specs, stage
+    from ovd_bench.benchmarks.pictures.gallery.runs import find_benchmark, find_runs, gallery_data, split_specs
     from ovd_bench.benchmarks.pictures.gallery.select import Order, select_images
     from ovd_bench.metrics.errors import DataError
 
     if sum((worst, disagree, ids is not None)) > 1:
         raise DataError("--worst, --disagree and --ids exclude each other")
     terminal = console(as_json)
-    chosen = contestants(split_specs(runs), out, benchmark)
+    chosen = find_runs(split_specs(runs), out, benchmark)
     if disagree and len(chosen) < 2:
         raise DataError("--disagree needs two runs or more")
     place = find_benchmark(chosen, data_root, name=benchmark, annotations=annotations, images=images)
-    setting = stage(chosen, place, protocol)
+    setting = gallery_data(chosen, place, protocol)
     class_filter = None if only is None else setting.class_position(only)
-    outcomes = setting.outcomes(chosen, class_filter)
+    matched = setting.match_runs(chosen, class_filter)
     if ids is not None:
         positions, how = setting.image_positions(_numbers(ids)), "The images asked for"
     else:
         order: Order | None = "worst" if worst else "disagree" if disagree else None
-        positions, how = select_images(setting, outcomes, order, count)
-    save_png(output, gallery(setting.gt, outcomes, positions, setting.read, cell=cell))
+        positions, how = select_images(setting, matched, order, count)
+    save_png(output, gallery(setting.gt, matched, positions, setting.read, cell=cell))
     for line in dict.fromkeys(setting.unreadable):
         terminal.print(printable(line), style="yellow", highlight=False, markup=False)
     if as_json:
-        quality = [outcome.quality(setting.gt.num_images) for outcome in outcomes]
+        quality = [run.quality(setting.gt.num_images) for run in matched]
         shown = [
             {
                 "id": int(setting.gt.image_ids[p]),
-                "f1": {o.name: float(q[p]) for o, q in zip(outcomes, quality, strict=True)},
+                "f1": {o.name: float(q[p]) for o, q in zip(matched, quality, strict=True)},
             }
             for p in positions
         ]
-        points = {o.name: {"threshold": o.finite_threshold, "f1": o.f1} for o in outcomes}
+        points = {o.name: {"threshold": o.finite_threshold, "f1": o.f1} for o in matched}
         print_json({"file": str(output), "how": how, "operating_points": points, "images": shown})
         return
     for line in (how, LEGEND, f"wrote {output}"):

@@ -136,7 +136,7 @@ def score(
         predictions,
         truth,
         protocol or usual,
-        extras=metric or [],
+        extra_metrics=metric or [],
         resamples=bootstrap or 0,
         seed=seed,
         threads=threads,
@@ -226,7 +226,7 @@ def _save(request: ScoreRequest, bootstrap: int | None) -> Score:
     if source.manifest is None:
         raise DataError(f"{request.predictions}: --save is for the folder of a run")
     options = ScoreOptions(
-        request.extras,
+        request.extra_metrics,
         BOOTSTRAP if bootstrap is None else bootstrap,
         request.seed,
         request.judge,

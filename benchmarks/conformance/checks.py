@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from ovd_bench.benchmarks.conformance import contract, files, geometry, vocabularies
-from ovd_bench.benchmarks.conformance.outcome import Failed, Outcome, Skipped, Status, Subject
+from ovd_bench.benchmarks.conformance.outcome import CheckFailed, CheckOutcome, CheckSkipped, Status, TestedDetector
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.detectors.interface import Detector
 
-CHECKS: dict[str, Callable[[Subject], str]] = {
+CHECKS: dict[str, Callable[[TestedDetector], str]] = {
     "answers": contract.answers,
     "card": contract.card,
     "unprepared": contract.unprepared,
@@ -39,7 +39,7 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
 }
 
 
-def check_detector(name: str, load: Callable[[int], Detector]) -> Iterator[Outcome]:
+def check_detector(name: str, load: Callable[[int], Detector]) -> Iterator[CheckOutcome]:
     """Run all checks, one after the other; an exception in one is a failure of that check only.
 
     Args:
@@ -49,22 +49,22 @@ def check_detector(name: str, load: Callable[[int], Detector]) -> Iterator[Outco
     Raises:
         Exception: whatever ``load`` raises the first time.
     """
-    subject = Subject(name, load)
+    subject = TestedDetector(name, load)
     _ = subject.detector
     for check_name, check in CHECKS.items():
         begin = time.perf_counter()
         status, detail = verdict(check, subject)
         about = (check.__doc__ or "").strip().splitlines()[0].replace("``", "")
-        yield Outcome(check_name, about, status, printable(detail), time.perf_counter() - begin)
+        yield CheckOutcome(check_name, about, status, printable(detail), time.perf_counter() - begin)
 
 
-def verdict(check: Callable[[Subject], str], subject: Subject) -> tuple[Status, str]:
+def verdict(check: Callable[[TestedDetector], str], subject: TestedDetector) -> tuple[Status, str]:
     """Run one check."""
     try:
         return "passed", check(subject)
-    except Failed as failure:
+    except CheckFailed as failure:
         return "failed", str(failure)
-    except Skipped as reason:
+    except CheckSkipped as reason:
         return "skipped", str(reason)
     except Exception as error:  # noqa: BLE001 - a third party's code may raise anything; it is reported, not hidden
         return "failed", f"expected an answer, got {type(error).__name__}: {error}"

@@ -4,77 +4,79 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovd_bench.benchmarks.conformance.likeness import ROUNDING, SAME, expect_same
-from ovd_bench.benchmarks.conformance.outcome import PLAN, TOP_K, Failed, Skipped, Subject
+from ovd_bench.benchmarks.conformance.outcome import PLAN, TOP_K, CheckFailed, CheckSkipped, TestedDetector
 from ovd_bench.benchmarks.conformance.pictures import FIGURES, ODD_NAMES, OTHERS, figures, many_classes
+from ovd_bench.benchmarks.conformance.tolerance import ROUNDING, SAME, expect_same
 from ovd_bench.benchmarks.store.describe import detector_info
 from ovd_bench.detectors.interface import GroundingDetector
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 
 
-def answers(subject: Subject) -> str:
+def answers(subject: TestedDetector) -> str:
     """An ordinary image gets boxes, of the right types, with its id and size."""
     found = subject.answer
     if not len(found) and "open_vocabulary" in subject.detector.card.capabilities:
-        raise Failed("boxes on an image full of figures of the given classes", "none: is there a threshold before AP?")
+        raise CheckFailed(
+            "boxes on an image full of figures of the given classes", "none: is there a threshold before AP?"
+        )
     return f"{len(found)} boxes"
 
 
-def card(subject: Subject) -> str:
+def card(subject: TestedDetector) -> str:
     """The card of the loaded detector has what a result file needs."""
     known = subject.detector.card
     try:
         detector_info(known, subject.name)
     except DetectorError as error:
-        raise Failed("a card with all that a result file needs", str(error)) from error
+        raise CheckFailed("a card with all that a result file needs", str(error)) from error
     if known.training_data is None:
         return "training_data is None: the board will flag that contamination is not known"
     return ", ".join(data.dataset for data in known.training_data) or "no training data"
 
 
-def unprepared(subject: Subject) -> str:
+def unprepared(subject: TestedDetector) -> str:
     """``detect`` before ``set_vocabulary`` is refused with an explicit error."""
     detector = subject.fresh(TOP_K)
     try:
         detector.detect([Image(1, subject.picture)])
     except DetectorError as error:
         return str(error)
-    raise Failed("a DetectorError", "an answer")
+    raise CheckFailed("a DetectorError", "an answer")
 
 
-def order_of_scores(subject: Subject) -> str:
+def order_of_scores(subject: TestedDetector) -> str:
     """Best first."""
     found = subject.answer
     rises = np.flatnonzero(np.diff(found.scores) > 0)
     if len(rises):
         row = int(rises[0])
-        raise Failed("scores in descending order", f"{found.scores[row]:.6g}, then {found.scores[row + 1]:.6g}")
+        raise CheckFailed("scores in descending order", f"{found.scores[row]:.6g}, then {found.scores[row + 1]:.6g}")
     return ""
 
 
-def top_k(subject: Subject) -> str:
+def top_k(subject: TestedDetector) -> str:
     """No more than ``top_k`` pairs, and they are the best ones."""
     if len(subject.answer) > TOP_K:
-        raise Failed(f"at most {TOP_K} boxes", str(len(subject.answer)))
+        raise CheckFailed(f"at most {TOP_K} boxes", str(len(subject.answer)))
     few = subject.fresh(5)
     few.set_vocabulary(FIGURES, PLAN)
     found = few.detect([Image(101, subject.picture)])[0]
     best = subject.answer.scores[:5]
     if len(found) != len(best):
-        raise Failed(f"{len(best)} boxes with top_k 5", str(len(found)))
+        raise CheckFailed(f"{len(best)} boxes with top_k 5", str(len(found)))
     if not np.allclose(found.scores, best, rtol=ROUNDING.score, atol=0):
-        raise Failed(f"the best scores {_numbers(best)} with top_k 5", _numbers(found.scores))
+        raise CheckFailed(f"the best scores {_numbers(best)} with top_k 5", _numbers(found.scores))
     return ""
 
 
-def repeats(subject: Subject) -> str:
+def repeats(subject: TestedDetector) -> str:
     """The same image with the vocabulary set again gives the same result."""
     expect_same(subject.answer, subject.ask(subject.picture), SAME, "the same answer the second time")
     return ""
 
 
-def keeps_no_state(subject: Subject) -> str:
+def keeps_no_state(subject: TestedDetector) -> str:
     """An image gives the same result alone and after another one."""
     what = "the same answer for an image after another image"
     subject.ask(figures(260, 330, seed=5))
@@ -83,7 +85,7 @@ def keeps_no_state(subject: Subject) -> str:
     return ""
 
 
-def batch(subject: Subject) -> str:
+def batch(subject: TestedDetector) -> str:
     """Images of several sizes give the same results in one batch and one by one."""
     pictures = [subject.picture, figures(120, 310, seed=3), figures(90, 70, seed=4), subject.picture[:, :64]]
     together = subject.ask_all(pictures)
@@ -91,20 +93,20 @@ def batch(subject: Subject) -> str:
         what = f"the same answer for image {number + 1} of a batch as for the image alone"
         expect_same(subject.again([pixels])[0], _renumbered(found), ROUNDING, what)
     if subject.again([]):
-        raise Failed("an empty list for no images", "answers")
+        raise CheckFailed("an empty list for no images", "answers")
     return f"{len(pictures)} sizes; scores within {ROUNDING.score:g}, boxes within {ROUNDING.box:g} of the longer side"
 
 
-def inputs(subject: Subject) -> str:
+def inputs(subject: TestedDetector) -> str:
     """Input arrays are not modified."""
     pixels = subject.picture.copy()
     subject.ask(Image(101, pixels))
     if not np.array_equal(pixels, subject.picture):
-        raise Failed("unchanged pixels", "other pixels after detect")
+        raise CheckFailed("unchanged pixels", "other pixels after detect")
     return ""
 
 
-def memory_layout(subject: Subject) -> str:
+def memory_layout(subject: TestedDetector) -> str:
     """Read-only arrays and non-contiguous views give the same results as plain copies."""
     view = np.ascontiguousarray(subject.picture[:, ::-1])[:, ::-1]
     view.flags.writeable = False
@@ -114,51 +116,53 @@ def memory_layout(subject: Subject) -> str:
     return ""
 
 
-def thin_and_huge(subject: Subject) -> str:
+def thin_and_huge(subject: TestedDetector) -> str:
     """Images of one pixel, one row, one column and of many megapixels work."""
     sizes = ((1, 1), (1, 240), (240, 1), (6000, 40), (4000, 3000))
     subject.detector.set_vocabulary(FIGURES, PLAN)
     for width, height in sizes:
         try:
             subject.again([figures(width, height)])
-        except (Failed, ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise Failed(f"an answer for a {width} x {height} image", f"{type(error).__name__}: {error}") from error
+        except (CheckFailed, ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckFailed(
+                f"an answer for a {width} x {height} image", f"{type(error).__name__}: {error}"
+            ) from error
     return ", ".join(f"{width} x {height}" for width, height in sizes)
 
 
-def one_class(subject: Subject) -> str:
+def one_class(subject: TestedDetector) -> str:
     """A vocabulary of one class works."""
     return f"{len(subject.ask(subject.picture, FIGURES.take([1])))} boxes"
 
 
-def many(subject: Subject) -> str:
+def many(subject: TestedDetector) -> str:
     """A vocabulary of 1,203 classes works."""
     return f"{len(subject.ask(subject.picture, many_classes(1203)))} boxes"
 
 
-def odd_names(subject: Subject) -> str:
+def odd_names(subject: TestedDetector) -> str:
     """Names with qualifiers, separators, accents and braces, and long ones, work."""
     found = subject.ask(subject.picture, ODD_NAMES, PromptPlan(chunk_classes=3))
     return f"{len(found)} boxes"
 
 
-def same_name(subject: Subject) -> str:
+def same_name(subject: TestedDetector) -> str:
     """Two categories with the same name both get boxes, equal ones if classes are independent."""
     twins = Vocabulary((30, 60, 90), (FIGURES.names[0], FIGURES.names[0], FIGURES.names[1]))
     found = subject.ask(subject.picture, twins)
     scores = {category: found.scores[found.category_ids == category] for category in (30, 60)}
     counts = {category: len(values) for category, values in scores.items()}
     if not any(counts.values()):
-        raise Skipped("no boxes for the name in question")
+        raise CheckSkipped("no boxes for the name in question")
     if not all(counts.values()):
-        raise Failed("boxes for both categories with the same name", f"counts {counts}")
+        raise CheckFailed("boxes for both categories with the same name", f"counts {counts}")
     best = {category: float(values.max()) for category, values in scores.items()}
     if not subject.joint and not np.isclose(best[30], best[60], rtol=ROUNDING.score, atol=0):
-        raise Failed("equal scores for two categories with the same name", f"best scores {best}")
+        raise CheckFailed("equal scores for two categories with the same name", f"best scores {best}")
     return ""
 
 
-def switching(subject: Subject) -> str:
+def switching(subject: TestedDetector) -> str:
     """Switching to another vocabulary and back gives the first result again."""
     subject.ask(subject.picture, OTHERS)
     back = subject.ask(subject.picture)
@@ -166,7 +170,7 @@ def switching(subject: Subject) -> str:
     return ""
 
 
-def order_of_classes(subject: Subject) -> str:
+def order_of_classes(subject: TestedDetector) -> str:
     """The order of the vocabulary has no effect with a plan that sorts, and none at all if classes are independent."""
     turned = FIGURES.take([3, 0, 4, 2, 1])
     expect_same(
@@ -184,10 +188,10 @@ def order_of_classes(subject: Subject) -> str:
     return ""
 
 
-def company(subject: Subject) -> str:
+def company(subject: TestedDetector) -> str:
     """The score of a class is the same alone, with other classes and in chunks, unless the card lists ``joint``."""
     if subject.joint:
-        raise Skipped("classes of a chunk affect each other (capability joint)")
+        raise CheckSkipped("classes of a chunk affect each other (capability joint)")
     expect_same(
         subject.answer,
         subject.ask(subject.picture, FIGURES, PromptPlan(chunk_classes=2)),
@@ -199,14 +203,14 @@ def company(subject: Subject) -> str:
         alone = subject.ask(subject.picture, FIGURES.take([row])).scores
         among = subject.answer.scores[subject.answer.category_ids == category]
         if len(among) > len(alone) or not np.allclose(among, alone[: len(among)], rtol=ROUNDING.score, atol=0):
-            raise Failed(
+            raise CheckFailed(
                 f"the same scores of category {category} alone as with others, {_numbers(among[:5])}",
                 _numbers(alone[:5]),
             )
     return ""
 
 
-def templates(subject: Subject) -> str:
+def templates(subject: TestedDetector) -> str:
     """A plan with several templates works if the card lists ``templates``, and is refused otherwise."""
     plan = PromptPlan(templates=("a photo of a {}.", "art of the {}."))
     if "templates" in subject.detector.card.capabilities:
@@ -217,31 +221,33 @@ def templates(subject: Subject) -> str:
         subject.detector.set_vocabulary(FIGURES, plan)
     except DetectorError as error:
         return f"refused: {error}"
-    raise Failed("a DetectorError, because the card does not list templates", "no error")
+    raise CheckFailed("a DetectorError, because the card does not list templates", "no error")
 
 
-def grounding(subject: Subject) -> str:
+def grounding(subject: TestedDetector) -> str:
     """Captions get boxes with spans, the same in batches and one by one."""
     if "grounding" not in subject.detector.card.capabilities:
-        raise Skipped("the card does not list grounding")
+        raise CheckSkipped("the card does not list grounding")
     detector = subject.detector
     if not isinstance(detector, GroundingDetector):
-        raise Failed("a method ground, because the card lists grounding", "none")
+        raise CheckFailed("a method ground, because the card lists grounding", "none")
     images = [Image(101, subject.picture), Image(102, figures(120, 310, seed=3))]
     captions = ["a red circle beside a blue square", "Green triangles, and a yellow circle."]
     found = detector.ground(images, captions)
     if not isinstance(found, list) or not all(isinstance(answer, Grounding) for answer in found) or len(found) != 2:
-        raise Failed("a list of 2 Grounding", f"{type(found).__name__} {repr(found)[:80]}")
+        raise CheckFailed("a list of 2 Grounding", f"{type(found).__name__} {repr(found)[:80]}")
     for image, caption, answer in zip(images, captions, found, strict=True):
         if (answer.image_id, answer.caption) != (image.id, caption):
-            raise Failed(f"image {image.id} and {caption!r}", f"image {answer.image_id} and {answer.caption!r}")
+            raise CheckFailed(f"image {image.id} and {caption!r}", f"image {answer.image_id} and {answer.caption!r}")
         if (np.diff(answer.scores) > 0).any():
-            raise Failed("scores in descending order", _numbers(answer.scores[:5]))
+            raise CheckFailed("scores in descending order", _numbers(answer.scores[:5]))
         alone = detector.ground([image], [caption])[0].scores
         if abs(len(alone) - len(answer.scores)) > ROUNDING.strays * len(alone) or not np.allclose(
             alone[:20], answer.scores[:20], rtol=ROUNDING.score, atol=1e-6
         ):
-            raise Failed(f"the scores of image {image.id} alone: {_numbers(alone[:5])}", _numbers(answer.scores[:5]))
+            raise CheckFailed(
+                f"the scores of image {image.id} alone: {_numbers(alone[:5])}", _numbers(answer.scores[:5])
+            )
     return f"{len(found[0].scores)} and {len(found[1].scores)} boxes"
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from ovd_bench.benchmarks.conformance.likeness import SAME, expect_same
-from ovd_bench.benchmarks.conformance.outcome import Failed, Subject
+from ovd_bench.benchmarks.conformance.outcome import CheckFailed, TestedDetector
 from ovd_bench.benchmarks.conformance.pictures import Pixels, figures
+from ovd_bench.benchmarks.conformance.tolerance import SAME, expect_same
 from ovd_bench.benchmarks.data.images import image_file, read_image
 
 _ORIENTATION = 0x0112
 _TURN_CLOCKWISE = 6
 
 
-def file_forms(subject: Subject) -> str:
+def file_forms(subject: TestedDetector) -> str:
     """Grey, 16-bit, palette, RGBA, CMYK and EXIF-rotated files give the results of the image that they show."""
     pixels = figures(200, 130, seed=7)
     with tempfile.TemporaryDirectory() as folder:
@@ -25,7 +25,7 @@ def file_forms(subject: Subject) -> str:
         for name, expected in shown.items():
             image = read_image(101, image_file(Path(folder), name), (expected.shape[1], expected.shape[0]))
             if not np.array_equal(image.pixels, expected):
-                raise Failed(f"the original pixels from {name}", "other pixels")
+                raise CheckFailed(f"the original pixels from {name}", "other pixels")
             alone = subject.ask(expected)
             found = subject.again([image])[0]
             expect_same(alone, found, SAME, f"the same answer for {name} as for the upright RGB pixels")

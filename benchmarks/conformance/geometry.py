@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ovd_bench.benchmarks.conformance.outcome import PLAN, Failed, Skipped, Subject
+from ovd_bench.benchmarks.conformance.outcome import PLAN, CheckFailed, CheckSkipped, TestedDetector
 from ovd_bench.benchmarks.conformance.pictures import FIGURES, Pixels, figures, ground, one_figure
 from ovd_bench.detectors.types import Detections, Vocabulary
 from ovd_bench.metrics.boxes import box_iou, xywh_to_xyxy
@@ -49,7 +49,7 @@ _SHIFT = 0.4
 _CELLS, _BLUR = 64, 3.0
 
 
-def frame(subject: Subject) -> str:
+def frame(subject: TestedDetector) -> str:
     """Boxes lie around the original image, whatever its shape."""
     judged, wrong = 0, []
     for width, height in FRAMES:
@@ -69,20 +69,20 @@ def frame(subject: Subject) -> str:
             hull = f"centres from ({low[0]:.0f}, {low[1]:.0f}) to ({high[0]:.0f}, {high[1]:.0f})"
             wrong.append(f"{width} x {height}: {hull}")
     if len(wrong) > 1:
-        raise Failed("boxes around the centre of the image", "; ".join(wrong))
+        raise CheckFailed("boxes around the centre of the image", "; ".join(wrong))
     if judged < 2:
-        raise Skipped("no boxes, or all on one line, so their coordinate frame cannot be checked")
+        raise CheckSkipped("no boxes, or all on one line, so their coordinate frame cannot be checked")
     return f"{judged} shapes of images"
 
 
-def place(subject: Subject) -> str:
+def place(subject: TestedDetector) -> str:
     """A circle changes the boxes at its position."""
     wide = subject.asking_for(_MANY)
     told, unclear = [], ""
     for width, height in PLACES:
         true, believed, hull = _believed_places(wide, width, height)
         if believed is None:
-            raise Skipped("the boxes do not depend on the position of a circle")
+            raise CheckSkipped("the boxes do not depend on the position of a circle")
         spread = np.ptp(believed, axis=0) / hull
         map_ = _affine_fit(true / [width, height], believed / [width, height])
         stretch, middle = np.diag(map_.slopes), map_.offset + 0.5 * map_.slopes.sum(0)
@@ -93,7 +93,7 @@ def place(subject: Subject) -> str:
         told.append(f"{width} x {height}: {words}")
         told_apart = spread >= _SPREAD
         if (told_apart & (map_.explained >= _SURE) & ~good).any():
-            raise Failed(f"changed boxes at the position of a circle on a {width} x {height} image", words)
+            raise CheckFailed(f"changed boxes at the position of a circle on a {width} x {height} image", words)
         if not (told_apart & (map_.explained >= _CLEAR) & good).all():
             explained = ", ".join(f"{100 * value:.0f} %" for value in map_.explained)
             unclear = (
@@ -101,11 +101,11 @@ def place(subject: Subject) -> str:
                 "of the variance in x and y of the position at which they change)"
             )
     if unclear:
-        raise Skipped(unclear)
+        raise CheckSkipped(unclear)
     return "; ".join(told)
 
 
-def finds(subject: Subject) -> str:
+def finds(subject: TestedDetector) -> str:
     """Objects that are found in a square image are also found in a wide and in a tall one."""
     from ovd_bench.benchmarks.data.shapes import WORLDS, render
 
@@ -122,9 +122,9 @@ def finds(subject: Subject) -> str:
         objects += len(boxes)
         found_again += int(_found(subject.ask(canvas, vocabulary), boxes, scene.category_ids[seen]).sum())
     if objects < 5:
-        raise Skipped(f"only {objects} objects found in 6 rendered square scenes, too few for a verdict")
+        raise CheckSkipped(f"only {objects} objects found in 6 rendered square scenes, too few for a verdict")
     if 2 * found_again < objects:
-        raise Failed(
+        raise CheckFailed(
             f"most of the {objects} objects found in square scenes to be found when background is added beside them",
             f"{found_again} with IoU above 0.5",
         )
@@ -150,7 +150,9 @@ def _affine_fit(true: FloatArray, believed: FloatArray) -> _Map:
     return _Map(solution[:2], solution[2], explained)
 
 
-def _believed_places(subject: Subject, width: int, height: int) -> tuple[FloatArray, FloatArray | None, FloatArray]:
+def _believed_places(
+    subject: TestedDetector, width: int, height: int
+) -> tuple[FloatArray, FloatArray | None, FloatArray]:
     """Places of the circle, those where the boxes change most (None: nothing changes), and the size of the boxes' hull.
 
     Returns:

@@ -19,19 +19,19 @@ PLAN = PromptPlan()
 Status = Literal["passed", "failed", "skipped"]
 
 
-class Failed(Exception):  # noqa: N818 - a verdict, not an error of the program
+class CheckFailed(Exception):  # noqa: N818 - a verdict, not an error of the program
     """The detector breaks the contract: expected and actual result."""
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(f"expected {expected}, got {got}")
 
 
-class Skipped(Exception):  # noqa: N818
+class CheckSkipped(Exception):  # noqa: N818
     """The check does not apply to this detector; the reason."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """Verdict of one check.
 
     Attributes:
@@ -49,7 +49,7 @@ class Outcome:
     seconds: float
 
 
-class Subject:
+class TestedDetector:
     """The detector under test, loaded once, and results that several checks need.
 
     Args:
@@ -63,9 +63,9 @@ class Subject:
         self._load = load
         self._top_k = top_k
 
-    def asking_for(self, top_k: int) -> Subject:
+    def asking_for(self, top_k: int) -> TestedDetector:
         """Another instance of the detector for another ``top_k``."""
-        return Subject(self.name, self._load, top_k)
+        return TestedDetector(self.name, self._load, top_k)
 
     def fresh(self, top_k: int) -> Detector:
         """Another instance, without a vocabulary."""
@@ -110,15 +110,15 @@ class Subject:
         ]
         found = self.detector.detect(images)
         if not isinstance(found, list) or not all(isinstance(answer, Detections) for answer in found):
-            raise Failed("a list of Detections", f"{type(found).__name__} {repr(found)[:80]}")
+            raise CheckFailed("a list of Detections", f"{type(found).__name__} {repr(found)[:80]}")
         if len(found) != len(images):
-            raise Failed(f"{len(images)} Detections for {len(images)} images", str(len(found)))
+            raise CheckFailed(f"{len(images)} Detections for {len(images)} images", str(len(found)))
         for image, answer in zip(images, found, strict=True):
             answer.check_vocabulary(vocabulary)
             if answer.image_id != image.id:
-                raise Failed(f"image id {image.id}", str(answer.image_id))
+                raise CheckFailed(f"image id {image.id}", str(answer.image_id))
             if (answer.width, answer.height) != (image.width, image.height):
-                raise Failed(
+                raise CheckFailed(
                     f"width x height {image.width} x {image.height} of the original image",
                     f"{answer.width} x {answer.height}",
                 )

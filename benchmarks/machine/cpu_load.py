@@ -58,7 +58,7 @@ class _Reading:
         return _Reading(time.perf_counter(), busy, sum(times.steal for times in mine), _own_seconds())
 
 
-class Watch:
+class LoadMeter:
     """A context that measures the load by others; read ``busy`` afterwards.
 
     It compares counters of the whole system and not only those of processes: in a container other processes are not

@@ -19,7 +19,7 @@ from ovd_bench.metrics.types import GroundTruth
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
-def write_sheet(
+def write_contact_sheet(
     benchmark: Benchmark, target: Path, count: int, *, class_name: str = "", seed: int = 0
 ) -> tuple[list[int], list[str]]:
     """Draw images of a data set, chosen at random, and write them as one picture.

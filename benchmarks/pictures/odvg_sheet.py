@@ -16,7 +16,7 @@ from ovd_bench.benchmarks.pictures.drawing import Tile
 from ovd_bench.metrics.errors import DataError
 
 
-def write_odvg_sheet(
+def write_odvg_contact_sheet(
     path: Path,
     images: Path,
     target: Path,

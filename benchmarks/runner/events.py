@@ -35,7 +35,7 @@ class Halved(StrictModel):
     batch: int
 
 
-class Failed(StrictModel):
+class ShardFailed(StrictModel):
     """A shard was given up."""
 
     event: Literal["failed"] = "failed"
@@ -56,7 +56,7 @@ class End(StrictModel):
     event: Literal["end"] = "end"
 
 
-Event = Loaded | Images | Halved | Failed | Fault | End
+Event = Loaded | Images | Halved | ShardFailed | Fault | End
 
 #: Counts of images are gathered for so long.
 _SECONDS = 0.2

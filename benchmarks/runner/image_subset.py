@@ -23,7 +23,7 @@ class Group:
 
     Attributes:
         subset: these classes.
-        members: positions of the images in the selection, increasing.
+        members: positions of the images in the run, increasing.
     """
 
     subset: Subset
@@ -31,7 +31,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Selection:
+class RunImages:
     """Images of a run in order of their ids (n images).
 
     Attributes:
@@ -49,7 +49,7 @@ class Selection:
     subsets: list[tuple[int, ...]] | None
 
     @staticmethod
-    def of(gt: GroundTruth, mode: VocabularyMode, image_ids: list[int]) -> Selection:
+    def of(gt: GroundTruth, mode: VocabularyMode, image_ids: list[int]) -> RunImages:
         """The given images (sorted ids) of a ground truth.
 
         ``present`` asks for the classes that have a box in the image, ``verified`` also for those known to be absent;
@@ -66,7 +66,7 @@ class Selection:
             all_subsets = _subsets(gt, with_absent=mode == "verified")
             subsets = [all_subsets[row] for row in rows]
         sizes = [(int(width), int(height)) if width and height else None for width, height in gt.image_sizes[rows]]
-        return Selection(vocabulary_of(gt.categories), image_ids, [names[row] for row in rows], sizes, subsets)
+        return RunImages(vocabulary_of(gt.categories), image_ids, [names[row] for row in rows], sizes, subsets)
 
     def groups(self, begin: int, end: int) -> list[Group]:
         """The images ``begin … end - 1`` by what they are asked for, in order of first appearance.

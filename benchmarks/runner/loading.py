@@ -44,7 +44,7 @@ class LoadedDetector:
             DataError: none of the images is there.
             DetectorError: the detector cannot be loaded, or refuses the prompt plan.
         """
-        root, files = plan.benchmark.images, plan.selection.files
+        root, files = plan.benchmark.images, plan.run_images.files
         if not any(_is_there(root, file) for file in files):
             raise DataError(f"{root}: none of the {len(files):,} images is there: name their folder with --images")
         request, protocol = plan.request, plan.protocol
@@ -62,8 +62,8 @@ class LoadedDetector:
         )
         detector = load_detector(request.detector, settings)
         notes: tuple[str, ...] = ()
-        if plan.selection.subsets is None:
-            vocabulary = protocol.plan.spoken(plan.selection.vocabulary)
+        if plan.run_images.subsets is None:
+            vocabulary = protocol.plan.spoken(plan.run_images.vocabulary)
             detector.set_vocabulary(vocabulary, protocol.plan)
             notes = alike_names(detector, vocabulary, protocol.plan)
         card = dataclasses.replace(detector.card, notes=(*detector.card.notes, *notes))

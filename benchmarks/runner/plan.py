@@ -11,15 +11,15 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.pixels import probe_sha256
-from ovd_bench.benchmarks.runner.image_subset import Selection
+from ovd_bench.benchmarks.runner.image_subset import RunImages
 from ovd_bench.benchmarks.runner.locks import LOCKS, held, remove_leftovers
 from ovd_bench.benchmarks.runner.request import Overwrite, RunRequest
 from ovd_bench.benchmarks.store.describe import protocol_info, source_sha256
 from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT, run_folder
 from ovd_bench.benchmarks.store.manifest import (
     BenchmarkPlace,
-    Manifest,
     Recipe,
+    RunManifest,
     cut,
     ids_sha256,
     manifest_path,
@@ -43,13 +43,13 @@ class RunPlan:
         request: that was opened.
         benchmark: ready on this machine.
         protocol: of the run.
-        selection: images and what is asked for in each.
+        run_images: images and what is asked for in each.
     """
 
     request: RunRequest
     benchmark: Benchmark
     protocol: RunProtocol
-    selection: Selection
+    run_images: RunImages
 
     @staticmethod
     def of(request: RunRequest, progress: Callable[[int], None] | None = None) -> RunPlan:
@@ -65,8 +65,8 @@ class RunPlan:
         benchmark = request.open_benchmark(progress)
         gt = read_ground_truth(benchmark.annotations)
         protocol = request.protocol(benchmark, gt.categories)
-        selection = Selection.of(gt, protocol.vocabulary, request.choose(gt.image_ids.tolist()))
-        return RunPlan(request, benchmark, protocol, selection)
+        run_images = RunImages.of(gt, protocol.vocabulary, request.choose(gt.image_ids.tolist()))
+        return RunPlan(request, benchmark, protocol, run_images)
 
     def folder(self, detector: str, weights_sha256: str) -> Path:
         """Of the run with these weights."""
@@ -81,7 +81,7 @@ class RunPlan:
             DetectorError: no detector of the request's name.
         """
         card = find_card(self.request.detector)
-        request, image_ids = self.request, self.selection.image_ids
+        request, image_ids = self.request, self.run_images.image_ids
         adopted = shards_there if request.shards is None else None
         return Recipe(
             detector=detector,
@@ -105,19 +105,19 @@ class RunPlan:
     @cached_property
     def _probe(self) -> str:
         """Of the images as they are now on this machine."""
-        selection = self.selection
-        return probe_sha256(self.benchmark.images, selection.image_ids, selection.files, selection.sizes)
+        run_images = self.run_images
+        return probe_sha256(self.benchmark.images, run_images.image_ids, run_images.files, run_images.sizes)
 
-    def manifest(self, info: DetectorInfo, device: str, shards_there: int | None) -> Manifest:
+    def manifest(self, info: DetectorInfo, device: str, shards_there: int | None) -> RunManifest:
         """The manifest of the run of a loaded detector; see ``recipe``."""
         recipe = self.recipe(info.name, info.weights_sha256, device, shards_there)
-        image_ids = self.selection.image_ids
-        return Manifest(
+        image_ids = self.run_images.image_ids
+        return RunManifest(
             schema=1,
             recipe=recipe,
             recipe_sha256=recipe.sha256,
             detector=info,
-            protocol=protocol_info(self.protocol, self.selection.vocabulary),
+            protocol=protocol_info(self.protocol, self.run_images.vocabulary),
             benchmark=BenchmarkPlace.of(self.benchmark, recipe.annotations_sha256),
             image_ids=image_ids if self.request.partial else None,
             shards=cut(image_ids, recipe.shards),
@@ -125,8 +125,8 @@ class RunPlan:
 
 
 def prepare_run(
-    folder: Path, wanted: Callable[[int | None], Manifest], *, overwrite: Overwrite, whole: bool
-) -> Manifest:
+    folder: Path, wanted: Callable[[int | None], RunManifest], *, overwrite: Overwrite, whole: bool
+) -> RunManifest:
     """Make the folder with its manifest, or check that the one there was made the same way.
 
     Args:

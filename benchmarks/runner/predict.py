@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ovd_bench.benchmarks.runner.events import End, Event, Failed, Fault, Halved, Images, Loaded, parse_event
+from ovd_bench.benchmarks.runner.events import End, Event, Fault, Halved, Images, Loaded, ShardFailed, parse_event
 from ovd_bench.benchmarks.runner.progress import RunProgress
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.runner.subprocesses import child_events
@@ -17,7 +17,7 @@ Engine = Callable[[RunRequest, Callable[[Event], None]], None]
 
 
 @dataclass
-class Outcome:
+class PredictOutcome:
     """What came of predicting.
 
     Attributes:
@@ -53,9 +53,9 @@ def predict(
     *,
     engine: Engine | None = None,
     verbose: bool = False,
-) -> Outcome:
-    """Make shards (None = all) in a worker process, or all of them with an engine; see ``Outcome``."""
-    outcome = Outcome()
+) -> PredictOutcome:
+    """Make shards (None = all) in a worker process, or all of them with an engine; see ``PredictOutcome``."""
+    outcome = PredictOutcome()
 
     def listen(event: Event) -> None:
         if isinstance(event, Loaded):
@@ -65,7 +65,7 @@ def predict(
             progress.images(event.count)
         elif isinstance(event, Halved):
             progress.note(f"memory ran out: batch {event.batch} from now on")
-        elif isinstance(event, Failed):
+        elif isinstance(event, ShardFailed):
             if outcome.failed and event.reason not in outcome.failed.values():  # the first one is the problem told
                 progress.note(f"shard {event.shard} failed: {event.reason}")
             outcome.failed[event.shard] = event.reason

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ovd_bench.benchmarks.machine.memory import free_memory, is_out_of_memory
-from ovd_bench.benchmarks.runner.image_subset import Group, Selection, Subset
+from ovd_bench.benchmarks.runner.image_subset import Group, RunImages, Subset
 from ovd_bench.benchmarks.runner.reader import Read
 from ovd_bench.benchmarks.store.predictions import no_predictions
 from ovd_bench.benchmarks.store.schema import FailedImage
@@ -49,7 +49,7 @@ class Predictor:
     def __init__(
         self,
         detector: Detector,
-        selection: Selection,
+        run_images: RunImages,
         plan: PromptPlan,
         *,
         batch: int,
@@ -59,20 +59,20 @@ class Predictor:
     ) -> None:
         self.batch = batch
         self._detector = detector
-        self._selection = selection
+        self._run_images = run_images
         self._plan = plan
         self._top_k = top_k
         self._on_images = on_images
         self._on_halved = on_halved
-        self._vocabulary = selection.vocabulary
-        self._wanted = np.array(selection.vocabulary.ids, np.int32)
+        self._vocabulary = run_images.vocabulary
+        self._wanted = np.array(run_images.vocabulary.ids, np.int32)
         self._asked: tuple[Subset] | None = None
 
     def ask(self, subset: Subset) -> None:
         """Set the vocabulary of the coming images, unless it is set already."""
         if self._asked == (subset,):
             return
-        everything = self._selection.vocabulary
+        everything = self._run_images.vocabulary
         self._asked = None
         wanted = everything if subset is None else everything.take(subset)
         self._vocabulary = self._plan.spoken(wanted)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ovd_bench.benchmarks.runner.events import End, Event, Failed, Fault, Images, Loaded, parse_event
+from ovd_bench.benchmarks.runner.events import End, Event, Fault, Images, Loaded, ShardFailed, parse_event
 from ovd_bench.benchmarks.runner.locks import run_held
 from ovd_bench.benchmarks.runner.predict import run_worker
 from ovd_bench.benchmarks.runner.request import RunRequest
@@ -129,10 +129,10 @@ def _outcome(ray: Any, reference: Any, missing: list[int]) -> list[Event]:
         events = _events(ray.get(reference))
     except ray.exceptions.RayError as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        return [Failed(shard=shard, reason=f"Ray: {reason[:300]}") for shard in missing]
+        return [ShardFailed(shard=shard, reason=f"Ray: {reason[:300]}") for shard in missing]
     faults = [event.reason for event in events if isinstance(event, Fault)]
-    failed: list[Event] = [event for event in events if isinstance(event, Failed)]
-    return [Failed(shard=shard, reason=faults[0]) for shard in missing] if faults else failed
+    failed: list[Event] = [event for event in events if isinstance(event, ShardFailed)]
+    return [ShardFailed(shard=shard, reason=faults[0]) for shard in missing] if faults else failed
 
 
 def _events(lines: list[str]) -> list[Event]:

@@ -17,8 +17,8 @@ from ovd_bench.benchmarks.store.contamination import contamination
 from ovd_bench.benchmarks.store.describe import card_of, scored_under
 from ovd_bench.benchmarks.store.folders import PER_CLASS, PREDICTIONS, RESULT
 from ovd_bench.benchmarks.store.manifest import (
-    Manifest,
     RunFiles,
+    RunManifest,
     ShardRecord,
     manifest_path,
     pixels_of,
@@ -41,7 +41,7 @@ from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.metrics.errors import DataError
 
 #: Statistics that a run states beside the official ones.
-EXTRAS = ("pool", "ladder", "presence", "errors", "calibration", "unseen")
+USUAL_METRICS = ("pool", "ladder", "presence", "errors", "calibration", "unseen")
 BOOTSTRAP = 1000
 
 
@@ -50,7 +50,7 @@ class ScoreOptions:
     """How a run is scored.
 
     Attributes:
-        extras: see ``benchmarks.scoring.extra_metrics``; empty = ``EXTRAS``, and ``srp`` where a judge is given.
+        extra_metrics: see ``benchmarks.scoring.extra_metrics``; empty = ``USUAL_METRICS``, with a judge ``srp`` too.
         resamples, bootstrap_seed: bootstrap of the images.
         judge: similarity matrix for ``srp``.
         tables: tables of class names; None = the benchmark's.
@@ -58,7 +58,7 @@ class ScoreOptions:
         threads: 0 = all processors.
     """
 
-    extras: list[str] = field(default_factory=list)
+    extra_metrics: list[str] = field(default_factory=list)
     resamples: int = BOOTSTRAP
     bootstrap_seed: int = 0
     judge: Path | None = None
@@ -88,7 +88,7 @@ def score_run(
 
 
 def _score_held(
-    folder: Path, manifest: Manifest, benchmark: Benchmark, options: ScoreOptions, *, command: str, engine: str
+    folder: Path, manifest: RunManifest, benchmark: Benchmark, options: ScoreOptions, *, command: str, engine: str
 ) -> tuple[Score, Result]:
     records = read_records(folder, manifest)
     annotations_sha256 = file_sha256(benchmark.annotations)
@@ -98,7 +98,7 @@ def _score_held(
         folder,
         benchmark.annotations,
         manifest.protocol.name,
-        extras=options.extras or [*EXTRAS, *(["srp"] if options.judge else [])],
+        extra_metrics=options.extra_metrics or [*USUAL_METRICS, *(["srp"] if options.judge else [])],
         resamples=options.resamples,
         seed=options.bootstrap_seed,
         threads=options.threads,
@@ -140,7 +140,7 @@ def _score_held(
     return outcome, result
 
 
-def _protocol(folder: Path, manifest: Manifest, request: ScoreRequest) -> ProtocolInfo:
+def _protocol(folder: Path, manifest: RunManifest, request: ScoreRequest) -> ProtocolInfo:
     """The protocol of the result; reads tables and judge."""
     tables = None if request.tables is None else file_sha256(request.tables)
     judge = None
@@ -156,7 +156,7 @@ def _protocol(folder: Path, manifest: Manifest, request: ScoreRequest) -> Protoc
 
 
 def _run_info(
-    manifest: Manifest, records: list[ShardRecord], options: ScoreOptions, *, command: str, engine: str
+    manifest: RunManifest, records: list[ShardRecord], options: ScoreOptions, *, command: str, engine: str
 ) -> RunInfo:
     recipe = manifest.recipe
     return RunInfo(

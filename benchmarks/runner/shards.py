@@ -13,7 +13,7 @@ from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import write_predictions
 from ovd_bench.benchmarks.machine.environment import describe_environment
 from ovd_bench.benchmarks.machine.memory import peak_gpu_bytes, peak_resident_bytes
-from ovd_bench.benchmarks.runner.events import Channel, Failed, Halved
+from ovd_bench.benchmarks.runner.events import Channel, Halved, ShardFailed
 from ovd_bench.benchmarks.runner.image_subset import Group
 from ovd_bench.benchmarks.runner.loading import LoadedDetector, seed_everything
 from ovd_bench.benchmarks.runner.locks import LOCKS, held, remove_leftovers
@@ -21,7 +21,7 @@ from ovd_bench.benchmarks.runner.plan import RunPlan
 from ovd_bench.benchmarks.runner.predictor import Predictor, ShardPredictions
 from ovd_bench.benchmarks.runner.reader import Read, Reader, Wanted
 from ovd_bench.benchmarks.store.folders import PREDICTIONS
-from ovd_bench.benchmarks.store.manifest import Manifest, RunFiles, ShardRecord, shard_bounds, write_document
+from ovd_bench.benchmarks.store.manifest import RunFiles, RunManifest, ShardRecord, shard_bounds, write_document
 
 #: Seconds to wait for a shard: a process that was killed, or whose machine left a cluster, may take a moment to end.
 _PATIENCE = 15.0
@@ -44,7 +44,7 @@ class ShardMaker:
         plan: RunPlan,
         loaded: LoadedDetector,
         folder: Path,
-        manifest: Manifest,
+        manifest: RunManifest,
         channel: Channel,
         started: float,
     ) -> None:
@@ -54,24 +54,24 @@ class ShardMaker:
         self._channel = channel
         self._predictor = Predictor(
             loaded.detector,
-            plan.selection,
+            plan.run_images,
             plan.protocol.plan,
             batch=plan.request.batch,
             top_k=plan.protocol.top_k,
             on_images=channel.images,
             on_halved=lambda batch: channel.tell(Halved(batch=batch)),
         )
-        if plan.selection.subsets is None:
+        if plan.run_images.subsets is None:
             self._predictor.ask(None)  # part of getting ready, as loading is
         self._load_seconds = time.monotonic() - started
 
     def make(self, shards: list[int]) -> None:
         """Make the given shards; one that fails is reported, and the next one begun."""
-        selection = self._plan.selection
-        bounds = shard_bounds(len(selection.image_ids), len(self._manifest.shards))
-        groups = {shard: selection.groups(*bounds[shard]) for shard in shards}
+        run_images = self._plan.run_images
+        bounds = shard_bounds(len(run_images.image_ids), len(self._manifest.shards))
+        groups = {shard: run_images.groups(*bounds[shard]) for shard in shards}
         wanted = (
-            Wanted(shard, selection.image_ids[position], selection.files[position], selection.sizes[position])
+            Wanted(shard, run_images.image_ids[position], run_images.files[position], run_images.sizes[position])
             for shard in shards
             for group in groups[shard]
             for position in group.members
@@ -84,7 +84,7 @@ class ShardMaker:
                 except Exception as error:  # noqa: BLE001 - whatever a detector does, the other shards go on
                     reader.skip(shard)
                     traceback.print_exc()
-                    self._channel.tell(Failed(shard=shard, reason=one_line(error)))
+                    self._channel.tell(ShardFailed(shard=shard, reason=one_line(error)))
 
     def _shard(self, shard: int, groups: list[Group], images: Iterator[Read]) -> None:
         lock = self._folder / PREDICTIONS / LOCKS / f"shard-{shard:05}"

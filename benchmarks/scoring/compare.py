@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.scoring.score import described_file, evaluate_file
-from ovd_bench.benchmarks.scoring.score_notes import check_fit, remarks
+from ovd_bench.benchmarks.scoring.score_notes import check_fit, score_notes
 from ovd_bench.benchmarks.store.prediction_source import Source, same_images
 from ovd_bench.metrics.comparison import Comparison, compare
 from ovd_bench.metrics.errors import DataError
@@ -39,7 +39,7 @@ def compare_files(
         predictions = source.read(gt, threads=threads)
         run = evaluate_file(source.path, gt, predictions, protocol, threads=threads, keep_records=True)
         runs.append(run)
-        notes += [f"{name}: {line}" for line in [*coverage, *predictions.notes, *remarks(gt, predictions, run)]]
+        notes += [f"{name}: {line}" for line in [*coverage, *predictions.notes, *score_notes(gt, predictions, run)]]
     return gt, compare(gt, runs[0], runs[1], resamples=resamples, seed=seed), notes
 
 

@@ -21,7 +21,7 @@ Share = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Subject:
+class MetricInput:
     """What an extra statistic is computed from."""
 
     gt: GroundTruth
@@ -37,7 +37,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Extra:
+class MetricResult:
     """Numbers of one family.
 
     Attributes:
@@ -56,23 +56,25 @@ class Extra:
     context: dict[str, str] = field(default_factory=dict)
 
 
-def _pool(subject: Subject) -> Extra:
+def _pool(subject: MetricInput) -> MetricResult:
     from ovd_bench.metrics.pooled import pooled_ap
 
-    return Extra({f"pool/{name}": value for name, value in pooled_ap(subject.evaluation, subject.predictions).items()})
+    return MetricResult(
+        {f"pool/{name}": value for name, value in pooled_ap(subject.evaluation, subject.predictions).items()}
+    )
 
 
-def _ladder(subject: Subject) -> Extra:
+def _ladder(subject: MetricInput) -> MetricResult:
     from ovd_bench.metrics.ladder import granularity_ladder
 
     hierarchy = subject.tables.hierarchy(subject.gt.categories)
     result = granularity_ladder(subject.gt, subject.predictions, subject.protocol, hierarchy)
     missing = [name for name, rung in result.rungs.items() if rung is None]
     note = f"ladder: no information for the rungs {', '.join(missing)}; give a table with --tables"
-    return Extra(result.metrics, (note,) if missing else ())
+    return MetricResult(result.metrics, (note,) if missing else ())
 
 
-def _srp(subject: Subject) -> Extra:
+def _srp(subject: MetricInput) -> MetricResult:
     from ovd_bench.benchmarks.scoring.text_judge import load_similarity
     from ovd_bench.metrics.semantic import semantic_r_precision
 
@@ -90,10 +92,10 @@ def _srp(subject: Subject) -> Extra:
     about = f"srp: {result.scope}, judge {similarity.judge}, best generic label {result.generic_label!r}"
     shares = {f"srp/{name}": (values, result.denominator) for name, values in result.numerators.items()}
     notes = (about, *(f"srp: {note}" for note in result.notes))
-    return Extra(result.metrics, notes, shares, context=context)
+    return MetricResult(result.metrics, notes, shares, context=context)
 
 
-def _region(subject: Subject) -> Extra:
+def _region(subject: MetricInput) -> MetricResult:
     from ovd_bench.benchmarks.scoring.region_judge import embed_regions
     from ovd_bench.metrics.region_text import region_text_margin
 
@@ -107,10 +109,10 @@ def _region(subject: Subject) -> Extra:
     notes = (about, *unreadable, *(f"region: {note}" for note in result.notes))
     weights, template = embeddings.weights_sha256, embeddings.template
     context = {"scope": result.scope, "judge": embeddings.judge, "template": template, "weights_sha256": weights}
-    return Extra(result.metrics, notes, context=context)
+    return MetricResult(result.metrics, notes, context=context)
 
 
-def _phrases(subject: Subject) -> Extra:
+def _phrases(subject: MetricInput) -> MetricResult:
     from ovd_bench.metrics.lexicon import Lexicon
     from ovd_bench.metrics.phrases import lexical_alignment, phrase_overlap
 
@@ -119,43 +121,45 @@ def _phrases(subject: Subject) -> Extra:
     overlap = phrase_overlap(subject.gt, subject.spoken)
     unmapped = ", ".join(f"{text!r} x {count}" for text, count in alignment.mapping.unmapped_examples[:5])
     notes = (f"phrases: most frequent unmapped: {unmapped}",) if unmapped else ()
-    return Extra(alignment.mapping.metrics | alignment.metrics | overlap.metrics, notes)
+    return MetricResult(alignment.mapping.metrics | alignment.metrics | overlap.metrics, notes)
 
 
-def _presence(subject: Subject) -> Extra:
+def _presence(subject: MetricInput) -> MetricResult:
     from ovd_bench.metrics.presence import presence
 
     siblings = subject.tables.siblings(subject.gt.categories)
     result = presence(subject.gt, subject.predictions, subject.protocol, siblings, score_threshold=subject.threshold)
     note = "presence: hard negatives need sibling classes: a supercategory field, or --tables"
-    return Extra(result.metrics, (note,) if siblings is None else ())
+    return MetricResult(result.metrics, (note,) if siblings is None else ())
 
 
-def _errors(subject: Subject) -> Extra:
+def _errors(subject: MetricInput) -> MetricResult:
     from ovd_bench.metrics.decomposition import decompose
 
-    return Extra(decompose(subject.gt, subject.predictions, subject.protocol).metrics)
+    return MetricResult(decompose(subject.gt, subject.predictions, subject.protocol).metrics)
 
 
-def _calibration(subject: Subject) -> Extra:
+def _calibration(subject: MetricInput) -> MetricResult:
     from ovd_bench.metrics.calibration import calibration
 
     scores = subject.predictions.score
     if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):
-        return Extra({}, ("calibration: undefined, scores lie outside 0 … 1 and are no probabilities",))
-    return Extra(calibration(subject.gt, subject.predictions, subject.protocol).metrics)
+        return MetricResult({}, ("calibration: undefined, scores lie outside 0 … 1 and are no probabilities",))
+    return MetricResult(calibration(subject.gt, subject.predictions, subject.protocol).metrics)
 
 
-def _unseen(subject: Subject) -> Extra:
+def _unseen(subject: MetricInput) -> MetricResult:
     from ovd_bench.metrics.unseen import unseen_ap, unseen_classes
 
     metrics = unseen_ap(subject.evaluation)
     note = "unseen: undefined, no class of the annotations has image_count 0"
     classes = unseen_classes(subject.evaluation)
-    return Extra(metrics, () if len(classes) else (note,), class_means={"unseen/APu": classes} if len(classes) else {})
+    return MetricResult(
+        metrics, () if len(classes) else (note,), class_means={"unseen/APu": classes} if len(classes) else {}
+    )
 
 
-EXTRAS: dict[str, Callable[[Subject], Extra]] = {
+EXTRA_METRICS: dict[str, Callable[[MetricInput], MetricResult]] = {
     "pool": _pool,
     "ladder": _ladder,
     "srp": _srp,
@@ -168,15 +172,15 @@ EXTRAS: dict[str, Callable[[Subject], Extra]] = {
 }
 
 
-def wanted_extras(names: list[str], missing: set[str]) -> list[str]:
+def wanted_metrics(names: list[str], missing: set[str]) -> list[str]:
     """Names in a fixed order from repeated, comma-separated options; ``all`` = all but the ``missing`` ones.
 
     Raises:
         DataError: an unknown name.
     """
     asked = {name.strip() for entry in names for name in entry.split(",") if name.strip()}
-    if unknown := sorted(asked - {*EXTRAS, "all"}):
-        raise DataError(f"unknown metric '{unknown[0]}': choose from {', '.join(EXTRAS)}, all")
+    if unknown := sorted(asked - {*EXTRA_METRICS, "all"}):
+        raise DataError(f"unknown metric '{unknown[0]}': choose from {', '.join(EXTRA_METRICS)}, all")
     if "all" in asked:
-        asked |= set(EXTRAS) - missing
-    return [name for name in EXTRAS if name in asked]
+        asked |= set(EXTRA_METRICS) - missing
+    return [name for name in EXTRA_METRICS if name in asked]

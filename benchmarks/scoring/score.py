@@ -16,9 +16,9 @@ import numpy.typing as npt
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.image_names import Match
-from ovd_bench.benchmarks.scoring.extra_metrics import EXTRAS, Share, Subject, wanted_extras
+from ovd_bench.benchmarks.scoring.extra_metrics import EXTRA_METRICS, MetricInput, Share, wanted_metrics
 from ovd_bench.benchmarks.scoring.grounding import GROUNDING
-from ovd_bench.benchmarks.scoring.score_notes import check_fit, remarks
+from ovd_bench.benchmarks.scoring.score_notes import check_fit, score_notes
 from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
 from ovd_bench.benchmarks.store.prediction_source import Source
 from ovd_bench.metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights
@@ -38,7 +38,7 @@ class ScoreRequest:
         predictions: a prediction file, a run folder or its ``result.json``.
         annotations: annotation file.
         protocol: name of a protocol.
-        extras: further statistics, see ``benchmarks.scoring.extra_metrics``.
+        extra_metrics: further statistics, see ``benchmarks.scoring.extra_metrics``.
         resamples: bootstrap resamples, 0 = none.
         seed: of the bootstrap.
         threads: 0 = all processors this process may use.
@@ -55,7 +55,7 @@ class ScoreRequest:
     predictions: Path
     annotations: Path
     protocol: str
-    extras: list[str] = field(default_factory=list)
+    extra_metrics: list[str] = field(default_factory=list)
     resamples: int = 0
     seed: int = 0
     threads: int = 0
@@ -162,7 +162,7 @@ def score(request: ScoreRequest) -> Score:
     if request.protocol not in PROTOCOLS:
         raise DataError(f"unknown protocol '{request.protocol}': choose from {', '.join([*PROTOCOLS, *GROUNDING])}")
     protocol = PROTOCOLS[request.protocol]
-    wanted_extras(request.extras, set())  # refuse a misspelt name before reading gigabytes
+    wanted_metrics(request.extra_metrics, set())  # refuse a misspelt name before reading gigabytes
     tables = VocabularyTables.read(request.tables)
     source = Source.of(request.predictions)
     with clock("read annotations"):
@@ -174,7 +174,7 @@ def score(request: ScoreRequest) -> Score:
     if request.map_phrases:
         with clock("map phrases"):
             predictions, mapping_notes = _mapped(spoken, gt, request, tables)
-    extras = wanted_extras(request.extras, request.missing(spoken))
+    extras = wanted_metrics(request.extra_metrics, request.missing(spoken))
     keep_records = request.resamples > 0 or "pool" in extras
     with clock("match and summarize"):
         evaluation = evaluate_file(
@@ -186,8 +186,8 @@ def score(request: ScoreRequest) -> Score:
             keep_records=keep_records,
         )
     metrics = dict(evaluation.metrics)
-    notes = [*coverage, *spoken.notes, *mapping_notes, *remarks(gt, predictions, evaluation)]
-    subject = Subject(
+    notes = [*coverage, *spoken.notes, *mapping_notes, *score_notes(gt, predictions, evaluation)]
+    subject = MetricInput(
         gt,
         predictions,
         spoken,
@@ -205,7 +205,7 @@ def score(request: ScoreRequest) -> Score:
     for name in extras:
         with clock(name):
             try:
-                extra = EXTRAS[name](subject)
+                extra = EXTRA_METRICS[name](subject)
             except DataError as error:
                 raise DataError(f"--metric {name}: {request.predictions}: {error}") from None
         metrics |= extra.metrics
@@ -229,7 +229,7 @@ def _resampled(
     shares: dict[str, Share],
     class_means: dict[str, npt.NDArray[np.intp]],
 ) -> dict[str, Estimate]:
-    """Every statistic that can be resampled and is defined; ``Extra`` describes the last two arguments."""
+    """Every statistic that can be resampled and is defined; ``MetricResult`` describes the last two arguments."""
     weights = resample_weights(gt.num_images, request.resamples, request.seed)
     resampled = bootstrap(gt, evaluation, weights, per_class=bool(class_means))
     estimates = resampled.estimates

@@ -26,7 +26,7 @@ def check_fit(gt: GroundTruth, protocol: Protocol) -> None:
         )
 
 
-def remarks(gt: GroundTruth, predictions: Predictions, evaluation: Evaluation) -> list[str]:
+def score_notes(gt: GroundTruth, predictions: Predictions, evaluation: Evaluation) -> list[str]:
     """One line per kind of record that was dropped or is odd, saying what was done."""
     lines = [*gt.notes, *_about_ground_truth(gt, evaluation.protocol), *_about_detections(evaluation)]
     return [*lines, *_about_fit(gt, predictions, evaluation.protocol), *likely_causes(gt, predictions, evaluation)]

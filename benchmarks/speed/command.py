@@ -11,7 +11,7 @@ from ovd_bench.benchmarks.machine.environment import describe_environment
 from ovd_bench.benchmarks.runner.events import Fault
 from ovd_bench.benchmarks.runner.subprocesses import child_events
 from ovd_bench.benchmarks.speed.inputs import Inputs, save_pixels
-from ovd_bench.benchmarks.speed.record import Failed, Measured, SpeedReport
+from ovd_bench.benchmarks.speed.record import FailedDetector, Measured, SpeedReport
 from ovd_bench.benchmarks.speed.request import PIXELS, REQUEST, Done, SpeedRequest, Stage, parse_event
 from ovd_bench.detectors.types import Image
 
@@ -39,13 +39,13 @@ def measure_all(
     """
     first = requests[0]
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    results: list[Measured | Failed] = []
+    results: list[Measured | FailedDetector] = []
     interrupted = False
     for request in requests:
         try:
             result = measure_apart(request, inputs.images, tell, verbose=verbose)
         except KeyboardInterrupt:
-            result, interrupted = Failed(detector=request.detector, problem="interrupted"), True
+            result, interrupted = FailedDetector(detector=request.detector, problem="interrupted"), True
         results.append(result)
         if interrupted:
             break
@@ -65,7 +65,7 @@ def measure_all(
 
 def measure_apart(
     request: SpeedRequest, images: Sequence[Image], tell: Callable[[str], None], *, verbose: bool = False
-) -> Measured | Failed:
+) -> Measured | FailedDetector:
     """Measure a detector in a process of its own; whatever becomes of it, this one goes on.
 
     Args:
@@ -79,13 +79,13 @@ def measure_apart(
         folder = Path(name)
         (folder / REQUEST).write_text(request.model_dump_json())
         save_pixels(folder / PIXELS, images)
-        result: Measured | Failed | None = None
+        result: Measured | FailedDetector | None = None
         with child_events(module, name, parse=parse_event, last=Done, verbose=verbose) as events:
             for event in events:
                 if isinstance(event, Stage):
                     tell(f"{request.detector}: {event.words}")
                 elif isinstance(event, Fault):
-                    result = Failed(detector=request.detector, problem=event.reason)
+                    result = FailedDetector(detector=request.detector, problem=event.reason)
                 else:
                     result = event.measured
         assert result is not None  # the last event is one of the two
@@ -95,5 +95,6 @@ def measure_apart(
 def failed(report: SpeedReport) -> bool:
     """Whether a detector, or one of its batch sizes, could not be measured."""
     return any(
-        isinstance(one, Failed) or any(batch.problem is not None for batch in one.batches) for one in report.detectors
+        isinstance(one, FailedDetector) or any(batch.problem is not None for batch in one.batches)
+        for one in report.detectors
     )

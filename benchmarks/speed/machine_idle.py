@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ovd_bench.benchmarks.machine.cpu_load import Busy
 from ovd_bench.benchmarks.machine.gpus import GpuUse
-from ovd_bench.benchmarks.speed.record import Exclusive
+from ovd_bench.benchmarks.speed.record import ExclusiveUse
 
 #: Others may use a tenth of one processor, or two percent of all: what an idle system takes for itself.
 MOST_PROCESSORS = 0.1
@@ -34,12 +34,12 @@ class GpuEvidence:
     pid: int
 
 
-def judge(
+def exclusive_use(
     before: Busy,
     during: Mapping[str, Busy],
     cores: int,
     gpu: GpuEvidence | None,
-) -> Exclusive:
+) -> ExclusiveUse:
     """Put the evidence together.
 
     The load average is kept with the evidence and decides nothing: it remembers a minute, and so this command's own
@@ -65,13 +65,13 @@ def judge(
                 names = f" ({busy.busiest[0]})" if busy.busiest and what.startswith("other") else ""
                 against.append(f"{when}: {what} {share:.2f} of {cores} processors{names}")
     if gpu is not None:
-        _judge_gpu(gpu, against, unknown)
-    return Exclusive(
+        _weigh_gpu(gpu, against, unknown)
+    return ExclusiveUse(
         exclusive=False if against else None if unknown else True, reasons=[*against, *unknown], before=before
     )
 
 
-def _judge_gpu(gpu: GpuEvidence, against: list[str], unknown: list[str]) -> None:
+def _weigh_gpu(gpu: GpuEvidence, against: list[str], unknown: list[str]) -> None:
     if gpu.before is None or gpu.after is None:
         unknown.append("graphics processor: nvidia-smi does not tell who uses it")
         return

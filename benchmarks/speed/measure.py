@@ -11,7 +11,7 @@ import numpy as np
 
 from ovd_bench.benchmarks.data.errors import one_line
 from ovd_bench.benchmarks.machine import gpus
-from ovd_bench.benchmarks.machine.cpu_load import Busy, Watch
+from ovd_bench.benchmarks.machine.cpu_load import Busy, LoadMeter
 from ovd_bench.benchmarks.machine.environment import describe_environment
 from ovd_bench.benchmarks.machine.memory import (
     free_memory,
@@ -24,7 +24,7 @@ from ovd_bench.benchmarks.runner.loading import choose_device, seed_everything
 from ovd_bench.benchmarks.speed.device import Device
 from ovd_bench.benchmarks.speed.flops import count_flops
 from ovd_bench.benchmarks.speed.inputs import batches
-from ovd_bench.benchmarks.speed.machine_idle import GpuEvidence, judge
+from ovd_bench.benchmarks.speed.machine_idle import GpuEvidence, exclusive_use
 from ovd_bench.benchmarks.speed.record import Batch, Flops, Measured, Memory, Start, Timing
 from ovd_bench.benchmarks.speed.request import SpeedRequest
 from ovd_bench.benchmarks.store.describe import detector_info
@@ -48,7 +48,7 @@ def measure(request: SpeedRequest, images: Sequence[Image], tell: Callable[[str]
     """
     tell("looking at the machine")
     gpu_before = None if request.device == "cpu" else gpus.look()
-    with Watch() as idle:
+    with LoadMeter() as idle:
         time.sleep(request.idle_seconds)
     session = _Session(request, images)
     tell("loading")
@@ -76,7 +76,7 @@ def measure(request: SpeedRequest, images: Sequence[Image], tell: Callable[[str]
         batches=session.batches,
         memory=session.memory(),
         flops=flops,
-        machine=judge(idle.busy, session.watched(), env.cores, gpu_evidence),
+        machine=exclusive_use(idle.busy, session.watched(), env.cores, gpu_evidence),
         notes=notes,
     )
 
@@ -137,7 +137,7 @@ class _Session:
     def start(self) -> None:
         """Load, set the vocabulary, detect once."""
         request = self._request
-        with Watch() as watch:
+        with LoadMeter() as meter:
             load = self._load()
             text = seconds_of(lambda: self.detector.set_vocabulary(request.vocabulary, request.plan), self.device)
             self._loaded = resident_bytes()
@@ -147,7 +147,7 @@ class _Session:
             vocabulary_seconds=text,
             first_detection_seconds=first,
             total_seconds=load + text + first,
-            busy=watch.busy,
+            busy=meter.busy,
         )
         self._note_peaks()
 
@@ -176,9 +176,9 @@ class _Session:
         timing, busy, problem = None, None, None
         try:
             warm_up = [self._seconds(call) for call in calls[: request.warm_up]]
-            with Watch() as watch:
+            with LoadMeter() as meter:
                 seconds = [self._seconds(call) for call in calls[request.warm_up :]]
-            timing, busy = summarize(warm_up, seconds, batch), watch.busy
+            timing, busy = summarize(warm_up, seconds, batch), meter.busy
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

@@ -83,7 +83,7 @@ class Flops(StrictModel):
     )
 
 
-class Exclusive(StrictModel):
+class ExclusiveUse(StrictModel):
     """Whether the detector had the machine for itself."""
 
     exclusive: bool | None = Field(description="null where it cannot be told")
@@ -104,11 +104,11 @@ class Measured(StrictModel):
     batches: list[Batch]
     memory: Memory
     flops: Flops | None
-    machine: Exclusive
+    machine: ExclusiveUse
     notes: list[str]
 
 
-class Failed(StrictModel):
+class FailedDetector(StrictModel):
     """A detector of which nothing is known."""
 
     kind: Literal["failed"] = "failed"
@@ -140,7 +140,7 @@ class SpeedReport(StrictModel):
     iterations: Count = Field(description="timed calls per batch size")
     seed: int
     workload: Workload
-    detectors: list[Measured | Failed]
+    detectors: list[Measured | FailedDetector]
     env: EnvironmentInfo
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.benchmarks.speed.record import Failed, Measured, SpeedReport, Workload
+from ovd_bench.benchmarks.speed.record import FailedDetector, Measured, SpeedReport, Workload
 
 
 def report_table(report: SpeedReport) -> RenderableType:
@@ -21,7 +21,7 @@ def report_table(report: SpeedReport) -> RenderableType:
     parts += [_remark(f"GFLOP: one image, a multiply-add is two; {words}") for words in sorted(counted)]
     for one in measured:
         parts += _remarks(one)
-    parts += [_warning(f"{one.detector}: {one.problem}") for one in report.detectors if isinstance(one, Failed)]
+    parts += [_warning(f"{one.detector}: {one.problem}") for one in report.detectors if isinstance(one, FailedDetector)]
     return Group(*parts)
 
 

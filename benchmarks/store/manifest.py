@@ -137,7 +137,7 @@ class BenchmarkPlace(StrictModel):
         )
 
 
-class Manifest(StrictModel):
+class RunManifest(StrictModel):
     """``predictions/manifest.json``; the same run gives the same bytes."""
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -177,7 +177,7 @@ class ShardRecord(StrictModel):
     env: EnvironmentInfo
 
 
-_Document = TypeVar("_Document", Manifest, ShardRecord)
+_Document = TypeVar("_Document", RunManifest, ShardRecord)
 
 
 @dataclass(frozen=True)
@@ -222,20 +222,20 @@ def run_of(path: Path) -> Path | None:
     raise DataError(f"{path}: the predictions of the run are not here ({PREDICTIONS}/{MANIFEST} is missing)")
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> RunManifest:
     """The manifest of a run.
 
     Raises:
         DataError: there is none, or it is damaged; one line.
     """
     path = manifest_path(folder)
-    manifest = _read(path, Manifest)
+    manifest = _read(path, RunManifest)
     if manifest.recipe.sha256 != manifest.recipe_sha256 or len(manifest.shards) != manifest.recipe.shards:
         raise DataError(f"{path}: was changed by hand: run again with --overwrite always")
     return manifest
 
 
-def read_record(folder: Path, manifest: Manifest, shard: int) -> ShardRecord | None:
+def read_record(folder: Path, manifest: RunManifest, shard: int) -> ShardRecord | None:
     """The record of a shard if it is complete and has the manifest's recipe; None otherwise."""
     files = RunFiles(folder, len(manifest.shards))
     try:
@@ -246,12 +246,12 @@ def read_record(folder: Path, manifest: Manifest, shard: int) -> ShardRecord | N
     return record if fits and record.recipe_sha256 == manifest.recipe_sha256 and record.shard == shard else None
 
 
-def missing_shards(folder: Path, manifest: Manifest, shards: Sequence[int]) -> list[int]:
+def missing_shards(folder: Path, manifest: RunManifest, shards: Sequence[int]) -> list[int]:
     """Those of the given shards that are missing."""
     return [shard for shard in shards if read_record(folder, manifest, shard) is None]
 
 
-def read_records(folder: Path, manifest: Manifest) -> list[ShardRecord]:
+def read_records(folder: Path, manifest: RunManifest) -> list[ShardRecord]:
     """The records of all shards in order.
 
     Raises:
@@ -277,7 +277,7 @@ def pixels_of(records: Sequence[ShardRecord]) -> dict[int, str] | None:
     return pixels
 
 
-def write_document(path: Path, document: Manifest | ShardRecord) -> None:
+def write_document(path: Path, document: RunManifest | ShardRecord) -> None:
     """Write a manifest or record atomically."""
     content = document.model_dump(mode="json", by_alias=True)
     with atomic_write(path) as file:

@@ -16,7 +16,7 @@ from ovd_bench.metrics.types import GroundTruth, Predictions
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.store.manifest import (
-        Manifest,  # a prediction file does not need pydantic, which takes time to import
+        RunManifest,  # a prediction file does not need pydantic, which takes time to import
     )
 
 
@@ -30,7 +30,7 @@ class Source:
     """
 
     path: Path
-    manifest: Manifest | None
+    manifest: RunManifest | None
 
     @staticmethod
     def of(path: Path) -> Source:

@@ -38,7 +38,7 @@ PROOF = {
 
 
 @dataclass(frozen=True)
-class Manifest:
+class SeedManifest:
     """What the trainings of one seed had in hand.
 
     Attributes:
@@ -73,7 +73,7 @@ def disagreements(settled: Mapping[str, Mapping[str, Any]], reference: str) -> l
     ]
 
 
-def manifests(facts: Mapping[tuple[str, int], Mapping[str, Any]], reference: str) -> list[Manifest]:
+def seed_manifests(facts: Mapping[tuple[str, int], Mapping[str, Any]], reference: str) -> list[SeedManifest]:
     """Compare what finished trainings wrote down, seed by seed.
 
     Args:
@@ -94,7 +94,7 @@ def manifests(facts: Mapping[tuple[str, int], Mapping[str, Any]], reference: str
             )
             for key, value in ours.items()
         }
-        found.append(Manifest(seed, ours, {key: lines for key, lines in problems.items() if lines}))
+        found.append(SeedManifest(seed, ours, {key: lines for key, lines in problems.items() if lines}))
     return found
 
 

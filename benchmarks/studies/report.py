@@ -12,7 +12,7 @@ import numpy as np
 
 from ovd_bench.benchmarks.speed.record import Measured
 from ovd_bench.benchmarks.studies.cells import Cell, stored_numbers, training_facts
-from ovd_bench.benchmarks.studies.controlled import Manifest, manifests
+from ovd_bench.benchmarks.studies.controlled import SeedManifest, seed_manifests
 from ovd_bench.benchmarks.studies.definition import Study
 from ovd_bench.benchmarks.studies.measure import RESAMPLES, Metrics, Scored, check_alike, measure
 from ovd_bench.benchmarks.studies.resolve import ResolvedArm, ResolvedStudy
@@ -94,7 +94,7 @@ class StudyReport:
     metrics: tuple[str, ...]
     remarks: tuple[str, ...]
     facts: dict[str, Any]
-    manifests: tuple[Manifest, ...] | None = None
+    manifests: tuple[SeedManifest, ...] | None = None
 
     @property
     def controlled(self) -> bool:
@@ -190,12 +190,12 @@ def build_report(
     return StudyReport(resolved, tuple(arms), tuple(measured), tuple(remarks), facts, proof)
 
 
-def _proof(scored: Sequence[Scored], study: Study) -> tuple[Manifest, ...] | None:
+def _proof(scored: Sequence[Scored], study: Study) -> tuple[SeedManifest, ...] | None:
     """What the trainings wrote down of what they share, if the study claims to be controlled."""
     if not study.controlled:
         return None
     facts = {(one.cell.arm, one.cell.seed): training_facts(one.cell.weights) for one in scored}
-    return tuple(manifests(facts, study.reference))
+    return tuple(seed_manifests(facts, study.reference))
 
 
 def _finished(cells: Sequence[Cell]) -> tuple[list[Scored], list[str]]:

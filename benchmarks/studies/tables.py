@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ovd_bench.benchmarks.data.text import printable
-from ovd_bench.benchmarks.studies.controlled import PROOF, Manifest
+from ovd_bench.benchmarks.studies.controlled import PROOF, SeedManifest
 from ovd_bench.benchmarks.studies.report import BEYOND, SEMANTIC, ArmReport, StudyReport
 from ovd_bench.benchmarks.studies.resolve import Differences
 from ovd_bench.benchmarks.studies.statistics import FAMILY_ERROR, RULE, Effect, Spread
@@ -278,7 +278,7 @@ def _probe_cell(probe: tuple[Spread, Spread]) -> str:
     return f"{100 * ap.mean:.1f} ({'' if spread.startswith('-') else '+'}{spread})"
 
 
-def _manifest(items: Sequence[Manifest]) -> TextTable:
+def _manifest(items: Sequence[SeedManifest]) -> TextTable:
     rows = [
         (str(one.seed), what, str(one.reference[key])[:16], "NO" if key in one.problems else "yes")
         for one in items

@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from rich.console import Console
 
 from ovd_bench.baselines.controlled.config import ContestantConfig, Kind
-from ovd_bench.baselines.controlled.train import Trainer as Optimisation
+from ovd_bench.baselines.controlled.train import ContestantOptimisation
 from ovd_bench.baselines.controlled.weights import save_weights
 from ovd_bench.baselines.optimisation import Recipe
 from ovd_bench.baselines.swin import SwinConfig
@@ -148,7 +148,7 @@ class ContestantTrainer:
         device: that it is on.
     """
 
-    def __init__(self, config: ContestantTraining, optimisation: Optimisation, device: torch.device) -> None:
+    def __init__(self, config: ContestantTraining, optimisation: ContestantOptimisation, device: torch.device) -> None:
         self._config, self._optimisation, self._device = config, optimisation, device
         self.restore = optimisation.restore
 
@@ -218,7 +218,7 @@ def prepare(config: ContestantTraining, machine: Machine, console: Console | Non
         backbone = _backbone(config, model.backbone)
         recipe = Recipe(steps, seed=config.seed, **config.optimizer.model_dump())
         first = {name.removeprefix(_BACKBONE): values for name, values in backbone.items()}
-        optimisation = Optimisation(model, recipe, encoder, phrases, first, device)
+        optimisation = ContestantOptimisation(model, recipe, encoder, phrases, first, device)
     except ValueError as error:
         raise DataError(printable(f"trainer 'contestant': model: {error}")) from error
     numbers = {f"bert.{name}": values for name, values in encoder.numbers().items()}
@@ -234,7 +234,7 @@ def prepare(config: ContestantTraining, machine: Machine, console: Console | Non
         "processes": 1,
         "torch": torch.__version__,
     }
-    return Prepared(ContestantTrainer(config, optimisation, device), steps, data.batches, opened.watch, facts)
+    return Prepared(ContestantTrainer(config, optimisation, device), steps, data.batches, opened.evaluation, facts)
 
 
 def torch_device(asked: str) -> torch.device:

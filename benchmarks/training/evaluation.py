@@ -18,7 +18,7 @@ from ovd_bench.metrics.types import Predictions
 from ovd_bench.metrics.unseen import unseen_ap
 
 
-class Watch:
+class SplitEvaluation:
     """AP of a detector on a split; images are read as they are needed.
 
     Args:

@@ -12,12 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
-from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.evaluation import SplitEvaluation
 
 #: Of TensorBoard's files, in the folder of a training.
 _TENSORBOARD = "tensorboard"
 #: In every record, and no part of the loss.
-_OTHER = {"step", "core_seconds", "gradient", "lr", *Watch.NAMES}
+_OTHER = {"step", "core_seconds", "gradient", "lr", *SplitEvaluation.NAMES}
 
 
 def write_figure(path: Path, records: Sequence[dict[str, Any]]) -> None:
@@ -37,7 +37,7 @@ def write_figure(path: Path, records: Sequence[dict[str, Any]]) -> None:
         panels[0].plot([record["step"] for record in steps], values, label=name, linewidth=2 if name == "loss" else 1)
     panels[0].set(title="loss, all parts weighted", yscale="log")
     if scores:
-        for name in Watch.NAMES:
+        for name in SplitEvaluation.NAMES:
             found = [(record["step"], 100 * record[name]) for record in scores if name in record]
             panels[1].plot(*zip(*found, strict=True) if found else ([], []), marker="o", ms=3, label=name)
         panels[1].set(title="on the split that is watched", ylim=(0, 100))

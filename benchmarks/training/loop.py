@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.training.batch_arrays import chained_sha256, write_batch
 from ovd_bench.benchmarks.training.config import TrainingConfig
-from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.evaluation import SplitEvaluation
 from ovd_bench.benchmarks.training.figure import Curves, write_figure
 from ovd_bench.benchmarks.training.prepared import Machine, Prepared, Trainer
 from ovd_bench.benchmarks.training.registry import find_trainer
@@ -149,13 +149,13 @@ def train(
                 record = log.close_interval(step)
                 curves.add(record)
                 progress.update(task, note=f"loss {record['loss']:.3f}")
-            evaluate = bool(prepared.watch) and (last or _is_due(step, config.evaluate_every))
+            evaluate = bool(prepared.evaluation) and (last or _is_due(step, config.evaluate_every))
             keep = last or _is_due(step, config.checkpoint_every)
             if (evaluate or keep) and (gates := trainer.gates()):
                 log.records.append({"step": step, "core_seconds": round(log.core_seconds, 2), **gates})
                 curves.add(log.records[-1])
-            if prepared.watch and evaluate:
-                scores = prepared.watch.score(trainer.detector())
+            if prepared.evaluation and evaluate:
+                scores = prepared.evaluation.score(trainer.detector())
                 log.records.append({"step": step, "core_seconds": round(log.core_seconds, 2), **scores})
                 curves.add(log.records[-1])
                 progress.console.print(_evaluation_line(log.records[-1]), highlight=False, markup=False)
@@ -250,7 +250,7 @@ def _save(config: TrainingConfig, trainer: Trainer, log: Log, out: Path) -> None
 
 
 def _evaluation_line(record: dict[str, Any]) -> str:
-    numbers = "  ".join(f"{name} {100 * value:.1f}" for name, value in record.items() if name in Watch.NAMES)
+    numbers = "  ".join(f"{name} {100 * value:.1f}" for name, value in record.items() if name in SplitEvaluation.NAMES)
     return f"step {record['step']}: minival {numbers}"
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ovd_bench.baselines.optimisation import Recipe
 from ovd_bench.baselines.owl_nano.config import OwlNanoConfig
-from ovd_bench.baselines.owl_nano.train import Trainer as Optimisation
+from ovd_bench.baselines.owl_nano.train import OwlNanoOptimisation
 from ovd_bench.baselines.owl_nano.weights import save_weights
 from ovd_bench.baselines.text import packaged_encoder
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
@@ -21,7 +21,7 @@ from ovd_bench.benchmarks.data.strict_model import StrictModel
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.benchmarks.training.config import Positive, TrainingConfig
 from ovd_bench.benchmarks.training.data import TrainingData
-from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.evaluation import SplitEvaluation
 from ovd_bench.benchmarks.training.prepared import Machine, Prepared
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.interface import DetectorSettings
@@ -76,7 +76,7 @@ class OwlNanoTrainer:
         options |= {"widths": tuple(options["widths"]), "depths": tuple(options["depths"])}
         recipe = Recipe(config.steps, config.lr, precision=config.precision, seed=config.seed)
         model = OwlNanoConfig(**options, classes=len(self._names))
-        self._optimisation = Optimisation(model, recipe, packaged_encoder().encode(names))
+        self._optimisation = OwlNanoOptimisation(model, recipe, packaged_encoder().encode(names))
         self.train_step = self._optimisation.train_step
         self.restore = self._optimisation.restore
 
@@ -130,10 +130,12 @@ def prepare(config: OwlNanoTraining, machine: Machine, console: Console | None) 
         "threads": machine.threads,
         "torch": torch.__version__,
     }
-    return make_training(config, data, Watch(minival.annotations, minival.images), facts)
+    return make_training(config, data, SplitEvaluation(minival.annotations, minival.images), facts)
 
 
-def make_training(config: OwlNanoTraining, data: TrainingData, watch: Watch | None, facts: dict[str, Any]) -> Prepared:
+def make_training(
+    config: OwlNanoTraining, data: TrainingData, evaluation: SplitEvaluation | None, facts: dict[str, Any]
+) -> Prepared:
     """A training on data in memory.
 
     Raises:
@@ -143,4 +145,6 @@ def make_training(config: OwlNanoTraining, data: TrainingData, watch: Watch | No
         trainer = OwlNanoTrainer(config, data.names)
     except ValueError as error:
         raise DataError(f"trainer '{config.trainer}': model: {printable(str(error))}") from error
-    return Prepared(trainer, config.steps, lambda first: data.batches(config.batch, config.seed, first), watch, facts)
+    return Prepared(
+        trainer, config.steps, lambda first: data.batches(config.batch, config.seed, first), evaluation, facts
+    )

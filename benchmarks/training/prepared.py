@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.evaluation import SplitEvaluation
 from ovd_bench.benchmarks.training.processes import Group
 from ovd_bench.detectors.interface import Detector
 
@@ -77,7 +77,7 @@ class Prepared:
         trainer: the model.
         steps: optimisation steps.
         batches: endless batches from a number on; to be closed at the end.
-        watch: evaluates now and then, and at the end; None = never.
+        evaluation: evaluates now and then, and at the end; None = never.
         facts: about data and machine, for the weights file.
         processes: that train together; the first of them writes the files.
     """
@@ -85,7 +85,7 @@ class Prepared:
     trainer: Trainer
     steps: int
     batches: Callable[[int], Batches]
-    watch: Watch | None
+    evaluation: SplitEvaluation | None
     facts: dict[str, Any]
     processes: Group = field(default_factory=Group)
 

@@ -18,7 +18,7 @@ from ovd_bench.grounding_dino_jt.features import ImageFeatures
 from ovd_bench.grounding_dino_jt.layers import Linear
 from ovd_bench.grounding_dino_jt.model import Output, Transformer, box_head
 from ovd_bench.grounding_dino_jt.pyramid import image_features, project, projections
-from ovd_bench.grounding_dino_jt.selection import Selection
+from ovd_bench.grounding_dino_jt.query_selection import SelectedQueries
 from ovd_bench.grounding_dino_jt.swin import Swin
 from ovd_bench.kernels.bases import Module
 from ovd_bench.kernels.runtime import jittor
@@ -69,12 +69,12 @@ class Dino(Module):
             seen = layer(seen, image)
         return seen
 
-    def select(self, seen: Any, image: ImageFeatures) -> Selection:
+    def select(self, seen: Any, image: ImageFeatures) -> SelectedQueries:
         """Initial boxes: around the positions with the highest class logits."""
-        selection: Selection = self.transformer.select_by(self.transformer.enc_out_class_embed, seen, image)
+        selection: SelectedQueries = self.transformer.select_by(self.transformer.enc_out_class_embed, seen, image)
         return selection
 
-    def decode(self, seen: Any, selection: Selection, image: ImageFeatures) -> Decoded:
+    def decode(self, seen: Any, selection: SelectedQueries, image: ImageFeatures) -> Decoded:
         """Run the decoder from the selected boxes."""
         queries = self.transformer.tgt_embed.weight[: selection.boxes.shape[1]]
         queries = queries.unsqueeze(0).expand(seen.shape[0], *queries.shape)

@@ -10,7 +10,7 @@ from typing import Any
 from ovd_bench.grounding_dino_jt.layers import drawing, drawn_by
 from ovd_bench.grounding_dino_jt.model import GroundingDino
 from ovd_bench.kernels.bases import Function, Module, gradients_once
-from ovd_bench.kernels.give_back import give_back_memory
+from ovd_bench.kernels.release_memory import release_memory
 from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
@@ -81,7 +81,7 @@ class _Recomputed(Function):
         for value in inputs:
             value.start_grad()
         # detached, otherwise the backward pass would continue through the gradients
-        weights = [None if gradient is None else give_back_memory(gradient.detach()) for gradient in gradients]
+        weights = [None if gradient is None else release_memory(gradient.detach()) for gradient in gradients]
         with drawn_by(self.drawing):
             outputs = _sequence(self.run(inputs))
         total = sum((y * weight).sum() for y, weight in zip(outputs, weights, strict=True) if weight is not None)

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from ovd_bench.perf.coverage.candidates import CANDIDATES
 from ovd_bench.perf.coverage.population import Ability, Group, Population
 from ovd_bench.perf.coverage.simulate import Coverage, simulate
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 #: A; B, which is nearly as good; C, which is far better.
 _DETECTORS = (Ability(0.3, 0.3, 2.0, 0.15), Ability(0.4, 0.35, 2.0, 0.15), Ability(1.8, 1.2, 3.0, 0.08))
@@ -40,7 +40,7 @@ POPULATIONS = {
 _WHOLE = 100
 
 
-def coverage_table(title: str, found: dict[tuple[str, str], Coverage]) -> Table:
+def coverage_table(title: str, found: dict[tuple[str, str], Coverage]) -> MarkdownTable:
     """Percent of each candidate's intervals that contain the mean over data sets; further columns for the suite's."""
     header = (
         *("number", "mean", "sd", "sd found ÷ true", *CANDIDATES),
@@ -53,7 +53,7 @@ def coverage_table(title: str, found: dict[tuple[str, str], Coverage]) -> Table:
         cells += [f"{100 * value:.1f}" for value in (one.above["suite"], one.share_limit["suite"])]
         cells.append(f"{100 * one.outside['percentile']:.1f}")
         rows.append((f"{name} {which}", *cells))
-    return Table(title, header, rows)
+    return MarkdownTable(title, header, rows)
 
 
 def main(
@@ -65,7 +65,7 @@ def main(
 ) -> None:
     """Draw data sets from populations with known truth and count how often each kind of interval contains it."""
     console = Console(width=None if sys.stdout.isatty() else 200)
-    tables: list[Table] = []
+    tables: list[MarkdownTable] = []
     for title, (population, names) in POPULATIONS.items():
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task(title, total=sets)

@@ -11,7 +11,7 @@ import torch
 
 from ovd_bench.baselines.optimisation import Recipe
 from ovd_bench.baselines.owl_nano.config import OwlNanoConfig
-from ovd_bench.baselines.owl_nano.train import Trainer
+from ovd_bench.baselines.owl_nano.train import OwlNanoOptimisation
 from ovd_bench.tests.baselines.nano import TINY, random_batch
 
 PHRASES = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
@@ -29,7 +29,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize("config", [TINY, HUNGARIAN, LEARNED], ids=["text", "hungarian", "learned"])
 def test_it_learns(config: OwlNanoConfig) -> None:
-    trainer = Trainer(config, Recipe(steps=60, lr=5e-3), PHRASES)
+    trainer = OwlNanoOptimisation(config, Recipe(steps=60, lr=5e-3), PHRASES)
     losses = [trainer.train_step(random_batch(step % 4))["loss"] for step in range(60)]
     assert np.mean(losses[-8:]) < 0.6 * np.mean(losses[:8])
 
@@ -37,13 +37,13 @@ def test_it_learns(config: OwlNanoConfig) -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_resumed_training_is_the_same_bit_for_bit(precision: str) -> None:
     recipe = Recipe(steps=6, precision=precision)  # type: ignore[arg-type]
-    whole = Trainer(TINY, recipe, PHRASES)
+    whole = OwlNanoOptimisation(TINY, recipe, PHRASES)
     curve = [whole.train_step(random_batch(step)) for step in range(6)]
-    first = Trainer(TINY, recipe, PHRASES)
+    first = OwlNanoOptimisation(TINY, recipe, PHRASES)
     for step in range(3):
         first.train_step(random_batch(step))
     torch.manual_seed(99)
-    second = Trainer(TINY, recipe, PHRASES)
+    second = OwlNanoOptimisation(TINY, recipe, PHRASES)
     second.restore(first.checkpoint())
     assert second.step == 3
     assert [second.train_step(random_batch(step)) for step in range(3, 6)] == curve[3:]
@@ -53,20 +53,20 @@ def test_resumed_training_is_the_same_bit_for_bit(precision: str) -> None:
 
 
 def test_another_seed_is_another_curve() -> None:
-    first, second = (Trainer(TINY, Recipe(steps=2, seed=seed), PHRASES) for seed in (0, 1))
+    first, second = (OwlNanoOptimisation(TINY, Recipe(steps=2, seed=seed), PHRASES) for seed in (0, 1))
     assert first.train_step(random_batch(0)) != second.train_step(random_batch(0))
 
 
 def test_a_checkpoint_of_something_else_is_refused() -> None:
-    trainer = Trainer(TINY, Recipe(steps=2), PHRASES)
+    trainer = OwlNanoOptimisation(TINY, Recipe(steps=2), PHRASES)
     with pytest.raises(ValueError, match="another model or recipe"):
-        trainer.restore(Trainer(TINY, Recipe(steps=3), PHRASES).checkpoint())
+        trainer.restore(OwlNanoOptimisation(TINY, Recipe(steps=3), PHRASES).checkpoint())
     with pytest.raises(ValueError, match="no checkpoint"):
         trainer.restore(b"something")
 
 
 def test_a_loss_that_is_no_number_stops_before_the_weights_change() -> None:
-    trainer = Trainer(TINY, Recipe(steps=2), PHRASES)
+    trainer = OwlNanoOptimisation(TINY, Recipe(steps=2), PHRASES)
     with torch.no_grad():
         trainer.model.box.bias[0] = float("nan")
     before = trainer.model.embed.weight.clone()
@@ -87,7 +87,7 @@ def test_rate_rises_then_falls_along_a_cosine() -> None:
 
 
 def test_the_average_follows_slowly_and_biases_do_not_decay() -> None:
-    trainer = Trainer(TINY, Recipe(steps=4), PHRASES)
+    trainer = OwlNanoOptimisation(TINY, Recipe(steps=4), PHRASES)
     start = trainer.model.box.weight.clone()
     trainer.train_step(random_batch(0))
     step = trainer.model.box.weight - start
@@ -101,5 +101,5 @@ def test_the_average_follows_slowly_and_biases_do_not_decay() -> None:
 
 
 def test_the_mean_of_the_training_phrases_is_what_is_subtracted() -> None:
-    trainer = Trainer(TINY, Recipe(steps=1), PHRASES)
+    trainer = OwlNanoOptimisation(TINY, Recipe(steps=1), PHRASES)
     np.testing.assert_allclose(trainer.average.text_mean, PHRASES.mean(0), rtol=1e-6)

@@ -17,7 +17,7 @@ from ovd_bench.baselines.controlled.owl import Owl
 from ovd_bench.baselines.controlled.parts import Found
 from ovd_bench.baselines.controlled.weights import save_weights
 from ovd_bench.benchmarks.conformance.checks import CHECKS, check_detector, verdict
-from ovd_bench.benchmarks.conformance.outcome import Subject
+from ovd_bench.benchmarks.conformance.outcome import TestedDetector
 from ovd_bench.detectors.interface import Detector, DetectorSettings
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.registry import load_detector
@@ -69,7 +69,9 @@ def test_the_check_of_names_catches_a_frozen_encoder_that_reads_bare(kind: Kind,
 
     def judged(config: ContestantConfig) -> tuple[str, str]:
         settings = DetectorSettings(weights=str(write_weights(tmp_path / "w.safetensors", config)))
-        return verdict(CHECKS["names-apart"], Subject("contestant", lambda _: load_detector("contestant", settings)))
+        return verdict(
+            CHECKS["names-apart"], TestedDetector("contestant", lambda _: load_detector("contestant", settings))
+        )
 
     config = replace(SMALL, kind=kind, width=32, language_width=32)
     found = {frame: judged(replace(config, phrase_frame=frame)) for frame in ("bare", "framed")}

@@ -16,7 +16,7 @@ from transformers import GroundingDinoForObjectDetection
 from ovd_bench.grounding_dino_jt.features import ImageFeatures, TextFeatures
 from ovd_bench.grounding_dino_jt.load import build
 from ovd_bench.grounding_dino_jt.model import GroundingDino
-from ovd_bench.grounding_dino_jt.selection import Selection
+from ovd_bench.grounding_dino_jt.query_selection import SelectedQueries
 from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
 from ovd_bench.grounding_dino_jt.tokens import TokenBatch
 from ovd_bench.grounding_dino_jt.weights import read_weights
@@ -102,7 +102,7 @@ class Ours:
     text: TextFeatures
     seen: Any
     words: Any
-    selection: Selection
+    selection: SelectedQueries
     logits: Floats
     boxes: Floats
 
@@ -121,6 +121,6 @@ def run_ours(pair: Pair, pixels: Floats, tokens: TokenBatch, padding: npt.NDArra
 def decode_from(pair: Pair, ours: Ours, start: Floats) -> tuple[Floats, Floats]:
     """Our decoder and heads on our memory, from given boxes: logits and boxes."""
     with jt.no_grad():
-        decoded = pair.ours.decode(ours.seen, ours.words, Selection(jt.array(start)), ours.image, ours.text)
+        decoded = pair.ours.decode(ours.seen, ours.words, SelectedQueries(jt.array(start)), ours.image, ours.text)
         output = pair.ours.output(decoded, len(decoded.hidden) - 1, ours.words, ours.text)
     return output.pred_logits.numpy(), output.pred_boxes.numpy()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ovd_bench.benchmarks.data.files.predictions import read_predictions
-from ovd_bench.benchmarks.scoring.extra_metrics import EXTRAS
+from ovd_bench.benchmarks.scoring.extra_metrics import EXTRA_METRICS
 from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
 from ovd_bench.metrics.bootstrap import bootstrap, resample_weights
 from ovd_bench.metrics.evaluate import evaluate
@@ -70,7 +70,7 @@ def test_a_remark_says_why_it_is_undefined(files: tuple[Path, Path]) -> None:
     assert outcome.metrics["unseen/APu"] is None
     assert "unseen/APu" not in outcome.sd
     assert any(note.startswith("unseen: undefined") for note in outcome.notes)
-    assert "unseen" in EXTRAS
+    assert "unseen" in EXTRA_METRICS
 
 
 def test_mean_over_leaves_undefined_classes_out() -> None:

@@ -9,19 +9,19 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ovd_bench.benchmarks.scoring.extra_metrics import EXTRAS
-from ovd_bench.perf import extras, scoring
+from ovd_bench.benchmarks.scoring.extra_metrics import EXTRA_METRICS
+from ovd_bench.perf import extra_metrics, scoring
 from ovd_bench.perf.child import Run
 from ovd_bench.perf.datasets import synthetic_set
-from ovd_bench.perf.peers import CONTESTANTS, OURS
+from ovd_bench.perf.peers import EVALUATORS, OURS
 from ovd_bench.perf.race import Timing
 from ovd_bench.perf.scoring import agreement_table, growth_table, speed_table
 from ovd_bench.perf.startup import time_of_first_number
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 Rows = dict[str, list[str]]
 RESULT = Run(seconds=1.0, peak_rss=100_000_000, metrics={"AP": 0.5, "APr": None})
-STARTUP = Table("Start", ("", "s"), [("now", "1.0")])
+STARTUP = MarkdownTable("Start", ("", "s"), [("now", "1.0")])
 
 
 def markdown_tables(text: str) -> dict[str, Rows]:
@@ -35,8 +35,8 @@ def markdown_tables(text: str) -> dict[str, Rows]:
 
 
 def timing(library: str, form: str, *runs: Run, images: int = 1000) -> Timing:
-    contestant = next(c for c in CONTESTANTS if (c.library, c.form, c.protocol) == (library, form, "lvis"))
-    return Timing(contestant, images, runs)
+    evaluator = next(c for c in EVALUATORS if (c.library, c.form, c.protocol) == (library, form, "lvis"))
+    return Timing(evaluator, images, runs)
 
 
 def test_harness_runs_on_tiny_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,11 +121,11 @@ def test_runs_that_disagree_with_themselves_are_refused() -> None:
 
 def test_every_extra_statistic_is_timed(tmp_path: Path) -> None:
     app = typer.Typer()
-    app.command()(extras.main)
+    app.command()(extra_metrics.main)
     arguments = ["--images", "20", "--repeats", "1", "--work", str(tmp_path), "--out", str(tmp_path / "out.md")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     (rows,) = markdown_tables((tmp_path / "out.md").read_text()).values()
     timed = {name.split(",")[0] for name in rows} - {"statistic"}
-    assert timed == set(EXTRAS) - {"region"} | {"grounding"}
+    assert timed == set(EXTRA_METRICS) - {"region"} | {"grounding"}
     assert all(float(cells[0]) >= 0 for name, cells in rows.items() if name != "statistic")

@@ -114,15 +114,15 @@ def render(card: DatasetCard, data_root: Path, progress: Callable[[int], None] |
         DataError: the data root cannot be written to.
     """
     from ovd_bench.benchmarks.data.shapes import WORLDS, write_split
-    from ovd_bench.benchmarks.data.shapes.writing import read_manifest
+    from ovd_bench.benchmarks.data.shapes.writing import read_split_manifest
 
     world, folder = WORLDS[card.world], data_root / card.world
-    if read_manifest(world, card.split, folder) is not None:
+    if read_split_manifest(world, card.split, folder) is not None:
         return False
     try:
         data_root.mkdir(parents=True, exist_ok=True)
         with FileLock(data_root / f".{card.world}.lock"):  # two runs may render it at the same time
-            if read_manifest(world, card.split, folder) is not None:
+            if read_split_manifest(world, card.split, folder) is not None:
                 return False
             write_split(world, card.split, folder, workers=0, progress=progress)
     except OSError as error:

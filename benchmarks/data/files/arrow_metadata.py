@@ -30,13 +30,13 @@ def decoded_bytes(data: memoryview) -> int:
 
 def _decoded_bytes(data: memoryview) -> int:
     footer_end = len(data) - len(_MAGIC) - 4
-    footer = _Table.root(data, footer_end - _unpack("<i", data, footer_end))
+    footer = _FlatbufferTable.root(data, footer_end - _unpack("<i", data, footer_end))
     total = visited = 0
     for slot, is_dictionary in ((2, True), (3, False)):
         for block in footer.vector(slot, 24):
             offset, metadata_length = _unpack("<q", data, block), _unpack("<i", data, block + 8)
             prefix = 8 if _unpack("<I", data, offset) == 0xFFFFFFFF else 4
-            batch = _Table.root(data, offset + prefix).table(2)
+            batch = _FlatbufferTable.root(data, offset + prefix).table(2)
             if batch is not None and is_dictionary:
                 batch = batch.table(1)
             if batch is None or batch.table(3) is None:
@@ -51,7 +51,7 @@ def _decoded_bytes(data: memoryview) -> int:
     return total
 
 
-class _Table:
+class _FlatbufferTable:
     """A flatbuffer table: its fields are found through a table of offsets, by slot number."""
 
     def __init__(self, data: memoryview, position: int) -> None:
@@ -60,8 +60,8 @@ class _Table:
         self._slots_bytes = _unpack("<H", data, self._slots)
 
     @staticmethod
-    def root(data: memoryview, position: int) -> _Table:
-        return _Table(data, position + _unpack("<I", data, position))
+    def root(data: memoryview, position: int) -> _FlatbufferTable:
+        return _FlatbufferTable(data, position + _unpack("<I", data, position))
 
     def _target(self, slot: int) -> int | None:
         """Position that the offset in a slot refers to; None if the field is absent."""
@@ -69,9 +69,9 @@ class _Table:
         field = _unpack("<H", self._data, self._slots + at) if at < self._slots_bytes else 0
         return self._position + field + _unpack("<I", self._data, self._position + field) if field else None
 
-    def table(self, slot: int) -> _Table | None:
+    def table(self, slot: int) -> _FlatbufferTable | None:
         target = self._target(slot)
-        return None if target is None else _Table(self._data, target)
+        return None if target is None else _FlatbufferTable(self._data, target)
 
     def vector(self, slot: int, item_bytes: int) -> range:
         """Positions of the structs of a vector."""

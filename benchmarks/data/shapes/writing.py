@@ -39,7 +39,7 @@ _WORLD_MARK = ".world"  # marks the world of the images in a folder while they a
 
 
 @dataclass(frozen=True)
-class Manifest:
+class SplitManifest:
     """Content of a finished split.
 
     Attributes:
@@ -92,7 +92,7 @@ def write_split(
     if split not in world.splits:
         raise DataError(f"{world.name} has no split '{split}': choose from {', '.join(world.splits)}")
     annotations = folder / f"{split}.json"
-    if read_manifest(world, split, folder) is not None:
+    if read_split_manifest(world, split, folder) is not None:
         return annotations
     try:
         (folder / split).mkdir(parents=True, exist_ok=True)
@@ -106,10 +106,10 @@ def write_split(
     return annotations
 
 
-def read_manifest(world: World, split: str, folder: Path) -> Manifest | None:
+def read_split_manifest(world: World, split: str, folder: Path) -> SplitManifest | None:
     """Manifest of a split that is complete and belongs to this world, otherwise None."""
     try:
-        manifest = Manifest(**json.loads((folder / f"{split}.manifest.json").read_bytes()))
+        manifest = SplitManifest(**json.loads((folder / f"{split}.manifest.json").read_bytes()))
         files = {name: file_sha256(folder / name) for name in _file_names(split)}
         sizes = [(folder / file_name(split, i)).stat().st_size for i in range(world.splits[split])]
     except (OSError, ValueError, TypeError):
@@ -151,7 +151,7 @@ def _write(world: World, split: str, folder: Path, workers: int, progress: Calla
         write_label_map(folder / "label_map.json", names)
         write_odvg(folder / "train_od.jsonl", (_detection(world, split, row) for row in rows))
         write_odvg(folder / "train_vg.jsonl", (_grounding(world, split, row) for row in written if row.grounding))
-    manifest = Manifest(
+    manifest = SplitManifest(
         world=world.name,
         world_hash=world.hash,
         split=split,

@@ -10,7 +10,7 @@ import PIL.Image
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.pictures.drawing import Pixels, draw_boxes, fitting_scale, grid
-from ovd_bench.benchmarks.pictures.gallery.outcome import Outcome
+from ovd_bench.benchmarks.pictures.gallery.matched_run import MatchedRun
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth
 
@@ -20,29 +20,27 @@ LEGEND = "Green: ground truth · ✓ blue: right · ✗ orange: wrong · ~ grey:
 
 
 def picture_row(
-    gt: GroundTruth, outcomes: Sequence[Outcome], position: int, pixels: Pixels, cell: int
+    gt: GroundTruth, matched: Sequence[MatchedRun], position: int, pixels: Pixels, cell: int
 ) -> list[PIL.Image.Image]:
     """Ground truth, then every run, of one image."""
     names = gt.categories.names
     scale = fitting_scale(pixels, cell)
-    first = outcomes[0]
+    first = matched[0]
     rows = np.flatnonzero((first.truth.image_index == position) & first.wanted)
     labels = [names[k] for k in first.truth.class_index[rows]]
     title = f"image {gt.image_ids[position]} · {len(rows)} objects"
     boxes = first.truth.boxes_xyxy[rows]
     pictures = [draw_boxes(pixels, boxes, labels, title=title, scale=scale, colors=[_TRUTH] * len(rows))]
-    pictures += [_run_picture(names, outcome, position, pixels, scale) for outcome in outcomes]
+    pictures += [_run_picture(names, run, position, pixels, scale) for run in matched]
     return pictures
 
 
-def _run_picture(
-    names: Sequence[str], outcome: Outcome, position: int, pixels: Pixels, scale: float
-) -> PIL.Image.Image:
-    detections, truth = outcome.detections, outcome.truth
-    rows = np.flatnonzero((detections.image_index == position) & outcome.shown)
+def _run_picture(names: Sequence[str], run: MatchedRun, position: int, pixels: Pixels, scale: float) -> PIL.Image.Image:
+    detections, truth = run.detections, run.truth
+    rows = np.flatnonzero((detections.image_index == position) & run.shown)
     rows = rows[np.argsort(-detections.score[rows], kind="stable")]
-    missed = np.flatnonzero((truth.image_index == position) & outcome.missed)
-    right, excused = outcome.found[rows] >= 0, detections.excused[rows]
+    missed = np.flatnonzero((truth.image_index == position) & run.missed)
+    right, excused = run.found[rows] >= 0, detections.excused[rows]
     signs = np.where(right, "✓", np.where(excused, "~", "✗"))
     inks = np.where(right, _RIGHT, np.where(excused, _EXCUSED, _WRONG))
     labels = [
@@ -50,8 +48,8 @@ def _run_picture(
         for sign, k, score in zip(signs, detections.class_index[rows], detections.score[rows], strict=True)
     ]
     labels += [f"? {names[k]}" for k in truth.class_index[missed]]
-    threshold = "nothing shown" if np.isinf(outcome.threshold) else f"score ≥ {outcome.threshold:.2f}"
-    title = f"{outcome.name} · {threshold} · {right.sum()} ✓ {(~right & ~excused).sum()} ✗ {len(missed)} ?"
+    threshold = "nothing shown" if np.isinf(run.threshold) else f"score ≥ {run.threshold:.2f}"
+    title = f"{run.name} · {threshold} · {right.sum()} ✓ {(~right & ~excused).sum()} ✗ {len(missed)} ?"
     boxes = np.concatenate([detections.boxes_xyxy[rows], truth.boxes_xyxy[missed]])
     colors = [str(ink) for ink in inks] + [_MISSED] * len(missed)
     return draw_boxes(pixels, boxes, labels, title=title, scale=scale, colors=colors)
@@ -59,7 +57,7 @@ def _run_picture(
 
 def gallery(
     gt: GroundTruth,
-    outcomes: Sequence[Outcome],
+    matched: Sequence[MatchedRun],
     positions: Sequence[int],
     read: Callable[[int], Pixels],
     *,
@@ -69,15 +67,15 @@ def gallery(
 
     Args:
         gt: ground truth.
-        outcomes: the runs.
-        positions: positions of the images in ``gt.image_ids``.
+        matched: the runs.
+        positions: of the images in ``gt.image_ids``.
         read: pixels of the image at a position.
         cell: longer side of a picture, pixels.
     """
     pictures = [
-        picture for position in positions for picture in picture_row(gt, outcomes, position, read(position), cell)
+        picture for position in positions for picture in picture_row(gt, matched, position, read(position), cell)
     ]
-    return grid(pictures, len(outcomes) + 1)
+    return grid(pictures, len(matched) + 1)
 
 
 def save_png(path: Path, picture: PIL.Image.Image) -> None:

@@ -14,10 +14,10 @@ from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import read_predictions
 from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
 from ovd_bench.benchmarks.pictures.drawing import Pixels
-from ovd_bench.benchmarks.pictures.gallery.outcome import Outcome, outcome
+from ovd_bench.benchmarks.pictures.gallery.matched_run import MatchedRun, match_run
 from ovd_bench.benchmarks.scoring.score_notes import check_fit
 from ovd_bench.benchmarks.store.folders import RESULT
-from ovd_bench.benchmarks.store.manifest import Manifest, manifest_path, read_manifest
+from ovd_bench.benchmarks.store.manifest import RunManifest, manifest_path, read_manifest
 from ovd_bench.benchmarks.store.predictions import read_run_predictions
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.participants import Bool
@@ -66,7 +66,7 @@ def _is_run(folder: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class ShownRun:
     """A run, or a prediction file.
 
     Attributes:
@@ -77,7 +77,7 @@ class Contestant:
 
     name: str
     path: Path
-    manifest: Manifest | None
+    manifest: RunManifest | None
 
     def predictions(self) -> Predictions:
         """Read them.
@@ -88,7 +88,7 @@ class Contestant:
         return read_predictions(self.path) if self.manifest is None else read_run_predictions(self.path)
 
 
-def contestants(specs: Sequence[str], root: Path, benchmark: str | None = None) -> list[Contestant]:
+def find_runs(specs: Sequence[str], root: Path, benchmark: str | None = None) -> list[ShownRun]:
     """Runs and prediction files by path or name.
 
     Raises:
@@ -102,7 +102,7 @@ def contestants(specs: Sequence[str], root: Path, benchmark: str | None = None) 
         raise DataError(f"{absent[0]}: the predictions of this run are not on this machine: run it again")
     names = next(names for names in _names(paths) if len(set(names)) == len(names))
     return [
-        Contestant(name, path, None if path.is_file() else read_manifest(path))
+        ShownRun(name, path, None if path.is_file() else read_manifest(path))
         for name, path in zip(names, paths, strict=True)
     ]
 
@@ -118,7 +118,7 @@ def _names(paths: Sequence[Path]) -> list[list[str]]:
 
 
 def find_benchmark(
-    runs: Sequence[Contestant],
+    runs: Sequence[ShownRun],
     data_root: Path,
     *,
     name: str | None = None,
@@ -149,7 +149,7 @@ def find_benchmark(
 
 
 @dataclass(frozen=True)
-class Stage:
+class GalleryData:
     """Images and annotations of a gallery (I images).
 
     Attributes:
@@ -168,7 +168,7 @@ class Stage:
     covered: Bool
     unreadable: list[str] = field(default_factory=list)
 
-    def outcomes(self, runs: Sequence[Contestant], class_filter: int | None = None) -> list[Outcome]:
+    def match_runs(self, runs: Sequence[ShownRun], class_filter: int | None = None) -> list[MatchedRun]:
         """Every run at its operating point.
 
         Raises:
@@ -179,7 +179,7 @@ class Stage:
             try:
                 predictions = run.predictions()
                 made.append(
-                    outcome(
+                    match_run(
                         run.name,
                         self.gt,
                         predictions,
@@ -227,7 +227,7 @@ class Stage:
         return [known[image] for image in ids]
 
 
-def stage(runs: Sequence[Contestant], benchmark: Benchmark, ap: str | None = None) -> Stage:
+def gallery_data(runs: Sequence[ShownRun], benchmark: Benchmark, ap: str | None = None) -> GalleryData:
     """Read the annotations and check that the runs belong to them.
 
     Args:
@@ -255,4 +255,4 @@ def stage(runs: Sequence[Contestant], benchmark: Benchmark, ap: str | None = Non
     for manifest in manifests:
         if manifest.image_ids is not None:
             covered &= np.isin(gt.image_ids, np.array(manifest.image_ids, np.int64))
-    return Stage(gt, PROTOCOLS[name], benchmark.images, image_paths(gt), covered)
+    return GalleryData(gt, PROTOCOLS[name], benchmark.images, image_paths(gt), covered)

@@ -13,7 +13,7 @@ from rich.console import Console
 from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
 from ovd_bench.benchmarks.data.class_names import alike
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
-from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.evaluation import SplitEvaluation
 from ovd_bench.benchmarks.training.grounding.config import CaptionedTraining
 from ovd_bench.benchmarks.training.grounding.loader import GroundingData
 from ovd_bench.benchmarks.training.grounding.settings import GroundingSettings, SourceSettings
@@ -28,12 +28,12 @@ class OpenedData:
     Attributes:
         sources: opened.
         settings: with paths as they are found from here.
-        watch: scores on the data set that is watched; None = none is.
+        evaluation: scores on the data set that is watched; None = none is.
     """
 
     sources: Sequence[Source]
     settings: GroundingSettings
-    watch: Watch | None
+    evaluation: SplitEvaluation | None
 
     def batches(self, config: CaptionedTraining, tokenizer: Tokenizer) -> GroundingData:
         """The batches.
@@ -72,11 +72,11 @@ def open_data(config: CaptionedTraining, data_root: Path, console: Console | Non
     for source in sources:
         if console and (same := alike([source.names[label] for label in np.unique(source.records.labels.values)])):
             console.print(f"warning: {source.records.path}: {same}", highlight=False, markup=False)
-    watch = None
+    evaluation = None
     if config.watch:
         watched = benchmarks[config.watch]
-        watch = Watch(watched.annotations, watched.images, watched.protocol)
-    return OpenedData(sources, settings, watch)
+        evaluation = SplitEvaluation(watched.annotations, watched.images, watched.protocol)
+    return OpenedData(sources, settings, evaluation)
 
 
 def _rooted(source: SourceSettings, data_root: Path) -> SourceSettings:

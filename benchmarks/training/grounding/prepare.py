@@ -77,9 +77,9 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
     from ovd_bench.benchmarks.training.grounding.trainer import GroundingDinoTrainer
     from ovd_bench.grounding_dino_jt.training.centring import TEXT_MEAN, centre_text
     from ovd_bench.grounding_dino_jt.training.losses import STYLES
+    from ovd_bench.grounding_dino_jt.training.optimisation import GroundingDinoOptimisation, Settings
     from ovd_bench.grounding_dino_jt.training.recompute import recompute_layers
     from ovd_bench.grounding_dino_jt.training.start import new_network
-    from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer
 
     try:
         network = new_network(model, tensors, config.seed)
@@ -92,7 +92,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
         recompute_layers(network)
     recipe = config.recipe(data.batches_per_epoch)
     losses, denoising = STYLES[config.losses], config.denoising.config()
-    optimisation = Trainer(network, Settings(recipe, losses, denoising, config.precision), processes)
+    optimisation = GroundingDinoOptimisation(network, Settings(recipe, losses, denoising, config.precision), processes)
     start = tensors if config.interpolate else {}
     kept = packaged if text_is_frozen(recipe, tensors) else ""
     trainer = GroundingDinoTrainer(config, optimisation, tokenizer, start, kept)
@@ -112,7 +112,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
     def batches(first: int) -> Batches:
         return data.batches(first, rank=processes.rank, world=processes.count)
 
-    return Prepared(trainer, recipe.steps, batches, None if processes.rank else opened.watch, facts, processes)
+    return Prepared(trainer, recipe.steps, batches, None if processes.rank else opened.evaluation, facts, processes)
 
 
 def _check(config: GroundingDinoTraining, model: Config) -> None:

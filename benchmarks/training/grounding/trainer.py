@@ -21,7 +21,7 @@ from ovd_bench.grounding_dino_jt.load import Predictor
 from ovd_bench.grounding_dino_jt.model import GroundingDino
 from ovd_bench.grounding_dino_jt.tokenizer import Tokenizer
 from ovd_bench.grounding_dino_jt.training.batch import TrainingBatch
-from ovd_bench.grounding_dino_jt.training.trainer import Trainer as Optimisation
+from ovd_bench.grounding_dino_jt.training.optimisation import GroundingDinoOptimisation
 from ovd_bench.grounding_dino_jt.weights import write_canonical
 from ovd_bench.grounding_dino_jt.weights.safetensors_file import write_safetensors
 
@@ -32,7 +32,7 @@ TRAINING = "training"
 
 
 class GroundingDinoTrainer:
-    """See ``benchmarks.training.prepared.Trainer``.
+    """See ``benchmarks.training.prepared.GroundingDinoOptimisation``.
 
     Args:
         config: of the training.
@@ -45,7 +45,7 @@ class GroundingDinoTrainer:
     def __init__(
         self,
         config: GroundingDinoTraining,
-        optimisation: Optimisation,
+        optimisation: GroundingDinoOptimisation,
         tokenizer: Tokenizer,
         start: Mapping[str, _Floats],
         packaged_text_sha256: str = "",
@@ -59,7 +59,7 @@ class GroundingDinoTrainer:
         return self._optimisation.step
 
     def train_step(self, batch: TrainingBatch) -> dict[str, float]:
-        """One step; see ``grounding_dino_jt.training.trainer.Trainer.train_step``.
+        """One step; see ``grounding_dino_jt.training.optimisation.GroundingDinoOptimisation.train_step``.
 
         ``dropped`` are boxes that the captions of this process's images had no place for.
         """

@@ -12,7 +12,7 @@ import torch
 from ovd_bench.baselines.controlled.captions import CaptionEncoder, listed
 from ovd_bench.baselines.controlled.config import NANO_SWIN, ContestantConfig
 from ovd_bench.baselines.controlled.models import build
-from ovd_bench.baselines.controlled.train import CaptionedBatch, Trainer
+from ovd_bench.baselines.controlled.train import CaptionedBatch, ContestantOptimisation
 from ovd_bench.baselines.controlled.weights import save_weights
 from ovd_bench.baselines.optimisation import Recipe
 from ovd_bench.baselines.text import packaged_encoder
@@ -56,14 +56,16 @@ def batch(seed: int = 0) -> CaptionedBatch:
     return CaptionedBatch(images, sizes, ids, real, words, boxes, [np.array(names, np.int64) for names in PHRASES])
 
 
-def trainer(config: ContestantConfig, **recipe: Any) -> Trainer:
+def trainer(config: ContestantConfig, **recipe: Any) -> ContestantOptimisation:
     """From a backbone that does not depend on the seed of the rest."""
     donor = build(replace(config, kind="owl"))
     for number, parameter in enumerate(donor.backbone.parameters()):
         values = np.random.default_rng(number).normal(0.0, 0.1, tuple(parameter.shape))
         parameter.data.copy_(parameter.data.new_tensor(values))
     backbone = {name: tensor.numpy().copy() for name, tensor in donor.backbone.state_dict().items()}
-    return Trainer(config, Recipe(**{"steps": 60, "lr": 5e-3, **recipe}), packaged_encoder(), PHRASE_IDS, backbone)
+    return ContestantOptimisation(
+        config, Recipe(**{"steps": 60, "lr": 5e-3, **recipe}), packaged_encoder(), PHRASE_IDS, backbone
+    )
 
 
 def write_weights(path: Path, config: ContestantConfig, seed: int = 0, *, half: bool = False) -> Path:

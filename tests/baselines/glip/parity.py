@@ -25,7 +25,7 @@ from ovd_bench.baselines.glip.dyhead import DyConv, DyReLU, first_numbers
 from ovd_bench.baselines.glip.fpn import Fpn
 from ovd_bench.baselines.glip.fusion import CLAMP, Fusion
 from ovd_bench.baselines.swin import Swin, SwinConfig
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 from ovd_bench.tests.baselines.glip import reference
 from ovd_bench.tests.baselines.glip.tiny import TINY, caption_tokens, drawn, official_state, random_pixels
 
@@ -157,7 +157,7 @@ BLOCKS: dict[str, tuple[str, Block]] = {
 }
 
 
-def differences() -> Table:
+def differences() -> MarkdownTable:
     """Largest absolute difference of every block, and the largest number it is a difference of."""
     rows = []
     for name, (other, block) in BLOCKS.items():
@@ -167,10 +167,10 @@ def differences() -> Table:
             cells.append(f"{max(float((a.double() - b.double()).abs().max()) for a, b in pairs):.1e}")
         size = max(float(b.abs().max()) for _, b in pairs)
         rows.append((name, other, *cells, f"{size:.1f}"))
-    return Table("Largest differences", ("block", "reference", "float32", "float64", "largest value"), rows)
+    return MarkdownTable("Largest differences", ("block", "reference", "float32", "float64", "largest value"), rows)
 
 
-def speed(repeats: int = 3) -> Table:
+def speed(repeats: int = 3) -> MarkdownTable:
     """Operators on a level of 50 x 84 with GLIP-T's widths, 130 tokens, in turns."""
     kind = torch.float32
     conv, fusion = _noisy(DeformConv(256, 1), kind), _noisy(Fusion(256, 768, 2048, 8, 0.0, 1 / 6), kind)
@@ -199,7 +199,9 @@ def speed(repeats: int = 3) -> Table:
                     runs[number].append(time.process_time() - start)
         ours, theirs = (min(seconds) for seconds in runs)
         rows.append((name, f"{1000 * ours:.0f}", f"{1000 * theirs:.0f}", f"{theirs / ours:.1f}"))
-    return Table("Operators, least processor milliseconds", ("operator, other side", "here", "other", "ratio"), rows)
+    return MarkdownTable(
+        "Operators, least processor milliseconds", ("operator, other side", "here", "other", "ratio"), rows
+    )
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ from ovd_bench.benchmarks.scoring.exports import write_per_class
 from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
 from ovd_bench.benchmarks.store.manifest import (
     BenchmarkPlace,
-    Manifest,
     Recipe,
     RunFiles,
+    RunManifest,
     ShardRange,
     ShardRecord,
     manifest_path,
@@ -190,7 +190,7 @@ def make_run(
         batch=1,
         seed=0,
     )
-    manifest = Manifest.model_validate(
+    manifest = RunManifest.model_validate(
         {
             "schema": 1,
             "recipe": recipe,

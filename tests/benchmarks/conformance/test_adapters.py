@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ovd_bench.benchmarks.conformance.checks import check_detector
-from ovd_bench.benchmarks.conformance.outcome import Outcome
+from ovd_bench.benchmarks.conformance.outcome import CheckOutcome
 from ovd_bench.benchmarks.conformance.pictures import FIGURES, OTHERS
 from ovd_bench.detectors.interface import Detector, DetectorSettings
 from ovd_bench.detectors.registry import load_detector
@@ -42,7 +42,7 @@ ADAPTERS: dict[str, Callable[[Path], Path]] = {
 }
 
 
-def outcomes(name: str, weights: Path | None = None) -> list[Outcome]:
+def outcomes(name: str, weights: Path | None = None) -> list[CheckOutcome]:
     source = None if weights is None else str(weights)
 
     def load(top_k: int) -> Detector:

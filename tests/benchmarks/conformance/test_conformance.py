@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ovd_bench.benchmarks.conformance.checks import CHECKS, check_detector, verdict
-from ovd_bench.benchmarks.conformance.likeness import ROUNDING, SAME, expect_same
-from ovd_bench.benchmarks.conformance.outcome import TOP_K, Failed, Subject
+from ovd_bench.benchmarks.conformance.outcome import TOP_K, CheckFailed, TestedDetector
+from ovd_bench.benchmarks.conformance.tolerance import ROUNDING, SAME, expect_same
 from ovd_bench.detectors.interface import Detector, DetectorSettings
 from ovd_bench.detectors.registry import load_detector
 from ovd_bench.detectors.types import Detections, Image
@@ -26,8 +26,8 @@ def blobs(top_k: int) -> Detector:
     return load_detector(BLOBS, DetectorSettings(top_k=top_k))
 
 
-def judge(check: str, load: Callable[[int], Detector]) -> tuple[str, str]:
-    return verdict(CHECKS[check], Subject("random-grid", load))
+def verdict_of(check: str, load: Callable[[int], Detector]) -> tuple[str, str]:
+    return verdict(CHECKS[check], TestedDetector("random-grid", load))
 
 
 def test_a_detector_without_weights_passes_everything() -> None:
@@ -47,7 +47,7 @@ def test_random_weights_pass_all_checks_that_apply() -> None:
 def test_geometry_of_random_weights_is_seen_to_be_right(fit: Fit) -> None:
     for seed in range(4):
         for check in ("frame", "place"):
-            status, detail = judge(check, lambda top_k, s=seed: RandomGrid(top_k, fit, seed=s))  # type: ignore[misc]
+            status, detail = verdict_of(check, lambda top_k, s=seed: RandomGrid(top_k, fit, seed=s))  # type: ignore[misc]
             assert status == "passed", (check, seed, detail)
 
 
@@ -55,21 +55,21 @@ def test_geometry_of_random_weights_is_seen_to_be_right(fit: Fit) -> None:
 @pytest.mark.parametrize("name", FRAMES)
 def test_place_names_every_wrong_frame_of_random_weights(name: str, fit: Fit) -> None:
     for seed in range(2):
-        status, detail = judge("place", wrong_frame(name, fit, seed))
+        status, detail = verdict_of("place", wrong_frame(name, fit, seed))
         assert status == "failed", (seed, detail)
         assert "420 x 140" in detail or "330 x 990" in detail
 
 
 @pytest.mark.parametrize("name", ["width and height swapped", "in 0 … 1", "of the network input"])
 def test_frame_needs_no_response_to_content(name: str) -> None:
-    assert judge("frame", wrong_frame(name, "stretch", 0))[0] == "failed"
+    assert verdict_of("frame", wrong_frame(name, "stretch", 0))[0] == "failed"
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_detector_fails_its_check(name: str) -> None:
     check, words, load = BROKEN[name]
-    assert judge(check, RandomGrid)[0] in (("skipped",) if check == "grounding" else ("passed",))
-    status, detail = judge(check, load)
+    assert verdict_of(check, RandomGrid)[0] in (("skipped",) if check == "grounding" else ("passed",))
+    status, detail = verdict_of(check, load)
     assert status == "failed"
     assert re.search(words, detail), detail
 
@@ -78,8 +78,8 @@ def test_broken_detector_fails_its_check(name: str) -> None:
 def test_only_what_is_wrong_is_named(name: str) -> None:
     check, _, load = BROKEN[name]
     others = {"answers", "card", "order-of-scores", "top-k", "repeats", "one-class", "same-name", "templates"}
-    assert {other for other in others if judge(other, load)[0] != "passed"} == set()
-    assert judge(check, load)[0] == "failed"
+    assert {other for other in others if verdict_of(other, load)[0] != "passed"} == set()
+    assert verdict_of(check, load)[0] == "failed"
 
 
 def test_objects_lost_in_a_wide_image_are_named() -> None:
@@ -101,7 +101,7 @@ def test_objects_lost_in_a_wide_image_are_named() -> None:
                 for image, found in zip(images, self._good.detect(images), strict=True)
             ]
 
-    status, detail = judge("finds", Squeezed)
+    status, detail = verdict_of("finds", Squeezed)
     assert status == "failed"
     assert "found in square scenes" in detail
 
@@ -117,8 +117,8 @@ def test_classes_that_see_each_other_are_not_compared_alone() -> None:
         detector.card = joint  # type: ignore[misc]
         return detector
 
-    assert judge("company", declared)[0] == "skipped"
-    assert judge("order-of-classes", declared)[0] == "passed"
+    assert verdict_of("company", declared)[0] == "skipped"
+    assert verdict_of("order-of-classes", declared)[0] == "passed"
 
 
 def test_loading_that_fails_is_no_check() -> None:
@@ -136,7 +136,7 @@ def _detections(rows: list[tuple[float, float, int]]) -> Detections:
     return Detections.of(image, boxes, [s for _, s, _ in rows], [c for _, _, c in rows])
 
 
-def test_likeness_allows_rounding_and_ties_but_nothing_else() -> None:
+def test_tolerance_allows_rounding_and_ties_but_nothing_else() -> None:
     a = _detections([(0, 0.9, 1), (20, 0.5, 2), (40, 0.5, 1)])
     expect_same(a, _detections([(0.05, 0.9003, 1), (40, 0.5, 1), (20, 0.5, 2)]), ROUNDING, "x")
     for other in (
@@ -148,16 +148,16 @@ def test_likeness_allows_rounding_and_ties_but_nothing_else() -> None:
         _detections([]),
     ):
         for left, right in ((a, other), (other, a)):
-            with pytest.raises(Failed):
+            with pytest.raises(CheckFailed):
                 expect_same(left, right, ROUNDING, "x")
-    with pytest.raises(Failed):
+    with pytest.raises(CheckFailed):
         expect_same(a, _detections([(0, 0.9001, 1), (20, 0.5, 2), (40, 0.5, 1)]), SAME, "x")
 
 
-def test_likeness_forgives_only_the_lower_end_of_a_full_list() -> None:
+def test_tolerance_forgives_only_the_lower_end_of_a_full_list() -> None:
     rows = [(float(i % 90), 1 - i / 2000, 1) for i in range(TOP_K)]
     end = [*rows[:-1], (95.0, rows[-1][1], 1)]
     start = [(95.0, 1.0, 1), *rows[1:]]
     expect_same(_detections(rows), _detections(end), SAME, "x")
-    with pytest.raises(Failed):
+    with pytest.raises(CheckFailed):
         expect_same(_detections(rows), _detections(start), SAME, "x")

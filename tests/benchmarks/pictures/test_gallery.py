@@ -11,17 +11,17 @@ import pytest
 from PIL import Image
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
-from ovd_bench.benchmarks.pictures.gallery.outcome import (
-    Outcome,
+from ovd_bench.benchmarks.pictures.gallery.matched_run import (
+    MatchedRun,
     badness,
     best_f1,
     candidates_of,
     choose,
     disagreement,
-    outcome,
+    match_run,
 )
 from ovd_bench.benchmarks.pictures.gallery.pictures import gallery
-from ovd_bench.benchmarks.pictures.gallery.runs import contestants, find_benchmark, find_run, split_specs, stage
+from ovd_bench.benchmarks.pictures.gallery.runs import find_benchmark, find_run, find_runs, gallery_data, split_specs
 from ovd_bench.benchmarks.pictures.gallery.select import select_images
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS
@@ -67,8 +67,8 @@ def _found(*rows: tuple[int, int, float, list[float]]) -> Predictions:
     return Predictions.from_boxes(image, label, np.array(score, np.float64), np.array(boxes, np.float64))
 
 
-def _outcome(gt: GroundTruth, predictions: Predictions, **options: Any) -> Outcome:
-    return outcome("run", gt, predictions, PROTOCOLS["lvis"], **options)
+def _matched(gt: GroundTruth, predictions: Predictions, **options: Any) -> MatchedRun:
+    return match_run("run", gt, predictions, PROTOCOLS["lvis"], **options)
 
 
 def test_threshold_is_where_f1_is_highest_by_trying_all() -> None:
@@ -98,7 +98,7 @@ def test_threshold_is_where_f1_is_highest_by_trying_all() -> None:
 
 def test_right_wrong_and_missed_at_the_operating_point(tmp_path: Path) -> None:
     gt = _truth(tmp_path / "gt.json", [(1, 1), (2, 2), (3, 1)], 4)
-    run = _outcome(gt, _found((1, 1, 0.9, BOX), (2, 1, 0.8, BOX), (2, 2, 0.7, BOX), (3, 1, 0.1, AWAY)))
+    run = _matched(gt, _found((1, 1, 0.9, BOX), (2, 1, 0.8, BOX), (2, 2, 0.7, BOX), (3, 1, 0.1, AWAY)))
     assert run.threshold == 0.7
     assert run.f1 == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
     # image 1 right; image 2 one right, one wrong; image 3 missed (its detection is below); image 4 rightly empty
@@ -107,10 +107,10 @@ def test_right_wrong_and_missed_at_the_operating_point(tmp_path: Path) -> None:
 
 def test_unverified_classes_are_not_shown_and_not_exhaustive_ones_are_not_wrong(tmp_path: Path) -> None:
     unverified = _truth(tmp_path / "a.json", [(1, 1)], 1, neg_category_ids=[])
-    run = _outcome(unverified, _found((1, 1, 0.9, BOX), (1, 2, 0.95, AWAY)))
+    run = _matched(unverified, _found((1, 1, 0.9, BOX), (1, 2, 0.95, AWAY)))
     assert len(run.detections) == 1
     open_class = _truth(tmp_path / "b.json", [(1, 1)], 1, not_exhaustive_category_ids=[1])
-    run = _outcome(open_class, _found((1, 1, 0.9, BOX), (1, 1, 0.95, AWAY)))
+    run = _matched(open_class, _found((1, 1, 0.9, BOX), (1, 1, 0.95, AWAY)))
     assert run.quality(1).tolist() == [1.0]
     assert run.shown.sum() == 2
 
@@ -118,8 +118,8 @@ def test_unverified_classes_are_not_shown_and_not_exhaustive_ones_are_not_wrong(
 def test_images_are_ordered_by_disagreement_and_by_badness(tmp_path: Path) -> None:
     gt = _truth(tmp_path / "gt.json", [(1, 1), (2, 1), (2, 2), (3, 1), (4, 1), (5, 1)], 6)
     both = [(4, 1, 0.9, BOX), (1, 1, 0.9, BOX)]
-    a = _outcome(gt, _found(*both, (2, 1, 0.9, BOX), (2, 2, 0.9, BOX), (3, 1, 0.9, BOX)))
-    b = _outcome(gt, _found(*both, (2, 1, 0.9, BOX)))
+    a = _matched(gt, _found(*both, (2, 1, 0.9, BOX), (2, 2, 0.9, BOX), (3, 1, 0.9, BOX)))
+    b = _matched(gt, _found(*both, (2, 1, 0.9, BOX)))
     difference = disagreement([a, b], 6)
     # image 2: 1 against 2/3; image 3: 1 against 0; image 5: both 0; image 6 is empty
     assert difference.tolist() == pytest.approx([0, 1 / 3, 1, 0, 0, 0])
@@ -135,22 +135,22 @@ def test_images_are_ordered_by_disagreement_and_by_badness(tmp_path: Path) -> No
 def test_a_class_alone_is_judged_at_the_threshold_of_all(tmp_path: Path) -> None:
     gt = _truth(tmp_path / "gt.json", [(1, 1), (2, 2), (3, 2)], 3)
     found = _found((1, 1, 0.9, BOX), (2, 2, 0.8, BOX), (3, 1, 0.5, AWAY))
-    run = _outcome(gt, found, class_filter=1)
-    assert run.threshold == _outcome(gt, found).threshold
+    run = _matched(gt, found, class_filter=1)
+    assert run.threshold == _matched(gt, found).threshold
     assert run.quality(3).tolist() == [1.0, 1.0, 0.0]
     assert candidates_of([run], 3).tolist() == [False, True, True]
 
 
 def test_images_a_partial_run_leaves_out_do_not_count(tmp_path: Path) -> None:
     gt = _truth(tmp_path / "gt.json", [(1, 1), (2, 1)], 2)
-    run = _outcome(gt, _found((1, 1, 0.9, BOX)), images=np.array([True, False]))
+    run = _matched(gt, _found((1, 1, 0.9, BOX)), images=np.array([True, False]))
     assert run.f1 == 1.0
     assert len(run.truth) == 1
 
 
 def test_a_run_without_anything_right_shows_nothing(tmp_path: Path) -> None:
     gt = _truth(tmp_path / "gt.json", [(1, 1)], 1)
-    run = _outcome(gt, _found((1, 1, 0.9, AWAY)))
+    run = _matched(gt, _found((1, 1, 0.9, AWAY)))
     assert (run.threshold, run.f1, run.finite_threshold) == (np.inf, 0.0, None)
     assert not run.shown.any()
     assert run.missed.all()
@@ -160,14 +160,14 @@ def test_gallery_has_a_row_per_image_and_a_column_per_run(tmp_path: Path) -> Non
     toy = make_benchmark(tmp_path / "data", images=6)
     for name, seed in (("a", 1), ("b", 2)):
         make_run(tmp_path / "r", toy, name, seed=seed)
-    runs = contestants(["a", "b"], tmp_path / "r")
-    setting = stage(runs, find_benchmark(runs, tmp_path))
-    outcomes = setting.outcomes(runs)
-    positions, how = select_images(setting, outcomes, None, 4)
+    runs = find_runs(["a", "b"], tmp_path / "r")
+    setting = gallery_data(runs, find_benchmark(runs, tmp_path))
+    matched = setting.match_runs(runs)
+    positions, how = select_images(setting, matched, None, 4)
     assert "differs most" in how
     assert len(positions) == 4
-    picture = gallery(setting.gt, outcomes, positions, setting.read, cell=96)
-    one = gallery(setting.gt, outcomes, positions[:1], setting.read, cell=96)
+    picture = gallery(setting.gt, matched, positions, setting.read, cell=96)
+    one = gallery(setting.gt, matched, positions[:1], setting.read, cell=96)
     assert one.width > 3 * 96
     assert picture.size == (one.width, 4 * (one.height - 8) + 8)
     assert setting.unreadable == []
@@ -178,8 +178,8 @@ def test_an_unreadable_image_is_grey_and_noted(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "r", toy, "a")
     (toy.images / "2.png").write_bytes(b"nothing")
     Image.new("RGB", (5, 5)).save(toy.images / "3.png")
-    runs = contestants([str(folder)], tmp_path)
-    setting = stage(runs, find_benchmark(runs, tmp_path))
+    runs = find_runs([str(folder)], tmp_path)
+    setting = gallery_data(runs, find_benchmark(runs, tmp_path))
     assert (setting.read(1) == 128).all()
     assert setting.read(2).shape == (72, 96, 3)
     assert [line.split(":")[0] for line in setting.unreadable] == [f"image {i} is shown grey" for i in (2, 3)]
@@ -196,42 +196,42 @@ def test_runs_are_found_by_name_or_path_and_ambiguity_is_refused(results: Path) 
     with pytest.raises(DataError, match="is not a run"):
         find_run(str(results), results)
     with pytest.raises(DataError, match="not on this machine"):
-        contestants(["delta"], results)
+        find_runs(["delta"], results)
     assert split_specs(["a, b", "c"]) == ["a", "b", "c"]
     for wrong in ([" , "], ["a,a"]):
         with pytest.raises(DataError):
             split_specs(wrong)
 
 
-def test_names_of_contestants_are_unique(results: Path) -> None:
+def test_names_of_shown_runs_are_unique(results: Path) -> None:
     folders = sorted(str(folder) for folder in (results / "toy").glob("lvis*/alpha@*"))
-    names = [run.name for run in contestants(folders, results)]
+    names = [run.name for run in find_runs(folders, results)]
     assert len(set(names)) == 3
 
 
 def test_runs_on_other_data_or_under_other_rules_do_not_meet(results: Path, tmp_path: Path) -> None:
     toy = make_benchmark(tmp_path / "data", seed=5)
     mine = make_run(tmp_path / "r", toy, "mine")
-    both = contestants([str(mine), "gamma"], results)
+    both = find_runs([str(mine), "gamma"], results)
     with pytest.raises(DataError, match="gamma: was made on other annotations"):
-        stage(both, toy)
+        gallery_data(both, toy)
     folders = sorted((results / "toy").glob("lvis*/alpha@aaaaaaaa"))
-    kinds = contestants([str(folder) for folder in folders], results)
+    kinds = find_runs([str(folder) for folder in folders], results)
     place = find_benchmark(kinds, tmp_path)
     with pytest.raises(DataError, match="say by which rules"):
-        stage(kinds, place)
-    assert stage(kinds, place, "lvis").protocol.name == "lvis"
+        gallery_data(kinds, place)
+    assert gallery_data(kinds, place, "lvis").protocol.name == "lvis"
     with pytest.raises(DataError, match="unknown protocol"):
-        stage(kinds, place, "other")
+        gallery_data(kinds, place, "other")
 
 
 def test_a_prediction_file_needs_a_benchmark(results: Path, tmp_path: Path) -> None:
     file = next(results.glob("toy/*/gamma@*/predictions/*.arrow"))
-    runs = contestants([str(file)], results)
+    runs = find_runs([str(file)], results)
     with pytest.raises(DataError, match="needs its benchmark"):
         find_benchmark(runs, tmp_path)
-    partial = contestants(["part"], results)
-    setting = stage(partial, find_benchmark(partial, tmp_path))
+    partial = find_runs(["part"], results)
+    setting = gallery_data(partial, find_benchmark(partial, tmp_path))
     assert setting.covered.sum() == len(setting.covered) // 2
     assert setting.class_position("RED STAR") == 0
     with pytest.raises(DataError, match="0 classes"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ovd_bench.benchmarks.machine.memory import is_out_of_memory
-from ovd_bench.benchmarks.runner.image_subset import Group, Selection
+from ovd_bench.benchmarks.runner.image_subset import Group, RunImages
 from ovd_bench.benchmarks.runner.predictor import OutOfMemoryError, Predictor
 from ovd_bench.benchmarks.runner.reader import Read, Wanted
 from ovd_bench.detectors.card import DetectorCard
@@ -44,8 +44,8 @@ class Scripted:
 
 
 def predictor(detector: Scripted, batch: int, subsets: list[tuple[int, ...]] | None = None) -> Predictor:
-    selection = Selection(VOCABULARY, IDS, [f"{i}.png" for i in IDS], [None] * len(IDS), subsets)
-    return Predictor(detector, selection, PromptPlan(), batch=batch, top_k=10)
+    run_images = RunImages(VOCABULARY, IDS, [f"{i}.png" for i in IDS], [None] * len(IDS), subsets)
+    return Predictor(detector, run_images, PromptPlan(), batch=batch, top_k=10)
 
 
 def images(groups: list[Group], failed: tuple[int, ...] = ()) -> Iterator[Read]:
@@ -116,7 +116,7 @@ def test_each_subset_is_asked_for_once_and_the_order_is_restored() -> None:
     subsets = [(0,), (1, 2), (0,), (), (1, 2), (0,)]
     detector = Scripted()
     run = predictor(detector, 2, subsets)
-    groups = run._selection.groups(0, 6)
+    groups = run._run_images.groups(0, 6)
     assert groups == [Group((0,), [0, 2, 5]), Group((1, 2), [1, 4])]
     made = run.shard(groups, images(groups))
     assert detector.asked == [(1,), (2, 3)]
@@ -198,7 +198,7 @@ def test_synonyms_are_what_the_detector_hears() -> None:
 
     run = predictor(Listening(), 4)
     run._plan = PromptPlan(paraphrase=1)
-    run._selection = Selection(
+    run._run_images = RunImages(
         Vocabulary((1, 2), ("a", "b"), synonyms=(("z",), ())), IDS, [f"{i}.png" for i in IDS], [None] * len(IDS), None
     )
     run.ask(None)

@@ -51,7 +51,7 @@ def result_of(gt: Path, out: Path, **parts: Any) -> tuple[Path, Result]:
     asked = request_of(gt, out, **parts)
     folder = folder_of(make(asked))
     plan = RunPlan.of(asked)
-    options = ScoreOptions(extras=["pool"], resamples=0, threads=1)
+    options = ScoreOptions(extra_metrics=["pool"], resamples=0, threads=1)
     return folder, score_run(folder, plan.benchmark, options, command="test", engine="local")[1]
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
-from ovd_bench.benchmarks.runner.events import Failed, Fault, Halved, Images, Loaded
-from ovd_bench.benchmarks.runner.image_subset import Selection
+from ovd_bench.benchmarks.runner.events import Fault, Halved, Images, Loaded, ShardFailed
+from ovd_bench.benchmarks.runner.image_subset import RunImages
 from ovd_bench.benchmarks.runner.locks import LOCKS, held
 from ovd_bench.benchmarks.store.folders import PREDICTIONS
 from ovd_bench.benchmarks.store.manifest import read_manifest, read_records
@@ -182,8 +182,8 @@ def test_coco_annotations_verify_every_class(gt: Path, tmp_path: Path) -> None:
     path = tmp_path / "coco.json"
     path.write_text(json.dumps(document))
     truth = read_ground_truth(path)
-    assert Selection.of(truth, "verified", truth.image_ids.tolist()).subsets is None
-    assert Selection.of(truth, "present", truth.image_ids.tolist()).subsets is not None
+    assert RunImages.of(truth, "verified", truth.image_ids.tolist()).subsets is None
+    assert RunImages.of(truth, "present", truth.image_ids.tolist()).subsets is not None
 
 
 FAULTS = {
@@ -205,7 +205,7 @@ def test_a_shard_that_fails_leaves_the_others(
     monkeypatch.setenv("TOY_FAULT", fault)
     monkeypatch.setenv("TOY_IMAGES", f"{ids[8]} {ids[19]}")
     events = make(asked)
-    assert [event.shard for event in events if isinstance(event, Failed)] == [1, 3]
+    assert [event.shard for event in events if isinstance(event, ShardFailed)] == [1, 3]
     assert FAULTS[fault] in failures(events)[0]
     assert "Traceback" in capsys.readouterr().err
     folder = folder_of(events)
@@ -227,7 +227,7 @@ def test_lack_of_memory_is_recorded(gt: Path, tmp_path: Path, monkeypatch: pytes
     assert artefacts(folder) == artefacts(plain)  # the toy does not care how images are grouped
     monkeypatch.setenv("TOY_FITS", "0")
     events = make(request(gt, tmp_path / "c", "Broken", batch=8, shards=3))
-    assert [event.shard for event in events if isinstance(event, Failed)] == [0, 1, 2]
+    assert [event.shard for event in events if isinstance(event, ShardFailed)] == [0, 1, 2]
     assert all("memory ran out at a batch of 1" in reason for reason in failures(events))
 
 
@@ -294,7 +294,7 @@ def test_two_at_once(gt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert failures(make(asked, [0])) == []  # single shards are made beside each other
     with held(locks / "shard-00001", "the shard", patience=0):
         events = make(asked)
-        assert [event.shard for event in events if isinstance(event, Failed)] == [1]
+        assert [event.shard for event in events if isinstance(event, ShardFailed)] == [1]
         assert f"{folder}: shard 1 of 3 is in work by process" in failures(events)[0]
     assert failures(make(asked)) == []
 

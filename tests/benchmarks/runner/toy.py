@@ -15,7 +15,7 @@ from PIL import Image
 
 from ovd_bench.benchmarks.data.errors import one_line
 from ovd_bench.benchmarks.data.files.documents import checked
-from ovd_bench.benchmarks.runner.events import Channel, End, Event, Failed, Fault, Loaded, parse_event
+from ovd_bench.benchmarks.runner.events import Channel, End, Event, Fault, Loaded, ShardFailed, parse_event
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.runner.worker import work
 from ovd_bench.detectors.types import DetectorError
@@ -90,7 +90,7 @@ def folder_of(events: list[Event]) -> Path:
 
 def failures(events: list[Event]) -> list[str]:
     """Reasons that a worker gave for what is not there."""
-    return [event.reason for event in events if isinstance(event, Failed | Fault)]
+    return [event.reason for event in events if isinstance(event, ShardFailed | Fault)]
 
 
 def command(*arguments: object) -> list[str]:

@@ -33,7 +33,7 @@ from ovd_bench.benchmarks.speed.inputs import (
     synthetic_image,
 )
 from ovd_bench.benchmarks.speed.measure import measure, summarize
-from ovd_bench.benchmarks.speed.record import Failed, Measured, SpeedReport, read_report, write_report
+from ovd_bench.benchmarks.speed.record import FailedDetector, Measured, SpeedReport, read_report, write_report
 from ovd_bench.benchmarks.speed.request import SpeedRequest
 from ovd_bench.benchmarks.speed.show import report_table
 from ovd_bench.detectors.coco_classes import COCO_NAMES
@@ -71,7 +71,7 @@ def ignore(words: str) -> None:
     pass
 
 
-def report(*detectors: Measured | Failed) -> SpeedReport:
+def report(*detectors: Measured | FailedDetector) -> SpeedReport:
     return SpeedReport(
         schema=1,
         started="2026-01-01T00:00:00+00:00",
@@ -194,13 +194,13 @@ def test_a_crash_is_one_line(fault: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("TOY_FAULT", fault)
     monkeypatch.setenv("TOY_IMAGES", "1")
     result = measure_apart(request("Broken"), SMALL, ignore)
-    assert isinstance(result, Failed)
+    assert isinstance(result, FailedDetector)
     assert result.problem.startswith(DEATHS[fault])
     assert "\n" not in result.problem
 
 
 def test_report_is_written_and_read_and_refuses_unknown_keys(tmp_path: Path) -> None:
-    document = report(measure(request(), SMALL, ignore), Failed(detector="other", problem="is not there"))
+    document = report(measure(request(), SMALL, ignore), FailedDetector(detector="other", problem="is not there"))
     write_report(tmp_path / "speed.json", document)
     assert read_report(tmp_path / "speed.json") == document
     content = json.loads((tmp_path / "speed.json").read_text())
@@ -280,7 +280,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert document == read_report(file)
     measured, broken = document.detectors
     assert isinstance(measured, Measured)
-    assert isinstance(broken, Failed)
+    assert isinstance(broken, FailedDetector)
     assert broken.problem == "the weights are not where they should be"
     assert (document.iterations, document.warm_up) == (2, 0)
     assert document.workload.classes == 80
@@ -327,7 +327,7 @@ def test_interrupt_keeps_what_is_measured_and_leaves_no_process(tmp_path: Path) 
     assert "Traceback" not in errors
     first, second = read_report(file).detectors
     assert isinstance(first, Measured)
-    assert second == Failed(detector=f"{slow}:Slow", problem="interrupted")
+    assert second == FailedDetector(detector=f"{slow}:Slow", problem="interrupted")
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
@@ -344,4 +344,4 @@ def test_vocabulary_and_plan_reach_the_detector(tmp_path: Path) -> None:
         "        raise DetectorError(f'{vocabulary.names[-1]} {plan.fill(\"cup\")} {plan.chunk_classes}')\n"
     )
     result = measure_apart(asked.model_copy(update={"detector": f"{spy}:Spy"}), SMALL, ignore)
-    assert result == Failed(detector=f"{spy}:Spy", problem="car ['a cup'] 2")
+    assert result == FailedDetector(detector=f"{spy}:Spy", problem="car ['a cup'] 2")

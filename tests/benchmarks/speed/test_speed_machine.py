@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import nn
 
-from ovd_bench.benchmarks.machine.cpu_load import Busy, Watch
+from ovd_bench.benchmarks.machine.cpu_load import Busy, LoadMeter
 from ovd_bench.benchmarks.machine.gpus import GpuUse, parse
 from ovd_bench.benchmarks.speed.flops import count_flops
 from ovd_bench.benchmarks.speed.inputs import synthetic_image
-from ovd_bench.benchmarks.speed.machine_idle import GpuEvidence, judge
+from ovd_bench.benchmarks.speed.machine_idle import GpuEvidence, exclusive_use
 from ovd_bench.benchmarks.speed.record import Flops
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.prompts import PromptPlan
@@ -41,29 +41,29 @@ def test_a_busy_process_is_seen_and_named() -> None:
     stranger = int(answer.stdout)
     try:
         time.sleep(0.2)
-        with Watch() as watch:
+        with LoadMeter() as meter:
             time.sleep(1.0)
     finally:
         os.kill(stranger, signal.SIGKILL)
-    assert watch.busy.seconds >= 1.0
-    verdict = judge(busy(), {"batch of 1": watch.busy}, CORES, None)
+    assert meter.busy.seconds >= 1.0
+    verdict = exclusive_use(busy(), {"batch of 1": meter.busy}, CORES, None)
     assert verdict.exclusive is False
     assert verdict.reasons[0].startswith("batch of 1: other processes used ")
     # on a machine that is full already, three others may have had more
-    assert any(f"(process {stranger})" in name for name in watch.busy.busiest) or len(watch.busy.busiest) == 3
+    assert any(f"(process {stranger})" in name for name in meter.busy.busiest) or len(meter.busy.busiest) == 3
 
 
 def test_own_work_is_not_held_against_oneself() -> None:
     """Threads, children and ended children are one's own; what is left over is what others did meanwhile."""
-    with Watch() as idle:
+    with LoadMeter() as idle:
         time.sleep(0.5)
-    with Watch() as watch:
+    with LoadMeter() as meter:
         subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
         sum(range(10**7))
-    assert os.getpid() not in [int(name.split("process ")[1].split(")")[0]) for name in watch.busy.busiest]
+    assert os.getpid() not in [int(name.split("process ")[1].split(")")[0]) for name in meter.busy.busiest]
     assert idle.busy.other_processors is not None
-    assert watch.busy.other_processors is not None
-    assert 0 <= watch.busy.other_processors <= CORES
+    assert meter.busy.other_processors is not None
+    assert 0 <= meter.busy.other_processors <= CORES
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_own_work_is_not_held_against_oneself() -> None:
     ],
 )
 def test_verdict(during: Busy, cores: int, exclusive: bool | None, words: str | None) -> None:
-    verdict = judge(busy(), {"batch of 1": during}, cores, None)
+    verdict = exclusive_use(busy(), {"batch of 1": during}, cores, None)
     assert verdict.exclusive is exclusive
     assert len(verdict.reasons) == (0 if words is None else 1)
     assert words is None or verdict.reasons[0].startswith(words)
-    assert judge(during, {}, cores, None).exclusive is exclusive
+    assert exclusive_use(during, {}, cores, None).exclusive is exclusive
 
 
 def test_answers_of_nvidia_smi() -> None:
@@ -107,14 +107,14 @@ GPU_CASES: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], bool, str | None]] 
 def test_verdict_with_a_graphics_processor(case: str) -> None:
     before, after, exclusive, words = GPU_CASES[case]
     looks = (GpuUse({"GPU-a": 0.0, "GPU-b": 99.0}, frozenset(before)), GpuUse({}, frozenset(after)))
-    verdict = judge(busy(), {}, 2, GpuEvidence(*looks, "GPU-a", 5))
+    verdict = exclusive_use(busy(), {}, 2, GpuEvidence(*looks, "GPU-a", 5))
     assert verdict.exclusive is exclusive
     assert verdict.reasons[:1] == ([] if words is None else [words])
-    unseen = judge(busy(), {}, 2, GpuEvidence(None, None, "GPU-a", 5))
+    unseen = exclusive_use(busy(), {}, 2, GpuEvidence(None, None, "GPU-a", 5))
     assert unseen.exclusive is None
-    assert judge(busy(1.0), {}, 2, GpuEvidence(None, None, "GPU-a", 5)).exclusive is False
+    assert exclusive_use(busy(1.0), {}, 2, GpuEvidence(None, None, "GPU-a", 5)).exclusive is False
     warm = GpuEvidence(GpuUse({"GPU-a": 50.0}, frozenset()), looks[1], None, 5)
-    assert "before: the graphics processor was 50 % busy" in judge(busy(), {}, 2, warm).reasons
+    assert "before: the graphics processor was 50 % busy" in exclusive_use(busy(), {}, 2, warm).reasons
 
 
 class Net(nn.Module):  # type: ignore[misc]

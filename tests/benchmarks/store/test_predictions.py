@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import write_predictions
 from ovd_bench.benchmarks.store.manifest import (
-    Manifest,
     RunFiles,
+    RunManifest,
     cut,
     manifest_path,
     missing_shards,
@@ -122,7 +122,7 @@ def test_same_manifest_same_bytes(run: Path) -> None:
     before = manifest_path(run).read_bytes()
     write_document(manifest_path(run), read_manifest(run))
     assert manifest_path(run).read_bytes() == before
-    assert isinstance(read_manifest(run), Manifest)
+    assert isinstance(read_manifest(run), RunManifest)
 
 
 def test_what_means_a_run(run: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.studies.cells import Cell, cells_of
-from ovd_bench.benchmarks.studies.controlled import PROOF, manifests
+from ovd_bench.benchmarks.studies.controlled import PROOF, seed_manifests
 from ovd_bench.benchmarks.studies.definition import find_study, read_study
 from ovd_bench.benchmarks.studies.report import StudyReport, build_report
 from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, resolve
@@ -85,10 +85,10 @@ def test_an_altered_arm_is_named_with_what_differs(
 
 def test_a_training_that_does_not_say_proves_nothing() -> None:
     facts = {("a", 0): SAME, ("b", 0): {**SAME, "data_sha256": None}, ("a", 1): SAME, ("b", 1): SAME}
-    first, second = manifests(facts, "a")
+    first, second = seed_manifests(facts, "a")
     assert first.lines == [f"b, seed 0: its weights do not say data_sha256 ({PROOF['data_sha256']})"]
     assert second.lines == []
-    nobody = manifests({("a", 0): {}, ("b", 0): {}}, "a")  # equal, and empty
+    nobody = seed_manifests({("a", 0): {}, ("b", 0): {}}, "a")  # equal, and empty
     assert len(nobody[0].lines) == 2 * len(PROOF)
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ovd_bench.benchmarks.studies.cells import training_facts
-from ovd_bench.benchmarks.studies.controlled import PROOF, manifests
+from ovd_bench.benchmarks.studies.controlled import PROOF, seed_manifests
 from ovd_bench.benchmarks.studies.definition import find_study, read_study
 from ovd_bench.benchmarks.studies.resolve import ResolvedStudy, flat, resolve
 from ovd_bench.benchmarks.training.config import TrainingConfig
@@ -157,7 +157,7 @@ def test_four_designs_train_on_the_same_bytes(resolved: ResolvedStudy, tmp_path:
         assert len(losses) == 2
         assert np.isfinite(losses).all()
     assert len(facts) == 4
-    (manifest,) = manifests(facts, "grounding-dino")
+    (manifest,) = seed_manifests(facts, "grounding-dino")
     assert manifest.lines == []
     assert manifest.reference.keys() == PROOF.keys()
     # Of an epoch, which has 4 records with classes and 6 with sentences.

@@ -17,7 +17,7 @@ from ovd_bench.benchmarks.studies.cells import training_facts
 from ovd_bench.benchmarks.studies.controlled import PROOF
 from ovd_bench.benchmarks.training.config import find_config
 from ovd_bench.benchmarks.training.controlled import ContestantTraining, prepare
-from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.evaluation import SplitEvaluation
 from ovd_bench.benchmarks.training.grounding.config import GroundingDinoTraining
 from ovd_bench.benchmarks.training.grounding.prepare import prepare as prepare_grounding_dino
 from ovd_bench.benchmarks.training.loop import train
@@ -90,7 +90,9 @@ def test_a_training_from_beginning_to_end(kind: str, toy: Path, tmp_path: Path) 
     for name, value in read_mean_gates(Path(result["weights"])).items():
         assert gates[-1][name] == pytest.approx(value, rel=1e-3)  # the file holds float16
     detector = load_detector("contestant", DetectorSettings(weights=result["weights"]))
-    assert Watch(toy / "lvis.json", toy).score(detector)["AP50"] == pytest.approx(records[-1]["AP50"], abs=0.05)
+    assert SplitEvaluation(toy / "lvis.json", toy).score(detector)["AP50"] == pytest.approx(
+        records[-1]["AP50"], abs=0.05
+    )
     facts = training_facts(Path(result["weights"]))
     assert ContestantTraining.model_validate(facts["recipe"]) == config
     assert (facts["steps"], facts["samples"]) == (120, 480)

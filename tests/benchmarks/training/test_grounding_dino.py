@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from ovd_bench.benchmarks.cli.training import register
 from ovd_bench.benchmarks.training.config import find_config
-from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.evaluation import SplitEvaluation
 from ovd_bench.benchmarks.training.grounding.config import GroundingDinoTraining
 from ovd_bench.benchmarks.training.grounding.prepare import prepare
 from ovd_bench.benchmarks.training.loop import train
@@ -28,7 +28,7 @@ from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.grounding_dino import load
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.grounding_dino_jt.training.losses import Loss
-from ovd_bench.grounding_dino_jt.training.trainer import Trainer as Optimisation
+from ovd_bench.grounding_dino_jt.training.optimisation import GroundingDinoOptimisation
 from ovd_bench.grounding_dino_jt.weights import draw_backbone, read_weights, tensors_sha256
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.training.toy_grounding import OPTIONS, toy_document, write_bert, write_config, write_toy
@@ -75,7 +75,7 @@ def test_weights_give_the_ap_of_the_last_evaluation(toy: Path, tmp_path: Path) -
     assert result["minival"] == records[-1]
     assert records[-1]["AP50"] > 0.02
     detector = load(CARD, DetectorSettings(weights=result["weights"]))
-    scores = Watch(toy / "lvis.json", toy).score(detector)
+    scores = SplitEvaluation(toy / "lvis.json", toy).score(detector)
     assert scores["AP"] == pytest.approx(records[-1]["AP"], abs=0.02)
     assert scores["AP50"] == pytest.approx(records[-1]["AP50"], abs=0.02)
     with safetensors.safe_open(result["weights"], "np") as file:
@@ -163,13 +163,13 @@ def test_another_configuration_is_refused(toy: Path, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_with_one_line(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = Optimisation.loss
+    losses = GroundingDinoOptimisation.loss
 
-    def diverging(self: Optimisation, *arguments: Any, **options: Any) -> Loss:
+    def diverging(self: GroundingDinoOptimisation, *arguments: Any, **options: Any) -> Loss:
         found = losses(self, *arguments, **options)
         return Loss(found.total * np.nan, found.terms * np.nan, found.names) if self.step == 3 else found
 
-    monkeypatch.setattr(Optimisation, "loss", diverging)
+    monkeypatch.setattr(GroundingDinoOptimisation, "loss", diverging)
     prepared = _prepare(toy_document(toy))
     with pytest.raises(
         DataError, match=r"stopped: the loss is not a finite number at step 4.*bad_batch\.npz"
@@ -181,7 +181,7 @@ def test_a_loss_that_is_not_finite_stops_with_one_line(
         assert saved["images"].shape == (4, 64, 64, 3)
         assert saved["tokens.ids"].shape[0] == 4
         assert {f"targets.{image}.{part}" for image in range(4) for part in ("boxes", "token_map")} < set(saved)
-    monkeypatch.setattr(Optimisation, "loss", losses)
+    monkeypatch.setattr(GroundingDinoOptimisation, "loss", losses)
     result = _train(toy_document(toy), tmp_path / "out", resume=True)
     assert result["steps"] == 6
 

@@ -17,14 +17,14 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from ovd_bench.baselines.owl_nano.train import Trainer
+from ovd_bench.baselines.owl_nano.train import OwlNanoOptimisation
 from ovd_bench.benchmarks.cli.training import register
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.studies.cells import training_facts
 from ovd_bench.benchmarks.training import owl_nano
 from ovd_bench.benchmarks.training.config import CONFIGS, find_config
 from ovd_bench.benchmarks.training.data import TrainingData
-from ovd_bench.benchmarks.training.evaluation import Watch
+from ovd_bench.benchmarks.training.evaluation import SplitEvaluation
 from ovd_bench.benchmarks.training.loop import train
 from ovd_bench.benchmarks.training.owl_nano import OwlNanoTrainer, OwlNanoTraining, make_training
 from ovd_bench.benchmarks.training.registry import read_config
@@ -82,9 +82,9 @@ def _config(**changes: Any) -> OwlNanoTraining:
 
 
 def _train(
-    config: OwlNanoTraining, data: TrainingData, watch: Watch | None, out: Path, **options: Any
+    config: OwlNanoTraining, data: TrainingData, evaluation: SplitEvaluation | None, out: Path, **options: Any
 ) -> dict[str, Any]:
-    return train(config, make_training(config, data, watch, FACTS), out, **options)
+    return train(config, make_training(config, data, evaluation, FACTS), out, **options)
 
 
 def test_classes_without_a_box_do_not_enter_training_even_by_name(data: TrainingData) -> None:
@@ -118,8 +118,8 @@ def test_batches_hold_each_image_once_per_epoch_and_mirror_boxes_with_pixels(dat
 
 
 def test_a_training_leaves_all_its_files_and_the_weights_load(tmp_path: Path, data: TrainingData) -> None:
-    watch = Watch(tmp_path / "toy/toy.json", tmp_path / "toy")
-    result = _train(_config(evaluate_every=4), data, watch, tmp_path / "out")
+    evaluation = SplitEvaluation(tmp_path / "toy/toy.json", tmp_path / "toy")
+    result = _train(_config(evaluate_every=4), data, evaluation, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "config.yaml",
         "log.jsonl",
@@ -138,7 +138,7 @@ def test_a_training_leaves_all_its_files_and_the_weights_load(tmp_path: Path, da
     ]
     assert result["minival"] == records[-1]
     detector = load(CARD, DetectorSettings(weights=result["weights"]))
-    assert watch.score(detector)["AP"] == pytest.approx(records[-1]["AP"], abs=0.1)  # float16
+    assert evaluation.score(detector)["AP"] == pytest.approx(records[-1]["AP"], abs=0.1)  # float16
     assert yaml.safe_load((tmp_path / "out/config.yaml").read_text()) == _config(evaluate_every=4).model_dump(
         mode="json"
     )
@@ -152,17 +152,17 @@ def test_a_training_that_was_killed_goes_on_bit_for_bit(
         return [{key: value for key, value in record.items() if key != "core_seconds"} for record in records]
 
     _train(_config(), data, None, tmp_path / "whole")
-    step = Trainer.train_step
+    step = OwlNanoOptimisation.train_step
 
-    def killed(self: Trainer, batch: Any) -> dict[str, float]:
+    def killed(self: OwlNanoOptimisation, batch: Any) -> dict[str, float]:
         if self.step == 5:
             raise KeyboardInterrupt
         return step(self, batch)
 
-    monkeypatch.setattr(Trainer, "train_step", killed)
+    monkeypatch.setattr(OwlNanoOptimisation, "train_step", killed)
     with pytest.raises(KeyboardInterrupt):
         _train(_config(), data, None, tmp_path / "parts")
-    monkeypatch.setattr(Trainer, "train_step", step)
+    monkeypatch.setattr(OwlNanoOptimisation, "train_step", step)
     assert curve(tmp_path / "parts")[-1]["step"] == 3
     with pytest.raises(DataError, match="--resume"):
         _train(_config(), data, None, tmp_path / "parts")
@@ -192,9 +192,9 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path, data: Train
 def test_a_diverging_training_stops_with_one_line(
     tmp_path: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = Trainer.losses
+    losses = OwlNanoOptimisation.losses
     monkeypatch.setattr(
-        Trainer, "losses", lambda self, batch: {n: v * float("nan") for n, v in losses(self, batch).items()}
+        OwlNanoOptimisation, "losses", lambda self, batch: {n: v * float("nan") for n, v in losses(self, batch).items()}
     )
     with pytest.raises(DataError, match=r"stopped: the loss is nan at step 1.*bad_batch\.npz.*lower the learning rate"):
         _train(_config(), data, None, tmp_path / "out")

@@ -17,7 +17,7 @@ from ovd_bench.grounding_dino_jt.dino.load import load
 from ovd_bench.grounding_dino_jt.dino.model import Dino
 from ovd_bench.grounding_dino_jt.dino.resnet import ResNet
 from ovd_bench.grounding_dino_jt.load import fill
-from ovd_bench.grounding_dino_jt.selection import Selection
+from ovd_bench.grounding_dino_jt.query_selection import SelectedQueries
 from ovd_bench.kernels.runtime import jittor
 from ovd_bench.tests.grounding_dino_jt.dino.reference import Reference, ReferenceDino, pixels_of
 from ovd_bench.tests.grounding_dino_jt.dino.small import CONFIGS, SMALL, drawn, official_state
@@ -65,7 +65,7 @@ def test_everything_agrees(pair: tuple[ReferenceDino, Dino], name: str) -> None:
         _near(seen, theirs.memory, 1e-5)
         selection = network.select(seen, image)
         _same_boxes(selection.boxes.numpy(), theirs.start.numpy())
-        decoded = network.decode(seen, Selection(jt.array(theirs.start.numpy())), image)
+        decoded = network.decode(seen, SelectedQueries(jt.array(theirs.start.numpy())), image)
         for layer in range(network.config.dec_layers):
             output = network.output(decoded, layer)
             _near(output.pred_logits, theirs.logits[layer], 1e-4)

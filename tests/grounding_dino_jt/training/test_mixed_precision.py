@@ -12,9 +12,9 @@ import pytest
 
 from ovd_bench.grounding_dino_jt.model import GroundingDino
 from ovd_bench.grounding_dino_jt.precision import mixed_precision
+from ovd_bench.grounding_dino_jt.training.optimisation import GroundingDinoOptimisation, Settings, normalised
 from ovd_bench.grounding_dino_jt.training.recipe import Recipe
 from ovd_bench.grounding_dino_jt.training.recompute import recompute_layers
-from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer, normalised
 from ovd_bench.kernels import feed_forward, linear
 from ovd_bench.kernels.bases import gradients_once
 from ovd_bench.kernels.runtime import jittor
@@ -27,14 +27,14 @@ Floats = npt.NDArray[np.float32]
 STILL: dict[str, Any] = {"backbone": replace(SMALL.backbone, drop_path_rate=0.0), "fusion_drop_path": 0.0}
 
 
-def _trainer(recompute: int = False, **settings: Any) -> Trainer:
+def _trainer(recompute: int = False, **settings: Any) -> GroundingDinoOptimisation:
     network = small_network()
     if recompute:
         recompute_layers(network)
-    return Trainer(network, Settings(Recipe(20, lr=1e-3, rates={}, seed=3), **settings))
+    return GroundingDinoOptimisation(network, Settings(Recipe(20, lr=1e-3, rates={}, seed=3), **settings))
 
 
-def _first_step(trainer: Trainer) -> tuple[float, float]:
+def _first_step(trainer: GroundingDinoOptimisation) -> tuple[float, float]:
     log = trainer.train_step([small_batch()])
     return log["loss"], log["gradient"]
 

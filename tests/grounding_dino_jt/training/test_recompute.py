@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pytest
 
 from ovd_bench.grounding_dino_jt.model import GroundingDino
+from ovd_bench.grounding_dino_jt.training.optimisation import GroundingDinoOptimisation, Settings
 from ovd_bench.grounding_dino_jt.training.recipe import Recipe
 from ovd_bench.grounding_dino_jt.training.recompute import recompute_layers
-from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer
 from ovd_bench.kernels.bases import gradients_once
 from ovd_bench.tests.grounding_dino_jt.training.small import SMALL, small_batch, small_network
 
@@ -28,7 +28,7 @@ DROPPING: dict[str, Any] = {
 
 
 def _loss_and_gradients(network: GroundingDino, rates: dict[str, float]) -> tuple[float, dict[str, Floats]]:
-    trainer = Trainer(network, Settings(Recipe(20, rates=rates, seed=3)))
+    trainer = GroundingDinoOptimisation(network, Settings(Recipe(20, rates=rates, seed=3)))
     network.train()
     batch = small_batch()
     slots, divided = trainer._slots_and_divisors([batch])
@@ -70,7 +70,7 @@ def test_steps_in_parts_are_the_same() -> None:
         network = small_network(**DROPPING)
         if wrap:
             recompute_layers(network)
-        trainer = Trainer(network, Settings(Recipe(20, lr=1e-3, rates={}, seed=3)))
+        trainer = GroundingDinoOptimisation(network, Settings(Recipe(20, lr=1e-3, rates={}, seed=3)))
         logs.append([trainer.train_step(small_batch(step).split(2))["loss"] for step in range(4)])
     np.testing.assert_allclose(logs[1], logs[0], rtol=1e-4)
 
@@ -95,14 +95,14 @@ from dataclasses import replace
 from ovd_bench.grounding_dino_jt.config import SwinConfig
 from ovd_bench.grounding_dino_jt.training.recipe import Recipe
 from ovd_bench.grounding_dino_jt.training.recompute import recompute_layers
-from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer
+from ovd_bench.grounding_dino_jt.training.optimisation import Settings, GroundingDinoOptimisation
 from ovd_bench.tests.grounding_dino_jt.training.small import small_batch, small_network
 
 backbone = SwinConfig(32, (2, 4), (2, 4), window_size=8, out_stages=(0, 1))
 network = small_network(backbone=backbone, hidden_dim=64, enc_layers=4)
 if sys.argv[1] == "recomputed":
     recompute_layers(network)
-trainer = Trainer(network, Settings(Recipe(20)))
+trainer = GroundingDinoOptimisation(network, Settings(Recipe(20)))
 small = small_batch()
 batch = replace(small, images=small.images.repeat(6, 1).repeat(6, 2), sizes=small.sizes * 6)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

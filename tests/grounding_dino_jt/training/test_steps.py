@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from ovd_bench.grounding_dino_jt.selection import best_places
+from ovd_bench.grounding_dino_jt.query_selection import best_places
 from ovd_bench.grounding_dino_jt.training.batch import Targets, TrainingBatch
 from ovd_bench.grounding_dino_jt.training.denoising import DenoisingQueries, denoising_queries
+from ovd_bench.grounding_dino_jt.training.optimisation import GroundingDinoOptimisation, Settings, normalised
 from ovd_bench.grounding_dino_jt.training.recipe import Recipe
-from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer, normalised
 from ovd_bench.perf.torch_losses import total_loss
 from ovd_bench.perf.torch_training import Extra
 from ovd_bench.tests.grounding_dino_jt.pair import tokens_of
@@ -54,13 +54,13 @@ class Heard:
             self.places = found.numpy().astype(np.int64)
             return found
 
-        patch.setattr("ovd_bench.grounding_dino_jt.training.trainer.denoising_queries", queries)
+        patch.setattr("ovd_bench.grounding_dino_jt.training.optimisation.denoising_queries", queries)
         patch.setattr("ovd_bench.grounding_dino_jt.model.best_places", places)
 
 
 def _compare(twins: Twins, batch: TrainingBatch, steps: int, patch: pytest.MonkeyPatch, within: float) -> None:
     recipe = Recipe(steps=10, lr=1e-3, clip=0.1)
-    trainer = Trainer(twins.ours, Settings(recipe))
+    trainer = GroundingDinoOptimisation(twins.ours, Settings(recipe))
     labels = trainer.trained["label_enc.weight"].numpy()
     with torch.no_grad():
         twins.double.label_embedding.weight.copy_(torch.from_numpy(labels))

@@ -14,8 +14,8 @@ from ovd_bench.grounding_dino_jt.model import GroundingDino
 from ovd_bench.grounding_dino_jt.tokens import TokenBatch
 from ovd_bench.grounding_dino_jt.training.denoising import DenoisingConfig
 from ovd_bench.grounding_dino_jt.training.losses import MMDETECTION, OPEN_GROUNDINGDINO, Counts, divisors
+from ovd_bench.grounding_dino_jt.training.optimisation import GroundingDinoOptimisation, Settings
 from ovd_bench.grounding_dino_jt.training.recipe import Recipe
-from ovd_bench.grounding_dino_jt.training.trainer import Settings, Trainer
 from ovd_bench.kernels.runtime import jittor
 from ovd_bench.tests.grounding_dino_jt.training.small import small_batch, small_network
 
@@ -24,10 +24,10 @@ jt = jittor()
 Floats = npt.NDArray[np.float32]
 
 
-def _trainer(network: GroundingDino | None = None, **options: Any) -> Trainer:
+def _trainer(network: GroundingDino | None = None, **options: Any) -> GroundingDinoOptimisation:
     losses, queries = options.pop("losses", MMDETECTION), options.pop("queries", 12)
     recipe = Recipe(**{"steps": 20, "lr": 1e-3, "seed": 3, **options})
-    return Trainer(network or small_network(), Settings(recipe, losses, DenoisingConfig(queries)))
+    return GroundingDinoOptimisation(network or small_network(), Settings(recipe, losses, DenoisingConfig(queries)))
 
 
 def _values(network: GroundingDino) -> dict[str, Floats]:
@@ -73,7 +73,9 @@ def test_a_frozen_text_encoder_is_not_run_again(monkeypatch: pytest.MonkeyPatch)
     trainer.train_step([small_batch()])
 
 
-def _steps(trainer: Trainer, parts: int, steps: int = 3) -> tuple[list[dict[str, float]], dict[str, Floats]]:
+def _steps(
+    trainer: GroundingDinoOptimisation, parts: int, steps: int = 3
+) -> tuple[list[dict[str, float]], dict[str, Floats]]:
     log = [trainer.train_step(small_batch(step).split(parts)) for step in range(steps)]
     return log, trainer.state()
 
@@ -124,7 +126,7 @@ def test_batches_without_boxes_and_without_denoising() -> None:
     assert not any("label_enc" in name for name in without.state())
 
 
-def _is_untouched(trainer: Trainer, message: str) -> None:
+def _is_untouched(trainer: GroundingDinoOptimisation, message: str) -> None:
     step, before = trainer.step, trainer.state()
     with pytest.raises(FloatingPointError, match=message):
         trainer.train_step([small_batch()])
@@ -138,7 +140,7 @@ def test_numbers_that_are_not_finite_leave_all_as_it_was(monkeypatch: pytest.Mon
     trainer.train_step([small_batch()])
     with monkeypatch.context() as patch:
         patch.setattr(
-            "ovd_bench.grounding_dino_jt.training.trainer.gradient_norm", lambda gradients: jt.array([np.nan])
+            "ovd_bench.grounding_dino_jt.training.optimisation.gradient_norm", lambda gradients: jt.array([np.nan])
         )
         _is_untouched(trainer, "the gradient is not a finite number at step 2")
     bias = trainer.trained["feat_map.bias"]

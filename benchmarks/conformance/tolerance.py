@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ovd_bench.benchmarks.conformance.outcome import TOP_K, Failed
+from ovd_bench.benchmarks.conformance.outcome import TOP_K, CheckFailed
 from ovd_bench.detectors.types import Detections
 
 
@@ -38,7 +38,7 @@ def expect_same(expected: Detections, got: Detections, tolerance: Tolerance, wha
     If a list is full, its end may differ by the order of nearly equal scores.
 
     Raises:
-        Failed: naming the first detection that has no counterpart.
+        CheckFailed: naming the first detection that has no counterpart.
     """
     allowed = int(tolerance.strays * max(len(expected), len(got)))
     reach = tolerance.score * float(np.abs(np.concatenate([expected.scores, got.scores, [0.0]])).max())
@@ -50,9 +50,9 @@ def expect_same(expected: Detections, got: Detections, tolerance: Tolerance, wha
             alone &= a.scores > lowest + 2 * reach
         if np.count_nonzero(alone) > allowed:
             row = int(np.argmax(alone))
-            raise Failed(f"{what} ({len(expected)} boxes)", f"{side}: {_words(a, row)}; {_nearest(a, row, b)}")
+            raise CheckFailed(f"{what} ({len(expected)} boxes)", f"{side}: {_words(a, row)}; {_nearest(a, row, b)}")
     if abs(len(expected) - len(got)) > allowed:
-        raise Failed(f"{what} ({len(expected)} boxes)", f"{len(got)} boxes")
+        raise CheckFailed(f"{what} ({len(expected)} boxes)", f"{len(got)} boxes")
 
 
 def _has_partner(a: Detections, b: Detections, score: float, box: float) -> npt.NDArray[np.bool_]:

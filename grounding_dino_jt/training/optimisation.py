@@ -57,7 +57,7 @@ class Settings:
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
-class Trainer:
+class GroundingDinoOptimisation:
     """A network in training.
 
     Args:

@@ -15,7 +15,7 @@ jt = jittor()
 
 
 @dataclass(frozen=True)
-class Selection:
+class SelectedQueries:
     """Initial queries of the decoder (B images, Q queries).
 
     Attributes:

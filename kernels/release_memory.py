@@ -10,7 +10,7 @@ from ovd_bench.kernels.runtime import jittor
 jt = jittor()
 
 
-def give_back_memory(x: Any) -> Any:
+def release_memory(x: Any) -> Any:
     """A copy of ``x``, made after all memory that is free at that point was returned to the system.
 
     Jittor caches freed memory by size, so a computation with other sizes allocates more. On CUDA, Jittor releases
@@ -24,5 +24,5 @@ def give_back_memory(x: Any) -> Any:
     """
     if jt.flags.use_cuda:
         return x
-    (out,) = cpu_op([x.shape], [x], ("give_back.cc",), "ovd::give_back(in0_p, out0_p, in0->size);")
+    (out,) = cpu_op([x.shape], [x], ("release_memory.cc",), "ovd::release_memory(in0_p, out0_p, in0->size);")
     return out

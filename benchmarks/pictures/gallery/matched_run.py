@@ -33,7 +33,7 @@ IOU = 0.5
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MatchedRun:
     """One run at its operating point (n detections, g ground truth boxes, I images).
 
     Attributes:
@@ -94,7 +94,7 @@ class Outcome:
         return quality
 
 
-def outcome(
+def match_run(
     name: str,
     gt: GroundTruth,
     predictions: Predictions,
@@ -102,7 +102,7 @@ def outcome(
     *,
     images: Bool | None = None,
     class_filter: int | None = None,
-) -> Outcome:
+) -> MatchedRun:
     """Match a run and find its operating point.
 
     Args:
@@ -123,7 +123,7 @@ def outcome(
         truth = Truth(truth.row[inside], truth.image_index[inside], truth.class_index[inside], truth.boxes_xyxy[inside])
     found = match_by_class(detections, truth, IOU)
     threshold, f1 = best_f1(detections.score, found >= 0, detections.excused & (found < 0), len(truth))
-    return Outcome(name, threshold, f1, detections, truth, found, class_filter)
+    return MatchedRun(name, threshold, f1, detections, truth, found, class_filter)
 
 
 def best_f1(score: Float64, right: Bool, excused: Bool, positives: int) -> tuple[float, float | None]:
@@ -142,16 +142,16 @@ def best_f1(score: Float64, right: Bool, excused: Bool, positives: int) -> tuple
     return float(score[best]), float(f1[best])
 
 
-def disagreement(outcomes: Sequence[Outcome], images: int) -> Float64:
+def disagreement(matched: Sequence[MatchedRun], images: int) -> Float64:
     """Largest difference of quality between two runs on every image, float64 (I,)."""
-    quality = np.stack([outcome.quality(images) for outcome in outcomes])
+    quality = np.stack([run.quality(images) for run in matched])
     difference: Float64 = quality.max(axis=0) - quality.min(axis=0)
     return difference
 
 
-def badness(outcomes: Sequence[Outcome], images: int) -> Float64:
+def badness(matched: Sequence[MatchedRun], images: int) -> Float64:
     """One minus the mean quality of the runs on every image, float64 (I,)."""
-    mean: Float64 = np.mean([outcome.quality(images) for outcome in outcomes], axis=0)
+    mean: Float64 = np.mean([run.quality(images) for run in matched], axis=0)
     return 1 - mean
 
 
@@ -168,10 +168,10 @@ def choose(measure: Float64, count: int, candidates: Bool) -> list[int]:
     return [int(position) for position in positions[order[:count]]]
 
 
-def candidates_of(outcomes: Sequence[Outcome], images: int) -> Bool:
+def candidates_of(matched: Sequence[MatchedRun], images: int) -> Bool:
     """Images with counted annotations or shown detections."""
     candidates = np.zeros(images, np.bool_)
-    for outcome in outcomes:
-        candidates[outcome.truth.image_index[outcome.wanted]] = True
-        candidates[outcome.detections.image_index[outcome.shown]] = True
+    for run in matched:
+        candidates[run.truth.image_index[run.wanted]] = True
+        candidates[run.detections.image_index[run.shown]] = True
     return candidates

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ovd_bench.kernels.give_back import give_back_memory
+from ovd_bench.kernels.release_memory import release_memory
 from ovd_bench.kernels.runtime import jittor
 
 jt = jittor()
@@ -19,8 +19,8 @@ def _resident() -> int:
 
 def test_values_stay() -> None:
     x = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
-    np.testing.assert_array_equal(give_back_memory(jt.array(x)).numpy(), x)
-    assert give_back_memory(jt.zeros((0, 3))).shape == [0, 3]
+    np.testing.assert_array_equal(release_memory(jt.array(x)).numpy(), x)
+    assert release_memory(jt.zeros((0, 3))).shape == [0, 3]
 
 
 def test_free_memory_is_given_back() -> None:
@@ -30,5 +30,5 @@ def test_free_memory_is_given_back() -> None:
     held = _resident()
     del arrays
     assert _resident() > held - 100
-    give_back_memory(jt.ones((1,))).sync()
+    release_memory(jt.ones((1,))).sync()
     assert _resident() < held - 150

@@ -7,7 +7,7 @@
 
 namespace ovd {
 
-inline void give_back(const void* x, void* out, std::size_t bytes) {
+inline void release_memory(const void* x, void* out, std::size_t bytes) {
     jittor::gc_all();  // from Jittor's allocators to malloc
     malloc_trim(0);    // from malloc to the system
     std::memcpy(out, x, bytes);

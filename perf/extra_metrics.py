@@ -1,4 +1,4 @@
-"""Times every statistic beyond AP: ``python -m ovd_bench.perf.extras``.
+"""Times every statistic beyond AP: ``python -m ovd_bench.perf.extra_metrics``.
 
 One synthetic LVIS-like data set (300 detections per image, 1,203 classes) with all inputs of the statistics: a
 hierarchy of the class names, a similarity matrix, a phrase per detection. Files are read before the clock starts.
@@ -24,7 +24,7 @@ from rich.console import Console
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.predictions import read_predictions
-from ovd_bench.benchmarks.scoring.extra_metrics import EXTRAS, Subject
+from ovd_bench.benchmarks.scoring.extra_metrics import EXTRA_METRICS, MetricInput
 from ovd_bench.benchmarks.scoring.text_judge import save_similarity
 from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
 from ovd_bench.metrics.evaluate import evaluate
@@ -35,7 +35,7 @@ from ovd_bench.metrics.types import Categories, Predictions, Ragged
 from ovd_bench.perf.datasets import synthetic_set
 from ovd_bench.perf.machine import describe_machine
 from ovd_bench.perf.peers import FORMS
-from ovd_bench.perf.tables import Table
+from ovd_bench.perf.tables import MarkdownTable
 
 _NEEDS_IMAGES = ("region",)
 
@@ -108,17 +108,21 @@ def main(
         folder = Path(name)
         save_similarity(folder / "judge.npz", _similarity(gt.categories.names))
         spoken, tables = _spoken(predictions, gt.categories), _tables(gt.categories, folder)
-        subject = Subject(
+        subject = MetricInput(
             gt, predictions, spoken, protocol, evaluation, tables, folder / "judge.npz", None, None, threshold=0.5
         )
         rows = [
-            _timed(extra, repeats, partial(EXTRAS[extra], subject)) for extra in EXTRAS if extra not in _NEEDS_IMAGES
+            _timed(extra, repeats, partial(EXTRA_METRICS[extra], subject))
+            for extra in EXTRA_METRICS
+            if extra not in _NEEDS_IMAGES
         ]
     truth, boxes = _grounding(images * 8, 300)
     rows.append(
         _timed(f"grounding, 300 boxes for {images * 8:,} phrases", repeats, partial(evaluate_grounding, truth, boxes))
     )
-    table = Table(f"{images:,} images, {len(predictions):,} detections", ("statistic", "median s", "least s"), rows)
+    table = MarkdownTable(
+        f"{images:,} images, {len(predictions):,} detections", ("statistic", "median s", "least s"), rows
+    )
     table.show(console)
     if out is not None:
         how = str(__doc__).split("\n\n", 1)[1]
