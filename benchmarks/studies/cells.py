@@ -30,7 +30,7 @@ from ovd_bench.benchmarks.training.registry import read_config
 from ovd_bench.metrics.errors import DataError
 
 #: Names of ``benchmarks.training.loop``, which loads numpy and more.
-CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
+CONFIG, WEIGHTS, CURVE = "config.yaml", "weights.safetensors", "log.jsonl"
 RESULTS, PROBES, LOG, STUDY = "results", "probes", "log.txt", "study.yaml"
 SPEED, JUDGE = "speed.json", "judge.npz"
 _MAX_HEADER = 64 * 2**20
@@ -64,6 +64,17 @@ class Cell:
     def label(self) -> str:
         """For people."""
         return f"{self.arm}, seed {self.seed}"
+
+    def core_seconds(self) -> float | None:
+        """Processor time of the training so far; None where its log does not say it.
+
+        The weights file does not say it: equal trainings have equal files.
+        """
+        try:
+            last = json.loads((self.folder / CURVE).read_text(encoding="utf-8").splitlines()[-1])
+            return float(last["core_seconds"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
 
     @property
     def weights(self) -> Path:

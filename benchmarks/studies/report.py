@@ -54,7 +54,7 @@ class ArmReport:
         parameters: of the detector, None where not known.
         learned: numbers in its weights file, None without a finished seed; see ``cells.stored_numbers``.
         speed: of one image at a time, None where it was not measured.
-        core_minutes: of training, mean over the seeds; None where the weights do not say it.
+        core_minutes: of training, mean over the seeds; None where no log says it.
         beyond: further statistics of the results, by their names there, over the seeds.
         probes: AP of each probe, and that minus the AP of the same weights asked as usual, over the seeds.
     """
@@ -239,8 +239,7 @@ def _arm_report(
 ) -> ArmReport:
     name = arm.arm.name
     own = [one for one in scored if one.cell.arm == name]
-    seconds = [training_facts(one.cell.weights).get("core_seconds") for one in own]
-    known = [float(value) for value in seconds if isinstance(value, int | float)]
+    known = [seconds for one in own if (seconds := one.cell.core_seconds()) is not None]
     return ArmReport(
         arm=arm,
         seeds=tuple(one.cell.seed for one in own),

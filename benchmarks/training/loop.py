@@ -167,7 +167,6 @@ def train(
         facts = {
             **prepared.facts,
             "recipe": config.model_dump(mode="json"),
-            "core_seconds": round(log.core_seconds, 1),
             "data_sha256": log.data_sha256,
             "steps": trainer.step,
             "samples": trainer.step * config.batch,

@@ -34,7 +34,8 @@ def train(folder: Path, quality: Quality) -> None:
     if quality == "hang":
         time.sleep(600)
     recipe = yaml.safe_load((folder / "config.yaml").read_text())
-    facts = {"recipe": recipe, "core_seconds": 90.0, "threads": 1, "sources": [{"name": "toy", "sha256": "0"}]}
+    (folder / "log.jsonl").write_text('{"step": 1, "core_seconds": 40.0}\n{"step": 2, "core_seconds": 90.0}\n')
+    facts = {"recipe": recipe, "threads": 1, "sources": [{"name": "toy", "sha256": "0"}]}
     header = json.dumps({"__metadata__": {"training": json.dumps(facts)}}).encode()
     (folder / "weights.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
 
