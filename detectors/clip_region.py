@@ -283,6 +283,6 @@ class ClipRegionDetector:
             return Detections.of(image, boxes_xyxy, objectness, ())
         probabilities = class_probabilities(self.region_vectors(image.pixels, boxes_xyxy), queries.vectors, self._scale)
         likely = torch.from_numpy(objectness).to(probabilities.device)
-        scores = fused_scores(probabilities, likely, self._options.objectness)
+        scores = fused_scores(probabilities, likely, self._options.objectness).cpu().numpy()
         pairs = best_pairs_of_chunks(scores, queries.chunks, self._settings.top_k, self._settings.chunk_top_k)
-        return detections(image, pairs, torch.from_numpy(boxes_xyxy).to(likely.device), queries.category_ids)
+        return detections(image, pairs, boxes_xyxy, queries.category_ids)

@@ -20,7 +20,7 @@ from ovd_bench.detectors.class_columns import ClassColumns, class_columns
 from ovd_bench.detectors.image_tensors import from_unit_square, groups, resized, shorter_side_size
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.prompts import PromptPlan
-from ovd_bench.detectors.selection import best_pairs_of_chunks, detections
+from ovd_bench.detectors.selection import Floats, best_pairs_of_chunks, detections
 from ovd_bench.detectors.transformers_loading import LoadedModel, load_model
 from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 
@@ -101,7 +101,8 @@ class ClosedSetDetector:
         found: dict[int, Detections] = {}
         for group in groups([self.network_size(image) for image in images]):
             output = self.predict(torch.stack([self.prepare(images[position]) for position in group]))
-            for position, scores, boxes in zip(group, output.scores, output.boxes_cxcywh, strict=True):
+            arrays = output.scores.cpu().numpy(), output.boxes_cxcywh.cpu().numpy()
+            for position, scores, boxes in zip(group, *arrays, strict=True):
                 found[position] = self._detections(images[position], scores, boxes, self._asked)
         return [found[position] for position in range(len(images))]
 
@@ -111,7 +112,7 @@ class ClosedSetDetector:
 
     def prepare(self, image: Image) -> torch.Tensor:
         """Network input of one image: float32 (3, height, width)."""
-        return self._preprocessing.normalise(resized(image, *self.network_size(image)))
+        return self._preprocessing.normalise(torch.from_numpy(resized(image, *self.network_size(image))))
 
     def predict(self, pixels: torch.Tensor) -> ClosedSetOutput:
         """Scores of all classes, and boxes, of prepared images of one size (B, 3, height, width)."""
@@ -121,7 +122,7 @@ class ClosedSetDetector:
         scores = logits.softmax(-1)[..., :-1] if self._card.family == "detr" else logits.sigmoid()
         return ClosedSetOutput(scores.transpose(1, 2), output.pred_boxes.float())
 
-    def _detections(self, image: Image, scores: torch.Tensor, boxes: torch.Tensor, asked: ClassColumns) -> Detections:
-        of_known = scores[torch.tensor(asked.columns, dtype=torch.int64, device=scores.device)]
+    def _detections(self, image: Image, scores: Floats, boxes: Floats, asked: ClassColumns) -> Detections:
+        of_known = scores[list(asked.columns)]
         pairs = best_pairs_of_chunks(of_known, asked.chunks, self._settings.top_k, self._settings.chunk_top_k)
         return detections(image, pairs, from_unit_square(boxes, image), asked.category_ids)

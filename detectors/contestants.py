@@ -142,21 +142,26 @@ class ContestantDetector:
 
     def _detect(self, image: Image) -> Detections:
         height, width = shorter_side_size(image, self._shorter, self._longest)
-        seen = self._model.see(normalised(resized(image, height, width)[None].to(self._settings.device)))
+        pixels = torch.from_numpy(resized(image, height, width))[None]
+        seen = self._model.see(normalised(pixels.to(self._settings.device)))
         found = [self._model.find(seen, captions) for captions in self._captions]
-        scores = [without_duplicates(one.scores, one.boxes_xyxy, self._nms_iou) for one in found]
+        boxes_of = [one.boxes_xyxy.cpu().numpy() for one in found]
+        scores = [
+            without_duplicates(one.scores.cpu().numpy(), boxes, self._nms_iou)
+            for one, boxes in zip(found, boxes_of, strict=True)
+        ]
         top_k, chunk_top_k = self._settings.top_k, self._settings.chunk_top_k
         if self._chunked:
             choice = ChunkedChoice(chunk_top_k or top_k)
-            for one, values in zip(found, scores, strict=True):
-                choice.add(values, one.boxes_xyxy)
+            for values, boxes in zip(scores, boxes_of, strict=True):
+                choice.add(values, boxes)
             pairs, boxes = choice.best(top_k)
         else:
-            pairs, boxes = best_pairs_of_chunks(scores[0], self._chunks, top_k, chunk_top_k), found[0].boxes_xyxy
+            pairs, boxes = best_pairs_of_chunks(scores[0], self._chunks, top_k, chunk_top_k), boxes_of[0]
         pairs = pairs.above(NOTHING)
-        frame = boxes.new_tensor([image.width, image.height] * 2)
-        scale = frame / boxes.new_tensor([width, height] * 2)
-        return detections(image, pairs, (boxes * scale).clamp(min=0).minimum(frame), self._ids)
+        frame = np.array([image.width, image.height] * 2, np.float32)
+        scale = frame / np.array([width, height] * 2, np.float32)
+        return detections(image, pairs, np.minimum(np.maximum(boxes * scale, np.float32(0)), frame), self._ids)
 
 
 def _usual_nms_iou(config: ContestantConfig) -> float:

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.class_columns import ClassColumns, class_columns
 from ovd_bench.detectors.coco_classes import COCO_CLASSES
@@ -20,6 +18,7 @@ from ovd_bench.detectors.image_tensors import from_unit_square, resized, shorter
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.selection import best_pairs_of_chunks, detections
+from ovd_bench.detectors.sigmoid import sigmoid
 from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 from ovd_bench.grounding_dino_jt.device import use_device
 from ovd_bench.grounding_dino_jt.dino.config import RESNET50_4SCALE, RESNET50_5SCALE, SWIN_L_4SCALE, SWIN_L_5SCALE
@@ -112,8 +111,8 @@ class DinoDetector:
         return dino_flops(self._model.config, *self.network_size(image))
 
     def _detect(self, image: Image, asked: ClassColumns) -> Detections:
-        output = self._model(resized(image, *self.network_size(image))[None].numpy())
-        logits, boxes = (torch.from_numpy(part.numpy()[0]) for part in (output.pred_logits, output.pred_boxes))
-        scores = logits.sigmoid().T[list(asked.columns)]
+        output = self._model(resized(image, *self.network_size(image))[None])
+        logits, boxes = output.pred_logits.numpy()[0], output.pred_boxes.numpy()[0]
+        scores = sigmoid(logits.reshape(1, -1)).reshape(logits.shape).T[list(asked.columns)]
         pairs = best_pairs_of_chunks(scores, asked.chunks, self._settings.top_k, self._settings.chunk_top_k)
         return detections(image, pairs, from_unit_square(boxes, image), asked.category_ids)

@@ -38,7 +38,7 @@ from ovd_bench.detectors.image_tensors import resized, shorter_side_size
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.selection import Pairs, detections
-from ovd_bench.detectors.token_scores import class_scores
+from ovd_bench.detectors.tensor_scores import mean_probabilities
 from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
 
@@ -202,7 +202,7 @@ class GlipDetector:
     def prepare(self, image: Image) -> torch.Tensor:
         """Network input of one image, zeros on the right and at the bottom: float32 (3, height, width)."""
         height, width = self.network_size(image)
-        pixels = normalize(resized(image, height, width))
+        pixels = normalize(torch.from_numpy(resized(image, height, width)))
         return torch.nn.functional.pad(pixels, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE))
 
     def image_features(self, image: Image) -> ImageFeatures:
@@ -237,7 +237,7 @@ class GlipDetector:
         parts = zip(chunks.captions, output.logits, output.deltas, output.centerness, strict=True)
         for caption, logits, deltas, centerness in parts:
             shares = torch.from_numpy(caption.shares()).to(logits.device)
-            scores = class_scores(logits[:, : len(caption.ids)], shares).T
+            scores = mean_probabilities(logits[:, : len(caption.ids)], shares).T
             if not torch.isfinite(scores).all():
                 raise DetectorError("the network gave scores that are not finite: check the weights")
             found = select_boxes(scores, deltas, centerness, anchors, output.shapes, size, top_k)
@@ -258,8 +258,9 @@ class GlipDetector:
                 begin += len(caption.phrases)
         values, order = torch.cat(scores).sort(descending=True, stable=True)
         order = order[: self._settings.top_k]
-        pairs = Pairs(values[: self._settings.top_k], order, torch.cat(classes)[order])
-        return detections(image, pairs, torch.cat(boxes), self._category_ids)
+        values, rows = values[: self._settings.top_k].cpu().numpy(), torch.cat(classes)[order].cpu().numpy()
+        pairs = Pairs(values, order.cpu().numpy(), rows)
+        return detections(image, pairs, torch.cat(boxes).cpu().numpy(), self._category_ids)
 
     def _ground(self, image: Image, text: str) -> Grounding:
         caption = self._caption(text)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ovd_bench.detectors.captions import Caption, caption_of_text, planned_captions
 from ovd_bench.detectors.card import DetectorCard
@@ -23,8 +22,9 @@ from ovd_bench.detectors.hub import model_directory
 from ovd_bench.detectors.image_tensors import from_unit_square, resized, shorter_side_size
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.prompts import PromptPlan
-from ovd_bench.detectors.selection import ChunkedChoice, detections
+from ovd_bench.detectors.selection import ChunkedChoice, Floats, detections
 from ovd_bench.detectors.shipped import check_sum, shipped_file
+from ovd_bench.detectors.sigmoid import sigmoid
 from ovd_bench.detectors.suppression import NO_SUPPRESSION, NOTHING, without_duplicates
 from ovd_bench.detectors.token_scores import class_scores, grounded
 from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
@@ -170,7 +170,7 @@ class GroundingDinoDetector:
 
     def _image_features(self, image: Image) -> ImageFeatures:
         pixels = resized(image, *self.network_size(image))
-        return self._model.encode_image(pixels[None].numpy())
+        return self._model.encode_image(pixels[None])
 
     def _text(self, rows: Sequence[Sequence[int]]) -> TextFeatures:
         try:
@@ -184,7 +184,7 @@ class GroundingDinoDetector:
         features = self._image_features(image)
         choice = ChunkedChoice(self._settings.chunk_top_k or self._settings.top_k)
         for caption, logits, boxes in self._answers(features):
-            scores = class_scores(logits[:, : len(caption.ids)], torch.from_numpy(caption.shares()))
+            scores = class_scores(sigmoid(logits[:, : len(caption.ids)]), caption.phrases)
             if self._nms_iou < NO_SUPPRESSION:
                 scores = without_duplicates(scores, from_unit_square(boxes, image), self._nms_iou)
             choice.add(scores, boxes)
@@ -192,7 +192,7 @@ class GroundingDinoDetector:
         pairs = pairs.above(NOTHING)
         return detections(image, pairs, from_unit_square(boxes, image), self._category_ids)
 
-    def _answers(self, features: ImageFeatures) -> Iterator[tuple[Caption, torch.Tensor, torch.Tensor]]:
+    def _answers(self, features: ImageFeatures) -> Iterator[tuple[Caption, Floats, Floats]]:
         """Each chunk's caption, logits (Q, 256) and boxes (Q, 4) cxcywh.
 
         All groups of chunks are started before the first is waited for; each is started when the one before it is
@@ -205,11 +205,10 @@ class GroundingDinoDetector:
             output.pred_boxes.sync(False)
             outputs.append(output)
         for chunks, output in zip(self._chunks, outputs, strict=True):
-            logits, boxes = (torch.from_numpy(part.numpy()) for part in (output.pred_logits, output.pred_boxes))
-            yield from zip(chunks.captions, logits, boxes, strict=True)
+            yield from zip(chunks.captions, output.pred_logits.numpy(), output.pred_boxes.numpy(), strict=True)
 
     def _ground(self, image: Image, text: str) -> Grounding:
         caption = caption_of_text(self._model.tokenizer.words, text)
         output = self._model(self._image_features(image), self._text([caption.ids]))
-        logits, boxes = (torch.from_numpy(part.numpy()[0]) for part in (output.pred_logits, output.pred_boxes))
-        return grounded(image, text, caption, logits, boxes, self._settings.top_k)
+        probabilities, boxes = sigmoid(output.pred_logits.numpy()[0]), output.pred_boxes.numpy()[0]
+        return grounded(image, text, caption, probabilities, boxes, self._settings.top_k)

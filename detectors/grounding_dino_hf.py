@@ -35,7 +35,8 @@ from ovd_bench.detectors.image_tensors import from_unit_square, groups, resized,
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.selection import ChunkedChoice, detections
-from ovd_bench.detectors.token_scores import class_scores, grounded
+from ovd_bench.detectors.tensor_scores import mean_probabilities
+from ovd_bench.detectors.token_scores import grounded
 from ovd_bench.detectors.transformers_loading import LoadedModel, Preprocessing, load_model
 from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 
@@ -184,7 +185,7 @@ class GroundingDinoDetector:
 
     def prepare(self, image: Image) -> torch.Tensor:
         """Network input of one image: float32 (3, height, width)."""
-        return self._preprocessing.normalise(resized(image, *self.network_size(image)))
+        return self._preprocessing.normalise(torch.from_numpy(resized(image, *self.network_size(image))))
 
     def text_features(self, caption: Caption) -> TextFeatures:
         """Encode one caption.
@@ -290,8 +291,8 @@ class GroundingDinoDetector:
         choices = [ChunkedChoice(self._settings.chunk_top_k or self._settings.top_k) for _ in images]
         for text in queries.texts:
             output = self.predict(features, text)
-            scores = class_scores(output.logits, text.shares)
-            for choice, of_image, boxes in zip(choices, scores, output.boxes_cxcywh, strict=True):
+            scores = mean_probabilities(output.logits, text.shares).cpu().numpy()
+            for choice, of_image, boxes in zip(choices, scores, output.boxes_cxcywh.cpu().numpy(), strict=True):
                 choice.add(of_image, boxes)
         found = []
         for image, choice in zip(images, choices, strict=True):
@@ -303,7 +304,8 @@ class GroundingDinoDetector:
         caption = caption_of_text(self._tokenize, text)
         words = self.text_features(caption)
         output = self.predict(self.image_features(self.prepare(image)[None]), words)
-        return grounded(image, text, caption, output.logits[0], output.boxes_cxcywh[0], self._settings.top_k)
+        probabilities, boxes = output.logits[0].sigmoid().cpu().numpy(), output.boxes_cxcywh[0].cpu().numpy()
+        return grounded(image, text, caption, probabilities, boxes, self._settings.top_k)
 
 
 def tokenize_with(tokenizer: PreTrainedTokenizerBase) -> Tokenize:

@@ -133,7 +133,7 @@ class OmDetTurboDetector:
         for texts in self._queries.chunks:
             output = self.predict(features, texts)
             for choice, logits, boxes in zip(choices, output.logits, output.boxes_cxcywh, strict=True):
-                choice.add(logits.sigmoid().T, boxes)
+                choice.add(logits.sigmoid().T.cpu().numpy(), boxes.cpu().numpy())
         found = []
         for image, choice in zip(images, choices, strict=True):
             pairs, boxes = choice.best(self._settings.top_k)
@@ -142,7 +142,7 @@ class OmDetTurboDetector:
 
     def prepare(self, image: Image) -> torch.Tensor:
         """Network input of one image, squashed to the network's size: float32 (3, height, width)."""
-        return self._preprocessing.normalise(resized(image, *self._size))
+        return self._preprocessing.normalise(torch.from_numpy(resized(image, *self._size)))
 
     def class_embeddings(self, prompts: Sequence[str]) -> torch.Tensor:
         """Float32 (classes, e); text is causal, so padding behind its end does not matter."""

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import Owlv2ForObjectDetection, OwlViTForObjectDetection, PreTrainedTokenizerBase
 
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.class_vectors import ClassVectors
-from ovd_bench.detectors.image_tensors import from_padded_square, padded_square
+from ovd_bench.detectors.image_tensors import float_pixels, from_padded_square
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.owl_prompts import CLIP_SAMPLE, OwlTexts, owl_texts
 from ovd_bench.detectors.prompts import Ensemble, PromptPlan
@@ -131,15 +132,18 @@ class OwlDetector:
         output = self.predict(torch.stack([self.prepare(image) for image in images]))
         found = []
         for image, logits, boxes in zip(images, output.logits, output.boxes_cxcywh, strict=True):
-            pairs = best_pairs_of_chunks(logits, queries.chunks, self._settings.top_k, self._settings.chunk_top_k)
-            pairs = dataclasses.replace(pairs, scores=pairs.scores.sigmoid())
-            found.append(detections(image, pairs, from_padded_square(boxes, image), queries.category_ids))
+            top_k, chunk_top_k = self._settings.top_k, self._settings.chunk_top_k
+            pairs = best_pairs_of_chunks(logits.cpu().numpy(), queries.chunks, top_k, chunk_top_k)
+            scores = torch.from_numpy(pairs.scores).to(logits.device).sigmoid()
+            pairs = dataclasses.replace(pairs, scores=scores.cpu().numpy())
+            corners = from_padded_square(boxes.cpu().numpy(), image)
+            found.append(detections(image, pairs, corners, queries.category_ids))
         return found
 
     def prepare(self, image: Image) -> torch.Tensor:
         """Network input of one image: float32 (3, side, side)."""
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
-        return (padded_square(image, self._side) - mean) / std
+        return (_padded_square(image, self._side) - mean) / std
 
     def predict(self, pixels: torch.Tensor) -> OwlOutput:
         """Class logits and boxes of prepared images (B, 3, side, side); the heads are computed in float32."""
@@ -178,3 +182,16 @@ def ensembled(vectors: torch.Tensor, rule: Ensemble) -> torch.Tensor:
 
 def _unit(vectors: torch.Tensor, epsilon: float) -> torch.Tensor:
     return vectors / (torch.linalg.norm(vectors, dim=-1, keepdim=True) + epsilon)
+
+
+def _padded_square(image: Image, side: int) -> torch.Tensor:
+    """The image in the upper left of a black square: float32 (3, side, side), 0 … 1.
+
+    The longer side becomes ``side``; bilinear without antialias, then zeros on the right and at the bottom, as
+    ``ResizeWithPad`` in the evaluation of OWL-ViT (``scenic/projects/owl_vit/preprocessing/image_ops.py``).
+    """
+    longest = max(image.height, image.width)
+    height, width = (max(edge * side // longest, 1) for edge in (image.height, image.width))
+    pixels = torch.from_numpy(float_pixels(image))[None] / 255
+    small = functional.interpolate(pixels, (height, width), mode="bilinear", align_corners=False)[0]
+    return functional.pad(small, (0, side - width, 0, side - height))

@@ -160,17 +160,18 @@ class OwlNanoDetector:
         batch = normalize(torch.from_numpy(pixels[None]).to(self._settings.device)).to(self._dtype)
         output = self._model(batch, queries)
         scores = output.logits[0].float().unflatten(1, (-1, self._prompts)).mean(-1).sigmoid().T  # (K, N)
-        boxes = output.boxes_xyxy[0].float()
+        boxes = output.boxes_xyxy[0].float().cpu().numpy()
         usual = NO_SUPPRESSION
         if output.quality is not None:
             scores, usual = scores * output.quality[0].float().sigmoid(), NMS_IOU
-        scores = without_duplicates(scores, boxes, self._settings.nms_iou or usual)
+        kept = without_duplicates(scores.cpu().numpy(), boxes, self._settings.nms_iou or usual)
         if self._learned:
-            scores = scores.masked_fill(~queries.any(dim=1, keepdim=True), NOTHING)
-        pairs = best_pairs_of_chunks(scores, self._chunks, self._settings.top_k, self._settings.chunk_top_k)
+            kept = np.where(queries.any(dim=1, keepdim=True).cpu().numpy(), kept, np.float32(NOTHING))
+        pairs = best_pairs_of_chunks(kept, self._chunks, self._settings.top_k, self._settings.chunk_top_k)
         pairs = pairs.above(NOTHING)
-        frame = boxes.new_tensor([image.width, image.height] * 2)
-        return detections(image, pairs, (boxes / boxes.new_tensor(scale * 2)).clamp(min=0).minimum(frame), self._ids)
+        frame = np.array([image.width, image.height] * 2, np.float32)
+        corners = np.maximum(boxes / np.array(scale * 2, np.float32), np.float32(0))
+        return detections(image, pairs, np.minimum(corners, frame), self._ids)
 
 
 def fit(pixels: npt.NDArray[np.uint8], size: int, multiple: int) -> tuple[npt.NDArray[np.uint8], tuple[float, float]]:

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from ovd_bench.detectors.types import Detections, DetectorError, Image
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,9 @@ class Pairs:
         classes: int64 (n,), rows of the classes.
     """
 
-    scores: torch.Tensor
-    boxes: torch.Tensor
-    classes: torch.Tensor
+    scores: Floats
+    boxes: Rows
+    classes: Rows
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -38,7 +41,7 @@ class Pairs:
         return Pairs(self.scores[:number], self.boxes[:number], self.classes[:number])
 
 
-def best_pairs(scores: torch.Tensor, k: int) -> Pairs:
+def best_pairs(scores: Floats, k: int) -> Pairs:
     """The ``k`` best of all pairs, or all if there are fewer.
 
     Args:
@@ -48,23 +51,23 @@ def best_pairs(scores: torch.Tensor, k: int) -> Pairs:
     Raises:
         DetectorError: a score is not a number.
     """
-    flat = scores.flatten()
+    flat = scores.ravel()
     k = min(k, len(flat))
     if k == 0:
-        nothing = torch.empty(0, dtype=torch.int64, device=scores.device)
-        return Pairs(flat, nothing, nothing)
-    threshold = torch.topk(flat, k).values[-1]
-    if not torch.isfinite(flat).all():
+        nothing = np.empty(0, np.int64)
+        return Pairs(flat[:0], nothing, nothing)
+    if not np.isfinite(flat).all():
         raise DetectorError("the network gave scores that are not finite: take float32, or check the weights")
-    above = torch.nonzero(flat > threshold).flatten()
-    level = torch.nonzero(flat == threshold).flatten()[: k - len(above)]
-    chosen = torch.cat((above, level))
-    chosen = chosen[torch.argsort(flat[chosen], descending=True, stable=True)]
+    threshold = np.partition(flat, len(flat) - k)[len(flat) - k]
+    above = np.flatnonzero(flat > threshold)
+    level = np.flatnonzero(flat == threshold)[: k - len(above)]
+    chosen = np.concatenate((above, level))
+    chosen = chosen[np.argsort(-flat[chosen], kind="stable")]
     boxes = scores.shape[1]
     return Pairs(flat[chosen], chosen % boxes, chosen // boxes)
 
 
-def best_pairs_of_chunks(scores: torch.Tensor, chunks: Sequence[range], top_k: int, chunk_top_k: int | None) -> Pairs:
+def best_pairs_of_chunks(scores: Floats, chunks: Sequence[range], top_k: int, chunk_top_k: int | None) -> Pairs:
     """The ``top_k`` best pairs, of which at most ``chunk_top_k`` are from one chunk of classes.
 
     Args:
@@ -92,34 +95,34 @@ class ChunkedChoice:
     def __init__(self, chunk_top_k: int) -> None:
         self._chunk_top_k = chunk_top_k
         self._pairs: list[Pairs] = []
-        self._boxes: list[torch.Tensor] = []
+        self._boxes: list[Floats] = []
         self._kept = 0
         self._classes = 0
 
-    def add(self, scores: torch.Tensor, boxes: torch.Tensor) -> None:
+    def add(self, scores: Floats, boxes: Floats) -> None:
         """Add the next chunk: scores (classes, boxes), boxes (boxes, 4)."""
         pairs = best_pairs(scores, self._chunk_top_k)
-        rows = torch.arange(self._kept, self._kept + len(pairs), device=scores.device)
+        rows = np.arange(self._kept, self._kept + len(pairs))
         self._pairs.append(Pairs(pairs.scores, rows, pairs.classes + self._classes))
         self._boxes.append(boxes[pairs.boxes])
         self._kept += len(pairs)
         self._classes += len(scores)
 
-    def best(self, k: int) -> tuple[Pairs, torch.Tensor]:
+    def best(self, k: int) -> tuple[Pairs, Floats]:
         """The ``k`` best of all chunks, and the boxes (boxes, 4) that they point at."""
-        return _merged(self._pairs, k), torch.cat(self._boxes)
+        return _merged(self._pairs, k), np.concatenate(self._boxes)
 
 
 def _merged(chunks: Sequence[Pairs], k: int) -> Pairs:
     """The ``k`` best of the pairs of several chunks, which come in the order of their classes."""
-    scores, boxes, classes = (
-        torch.cat([getattr(pairs, name) for pairs in chunks]) for name in ("scores", "boxes", "classes")
-    )
-    order = torch.argsort(scores, descending=True, stable=True)[:k]
+    scores = np.concatenate([pairs.scores for pairs in chunks])
+    boxes = np.concatenate([pairs.boxes for pairs in chunks])
+    classes = np.concatenate([pairs.classes for pairs in chunks])
+    order = np.argsort(-scores, kind="stable")[:k]
     return Pairs(scores[order], boxes[order], classes[order])
 
 
-def detections(image: Image, pairs: Pairs, boxes_xyxy: torch.Tensor, category_ids: Sequence[int]) -> Detections:
+def detections(image: Image, pairs: Pairs, boxes_xyxy: Floats, category_ids: Sequence[int]) -> Detections:
     """The chosen pairs as detections.
 
     Args:
@@ -128,6 +131,5 @@ def detections(image: Image, pairs: Pairs, boxes_xyxy: torch.Tensor, category_id
         boxes_xyxy: (boxes, 4), pixels of the original image.
         category_ids: of the class rows.
     """
-    ids = np.asarray(category_ids, np.int32)[pairs.classes.cpu().numpy()]
-    chosen = boxes_xyxy[pairs.boxes].float().cpu().numpy()
-    return Detections.of(image, chosen, pairs.scores.float().cpu().numpy(), ids)
+    ids = np.asarray(category_ids, np.int32)[pairs.classes]
+    return Detections.of(image, boxes_xyxy[pairs.boxes], pairs.scores, ids)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torchvision.ops import nms
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
 
 #: Overlap above which the lesser of two boxes of one class is a duplicate, where nothing else is asked for.
 NMS_IOU = 0.6
@@ -13,9 +15,11 @@ NO_SUPPRESSION = 1.0
 NMS_BOXES = 100
 #: In place of a score: this pair is not reported.
 NOTHING = -1.0
+#: Classes that are gone through together; what is between fits the second cache.
+_CLASSES_AT_ONCE = 64
 
 
-def without_duplicates(scores: Tensor, boxes: Tensor, iou: float = NMS_IOU) -> Tensor:
+def without_duplicates(scores: Floats, boxes: Floats, iou: float = NMS_IOU) -> Floats:
     """Scores with ``NOTHING`` in place of boxes that a better one of the same class overlaps, and of the worst.
 
     Another rule raises ``suppression_version`` of the cards of all that use it.
@@ -27,10 +31,31 @@ def without_duplicates(scores: Tensor, boxes: Tensor, iou: float = NMS_IOU) -> T
     """
     if iou >= NO_SUPPRESSION:
         return scores
-    top, cells = scores.sort(dim=1, descending=True, stable=True)
-    top, cells = top[:, :NMS_BOXES], cells[:, :NMS_BOXES]
-    remaining = scores.new_full(scores.shape, NOTHING)
-    for row, (best, cell) in enumerate(zip(top, cells, strict=True)):  # batched_nms is slower with many classes
-        kept = cell[nms(boxes[cell], best, iou)]
-        remaining[row, kept] = scores[row, kept]
+    remaining = np.full(scores.shape, NOTHING, np.float32)
+    for begin in range(0, len(scores), _CLASSES_AT_ONCE):
+        part = scores[begin : begin + _CLASSES_AT_ONCE]
+        # NaN comes first, so that it stays and is refused when pairs are chosen
+        best = np.argsort(np.where(np.isnan(part), -np.inf, -part), axis=1, kind="stable")[:, :NMS_BOXES]
+        rows, places = np.nonzero(_no_duplicates(boxes[best], iou))
+        kept = best[rows, places]
+        remaining[begin + rows, kept] = part[rows, kept]
     return remaining
+
+
+def _no_duplicates(boxes: Floats, iou: float) -> npt.NDArray[np.bool_]:
+    """Of boxes (K, n, 4), the best of each class first: which are kept (K, n).
+
+    The arithmetic, in float32, and the comparison, in float64, are those of torchvision's ``nms``.
+    """
+    left, top, right, bottom = np.ascontiguousarray(boxes.transpose(2, 0, 1))
+    areas = (right - left) * (bottom - top)
+    kept = np.ones(areas.shape, np.bool_)
+    with np.errstate(invalid="ignore"):  # two boxes without area: 0 / 0 is no overlap
+        for place in range(areas.shape[1] - 1):
+            one, others = np.s_[:, place : place + 1], np.s_[:, place + 1 :]
+            width = np.minimum(right[one], right[others]) - np.maximum(left[one], left[others])
+            height = np.minimum(bottom[one], bottom[others]) - np.maximum(top[one], top[others])
+            common = np.maximum(width, np.float32(0)) * np.maximum(height, np.float32(0))
+            overlap = common / (areas[one] + areas[others] - common)
+            kept[others] &= ~((overlap.astype(np.float64) > iou) & kept[one])
+    return kept

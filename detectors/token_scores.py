@@ -1,8 +1,11 @@
-"""From a logit per box and token to scores of classes and phrases."""
+"""From a probability per box and token to scores of classes and phrases."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from ovd_bench.detectors.captions import Caption, joined_spans
 from ovd_bench.detectors.image_tensors import from_unit_square
@@ -13,21 +16,35 @@ from ovd_bench.detectors.types import DetectorError, Grounding, Image
 TEXT_THRESHOLD = 0.25
 
 
-def class_scores(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+def class_scores(probabilities: npt.NDArray[np.float32], phrases: Sequence[range]) -> npt.NDArray[np.float32]:
     """Mean probability over the tokens of each class (``demo/test_ap_on_coco.py`` of the official repository).
 
+    A sum of products with 1 / (number of tokens), from the first token to the last, each step rounded once: what the
+    matrix products of PyTorch and numpy give, without their freedom to add in another order.
+
     Args:
-        logits: (..., Q, n), of Q boxes and n tokens.
-        shares: (K, n), see ``Caption.shares``.
+        probabilities: (Q, n), of Q boxes and n tokens.
+        phrases: the token positions of each of K classes.
 
     Returns:
-        (..., K, Q).
+        (K, Q).
     """
-    return shares @ logits.sigmoid().transpose(-1, -2)
+    scores = np.zeros((len(phrases), len(probabilities)), np.float32)
+    shares = np.array([1 / len(phrase) for phrase in phrases], np.float32).astype(np.float64)
+    for step in range(max(map(len, phrases), default=0)):
+        rows = [row for row, phrase in enumerate(phrases) if len(phrase) > step]
+        tokens = [phrases[row].start + step for row in rows]
+        scores[rows] = scores[rows] + shares[rows, None] * probabilities[:, tokens].T  # rounded when it is stored
+    return scores
 
 
 def grounded(
-    image: Image, text: str, caption: Caption, logits: torch.Tensor, boxes_cxcywh: torch.Tensor, top_k: int
+    image: Image,
+    text: str,
+    caption: Caption,
+    probabilities: npt.NDArray[np.float32],
+    boxes_cxcywh: npt.NDArray[np.float32],
+    top_k: int,
 ) -> Grounding:
     """The best (box, phrase) pairs; see ``GroundingDetector.ground``.
 
@@ -38,7 +55,7 @@ def grounded(
         image: what was looked at.
         text: the caption as the user wrote it.
         caption: its tokens.
-        logits: (Q, n).
+        probabilities: (Q, n).
         boxes_cxcywh: (Q, 4), relative to the image.
         top_k: how many pairs.
 
@@ -47,14 +64,13 @@ def grounded(
     """
     if not caption.phrases:
         raise DetectorError(f"image {image.id}: the caption {text!r} has no words")
-    tokens = logits.sigmoid().T
-    scores = torch.stack([tokens[phrase.start : phrase.stop].amax(dim=0) for phrase in caption.phrases])
-    pairs = best_pairs(scores, top_k)
-    boxes = from_unit_square(boxes_cxcywh[pairs.boxes], image)
+    tokens = probabilities.T
+    pairs = best_pairs(np.stack([tokens[phrase.start : phrase.stop].max(axis=0) for phrase in caption.phrases]), top_k)
     spans = []
     for phrase, box in zip(pairs.classes.tolist(), pairs.boxes.tolist(), strict=True):
         own = caption.phrases[phrase]
         sure = (tokens[own.start : own.stop, box] > TEXT_THRESHOLD).tolist()
         told = [span for span, keep in zip(caption.spans[phrase], sure, strict=True) if keep]
         spans.append(joined_spans(told or caption.spans[phrase], text))
-    return Grounding(image.id, text, boxes.cpu().numpy(), pairs.scores.cpu().numpy(), tuple(spans))
+    boxes = from_unit_square(boxes_cxcywh[pairs.boxes], image)
+    return Grounding(image.id, text, boxes, pairs.scores, tuple(spans))

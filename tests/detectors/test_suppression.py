@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, nms
 
 from ovd_bench.baselines.controlled.config import ContestantConfig
 from ovd_bench.detectors.interface import Detector, DetectorSettings
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.registry import find_card, load_detector
 from ovd_bench.detectors.shipped import shipped_file
-from ovd_bench.detectors.suppression import NMS_IOU, without_duplicates
+from ovd_bench.detectors.suppression import NMS_BOXES, NMS_IOU, NOTHING, without_duplicates
 from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 from ovd_bench.grounding_dino_jt.config import Config
 from ovd_bench.grounding_dino_jt.weights import read_checkpoint, write_canonical
@@ -63,9 +63,35 @@ def _largest_overlap(found: Detections) -> float:
 
 
 def test_at_an_overlap_of_one_nothing_is_dropped() -> None:
-    scores, boxes = torch.rand(2, 300), torch.tensor([[0.0, 0, 10, 10]]).expand(300, 4)
+    scores = np.random.default_rng(0).random((2, 300), np.float32)
+    boxes = np.tile(np.array([0, 0, 10, 10], np.float32), (300, 1))
     assert without_duplicates(scores, boxes, 1.0) is scores
     assert (without_duplicates(scores, boxes, 0.99) >= 0).sum() == 2
+
+
+@pytest.mark.parametrize("iou", [0.1, 1 / 3, 0.5, 0.6, 0.7, 0.99])
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_kept_is_what_torchvision_keeps(iou: float, whole: bool) -> None:
+    """Whole coordinates and scores of few values: overlaps at the limit, boxes without area, ties."""
+    draw = np.random.default_rng(0)
+    for classes, number in ((0, 5), (3, 0), (1, 1), (5, 40), (130, 250)):
+        scores = draw.random((classes, number), np.float32)
+        boxes = draw.random((number, 4), np.float32) * np.float32(40)
+        boxes[:, 2:] += boxes[:, :2]
+        if whole:
+            scores, boxes = np.round(scores, 1), np.round(boxes / 4)
+        expected = np.full_like(scores, NOTHING)
+        for row, values in enumerate(torch.from_numpy(scores)):
+            best = values.argsort(descending=True, stable=True)[:NMS_BOXES]
+            kept = best[nms(torch.from_numpy(boxes)[best], values[best], iou)].numpy()
+            expected[row, kept] = scores[row, kept]
+        np.testing.assert_array_equal(without_duplicates(scores, boxes, iou), expected)
+
+
+def test_scores_that_are_no_numbers_are_left_for_the_choice_to_refuse() -> None:
+    scores = np.linspace(0, 1, 300, dtype=np.float32)[None]
+    scores[0, 7] = np.nan
+    assert np.isnan(without_duplicates(scores, np.zeros((300, 4), np.float32), 0.5)[0, 7])
 
 
 @pytest.mark.parametrize("kind", CONTESTANTS)
