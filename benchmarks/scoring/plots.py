@@ -75,7 +75,7 @@ def _precision_recall(gt: GroundTruth, evaluation: Evaluation) -> Figure:
 
 def _ap_against_frequency(gt: GroundTruth, evaluation: Evaluation) -> Figure:
     counts = gt.categories.image_count
-    known = (counts > 0) & ~np.isnan(evaluation.per_class_ap)
+    known = (counts >= 0) & ~np.isnan(evaluation.per_class_ap)
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axis = figure.subplots()
     letters = np.array(gt.categories.frequency)
@@ -89,12 +89,14 @@ def _ap_against_frequency(gt: GroundTruth, evaluation: Evaluation) -> Figure:
     for low, high in pairwise(edges):
         members = known & (counts >= low) & ((counts < high) | (high == edges[-1]))
         if members.any():
-            middles.append(np.exp(np.log(counts[members]).mean()))
+            middles.append(np.expm1(np.log1p(counts[members]).mean()))
             means.append(100 * evaluation.per_class_ap[members].mean())
     axis.plot(
         middles, means, color="black", linewidth=1.8, marker="o", markersize=4, label="mean of a tenth of the classes"
     )
-    axis.set(xscale="log", xlabel="training images of the class", ylabel="AP of the class", ylim=(-2, 102))
+    # Linear up to one image, so that classes without a training image have a place, and logarithmic from there on.
+    axis.set_xscale("symlog", linthresh=1, linscale=0.5)
+    axis.set(xlabel="training images of the class", ylabel="AP of the class", ylim=(-2, 102))
     axis.grid(alpha=0.25)
     axis.legend(fontsize=8)
     return figure
