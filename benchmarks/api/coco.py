@@ -27,6 +27,8 @@ from ovd_bench.metrics.protocol import AREA_NAMES, AREA_RANGES, IOU_THRESHOLDS, 
 Some = int | str | Iterable[Any]
 
 _AXES = {"iou_thresholds": "iouThrs", "recall_thresholds": "recThrs", "areas": "areaRng", "limits": "maxDets"}
+#: What the engine asks of annotations and results.
+_NEEDED = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "score")
 
 
 class COCO:
@@ -238,20 +240,43 @@ class COCOeval:
         self.eval: dict[str, Any] = {}
         self.stats: npt.NDArray[np.float64] | list[float] = []
         self._columns: Columns | None = None
-        self._evaluated = self.params
+        self._rows: tuple[list[Row], list[Row]] = ([], [])
+        self._joined: list[Row | None] | None = None
+        self._paramsEval = Params(imgIds=[], catIds=[])  # programs that set evalImgs set this too
         _check_type(self.params)
         if cocoGt is not None:
             self.params.imgIds = sorted(cocoGt.getImgIds())
             self.params.catIds = sorted(cocoGt.getCatIds())
 
     @property
-    def evalImgs(self) -> Any:
-        """Not here.
+    def evalImgs(self) -> list[Row | None]:
+        """After ``evaluate()`` one entry per category, area range and image, in this order; None = nothing is there.
 
-        Raises:
-            AttributeError: always.
+        Programs that evaluate batch by batch join these lists along the images, and set the joined list together with
+        ``params.imgIds`` before ``accumulate()``. An entry has ``image_id``, ``category_id``, ``aRng``, ``maxDet``
+        and the annotations and results, ``truth`` and ``results``. It has no matches: ``accumulate()`` makes them.
         """
-        raise AttributeError("evalImgs: the engine keeps no matches per image; ovd_bench.MeanAveragePrecision adds up")
+        if self._joined is not None:
+            return self._joined
+        p = self._paramsEval
+        cells: dict[tuple[Any, Any], tuple[list[Row], list[Row]]] = {}
+        for place, rows in enumerate(self._rows):
+            for row in rows:
+                key = row["image_id"], row["category_id"] if p.useCats else -1
+                needed = {name: row[name] for name in _NEEDED if name in row}
+                cells.setdefault(key, ([], []))[place].append(needed)
+        entries: list[Row | None] = []
+        for category in p.catIds if p.useCats else [-1]:
+            for area in p.areaRng:
+                for image in p.imgIds:
+                    cell = cells.get((image, category))
+                    names = {"image_id": image, "category_id": category, "aRng": area, "maxDet": p.maxDets[-1]}
+                    entries.append(None if cell is None else {**names, "truth": cell[0], "results": cell[1]})
+        return entries
+
+    @evalImgs.setter
+    def evalImgs(self, entries: Iterable[Row | None]) -> None:
+        self._joined = list(entries)
 
     @property
     def ious(self) -> Any:
@@ -285,7 +310,8 @@ class COCOeval:
             coco.loadAnns(coco.getAnnIds(imgIds=p.imgIds, catIds=p.catIds)) for coco in (self.cocoGt, self.cocoDt)
         )
         self._columns = to_columns(truth, results, p.imgIds, p.catIds, one_class=not p.useCats)
-        self._evaluated = copy.deepcopy(p)
+        self._rows, self._joined = (truth, results), None
+        self._paramsEval = copy.deepcopy(p)
         self.eval = {}
 
     def accumulate(self, p: Params | None = None) -> None:
@@ -295,18 +321,19 @@ class COCOeval:
             p: parameters; None = ``params``. Since ``evaluate()`` only ``recThrs`` may have changed.
 
         Raises:
-            DataError: no ``evaluate()`` before, or another parameter has changed.
+            DataError: no ``evaluate()`` before, another parameter has changed, or ``evalImgs`` does not fit.
         """
         p = p or self.params
-        if self._columns is None:
+        columns = self._columns if self._joined is None else _joined_columns(self._joined, p)
+        if columns is None:
             raise DataError("COCOeval: call evaluate() before accumulate()")
-        check_unchanged(p, self._evaluated, but=("recThrs",))
+        check_unchanged(p, self._paramsEval, but=("recThrs",))
         arrays = evaluate_grid(
-            self._columns.gt,
-            self._columns.predictions,
+            columns.gt,
+            columns.predictions,
             PROTOCOLS["coco"],
             to_grid(p, _AXES),
-            detection_area=self._columns.detection_area,
+            detection_area=columns.detection_area,
             want_scores=True,
         )
         self.eval = {
@@ -367,3 +394,22 @@ def _check_type(p: Params) -> None:
     if p.iouType != "bbox" or p.useSegm:
         name, value = ("iouType", p.iouType) if p.iouType != "bbox" else ("useSegm", p.useSegm)
         raise DataError(f"{name} is {value!r}: only boxes can be evaluated; give iouType='bbox'")
+
+
+def _joined_columns(entries: Sequence[Row | None], p: Params) -> Columns:
+    """Columns of the entries of several evaluations, joined along the images."""
+    classes, areas, images = len(p.catIds) if p.useCats else 1, len(p.areaRng), len(p.imgIds)
+    if len(entries) != classes * areas * images:
+        needed = f"{classes} categories × {areas} area ranges × {images} images"
+        raise DataError(f"evalImgs has {len(entries)} entries: {needed} are needed")
+    rows: tuple[list[Row], list[Row]] = ([], [])
+    for category in range(classes):
+        start = category * areas * images  # the entries of all area ranges hold the same
+        for image, entry in zip(p.imgIds, entries[start : start + images], strict=True):
+            if entry is None:
+                continue
+            if "truth" not in entry or entry["image_id"] != image:
+                raise DataError(f"evalImgs: the entry of image {image} is another's: join what evaluate() makes here")
+            rows[0].extend(entry["truth"])
+            rows[1].extend(entry["results"])
+    return to_columns(*rows, p.imgIds, p.catIds, one_class=not p.useCats)
