@@ -148,12 +148,15 @@ def prepare_run(
         if path.exists():
             have = read_manifest(folder)
             differences = have.recipe.differences(wanted(have.recipe.shards).recipe)
-            if differences:
+            if differences and whole and not any(predictions.glob("shard-*.json")):
+                _clear(folder)  # an edited adapter whose first run never finished a shard: nothing is lost
+            elif differences:
                 raise DataError(
                     f"{folder}: the run that is there was made with {', '.join(differences)}: ask for the same, "
                     "or give --overwrite always or another --out"
                 )
-            return have
+            else:
+                return have
         manifest = wanted(None)
         write_document(path, manifest)
         return manifest

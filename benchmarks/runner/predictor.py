@@ -18,6 +18,10 @@ from ovd_bench.detectors.types import Detections, DetectorError, Image
 from ovd_bench.metrics.types import Predictions
 
 
+class _TooMany:
+    """A batch that did not fit into memory; no detector can give it by mistake."""
+
+
 class OutOfMemoryError(DetectorError):
     """A single image does not fit into memory."""
 
@@ -119,18 +123,18 @@ class Predictor:
         while len(done) < len(images):
             part = images[len(done) : len(done) + self.batch]
             found = self._attempt(part)
-            if found is None:
+            if isinstance(found, _TooMany):
                 free_memory()  # only now: the error, and with it the frames that hold the tensors, is gone
                 self.batch = max(1, len(part) // 2)
                 self._on_halved(self.batch)
                 continue
-            self._check(part, found)
-            done += [one.of_categories(self._wanted) for one in found] if self._plan.distractors else found
+            checked = self._checked(part, found)
+            done += [one.of_categories(self._wanted) for one in checked] if self._plan.distractors else checked
             self._on_images(len(part))
         return done
 
-    def _attempt(self, images: list[Image]) -> list[Detections] | None:
-        """Detections, or None if memory ran out and fewer images may help."""
+    def _attempt(self, images: list[Image]) -> object:
+        """What the detector gives, or ``_TooMany`` if memory ran out and fewer images may help."""
         try:
             return self._detector.detect(images)
         except Exception as error:
@@ -142,9 +146,9 @@ class Predictor:
                     f"image {image.id} ({image.width} x {image.height}): memory ran out at a batch of 1: "
                     "use a smaller --image-size, --dtype float16 or a larger machine"
                 ) from error
-            return None
+            return _TooMany()
 
-    def _check(self, images: list[Image], found: object) -> None:
+    def _checked(self, images: list[Image], found: object) -> list[Detections]:
         """Refuse what is not one ``Detections`` per image, in their order, within what was asked for."""
         if not isinstance(found, list) or len(found) != len(images):
             count = len(found) if isinstance(found, list) else type(found).__name__
@@ -164,6 +168,7 @@ class Predictor:
                     f"Detections of image {image.id}: {len(one):,} boxes, more than top_k = {self._top_k:,}"
                 )
             one.check_vocabulary(self._vocabulary)
+        return found
 
 
 def _columns(found: list[Detections]) -> Predictions:

@@ -6,13 +6,14 @@ A worker's ``main`` calls ``serve``; its parent reads with ``child_events``.
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, NoReturn, TextIO, TypeVar
 
 from ovd_bench.benchmarks.data.errors import one_line
@@ -23,6 +24,10 @@ from ovd_bench.benchmarks.runner.events import Fault, send
 E = TypeVar("E", bound=StrictModel)
 
 _GRACE_SECONDS = 5.0
+#: How soon the end of a child is noticed whose pipe stays open.
+_POLL_SECONDS = 0.2
+#: Bytes; no event is nearly as long.
+_MAX_LINE = 1 << 20
 
 
 def serve(parent: int, work: Callable[[TextIO], None]) -> NoReturn:
@@ -39,7 +44,7 @@ def serve(parent: int, work: Callable[[TextIO], None]) -> NoReturn:
     os.dup2(2, 1)
     try:
         work(stream)
-    except Exception as error:  # noqa: BLE001 - a third-party detector may raise anything, at loading too
+    except BaseException as error:  # noqa: BLE001 - a third-party detector may raise anything, SystemExit too
         traceback.print_exc()
         send(stream, Fault(reason=one_line(error)))
     sys.stderr.flush()
@@ -77,6 +82,7 @@ def child_events(
                 yield _events(process, process.stdout, parse, last, noise)
             finally:
                 end_processes([process])
+                _kill_group(process.pid)
 
 
 def _events(
@@ -86,13 +92,41 @@ def _events(
     last: type[StrictModel],
     noise: IO[bytes],
 ) -> Iterator[E | Fault]:
-    event: E | Fault | None = None
-    for line in stdout:
-        event = parse(line)
+    for line in _lines(process, stdout):
+        try:
+            event = parse(line)
+        except ValueError:
+            yield Fault(reason=f"the worker process wrote what is no event: {line[:80]!r}")
+            return
         yield event
-    if not isinstance(event, last | Fault):
-        how, words = how_it_ended(process.wait()), _last_line(noise)
-        yield Fault(reason=f"the worker process {how}" + (f": {words}" if words else ""))
+        if isinstance(event, last | Fault):
+            return
+    how, words = how_it_ended(process.wait()), _last_line(noise)
+    yield Fault(reason=f"the worker process {how}" + (f": {words}" if words else ""))
+
+
+def _lines(process: subprocess.Popen[bytes], stdout: IO[bytes]) -> Iterator[bytes]:
+    """Lines until the process has ended, even if a process that it forked keeps the pipe open."""
+    descriptor, rest = stdout.fileno(), b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while len(rest) <= _MAX_LINE:
+            ended = process.poll() is not None  # asked first: what it wrote before is in the pipe by now
+            if selector.select(0 if ended else _POLL_SECONDS):
+                chunk = os.read(descriptor, 1 << 16)
+                if not chunk:
+                    return
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from lines
+            elif ended:
+                return
+    yield rest  # far longer than any event: refused as none
+
+
+def _kill_group(leader: int) -> None:
+    """End what a child left behind: it has a session of its own, so all that it started is in its group."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def end_processes(processes: Iterable[subprocess.Popen[bytes]]) -> None:
