@@ -14,8 +14,10 @@ from ovd_bench.benchmarks.data.files.documents import first_problem
 from ovd_bench.benchmarks.store.protocols import RunProtocol, lookups, versions
 from ovd_bench.benchmarks.store.schema import DetectorInfo, JudgeInfo, PlanInfo, ProtocolInfo, TrainingDataInfo
 from ovd_bench.detectors.card import DetectorCard, TrainingData
+from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import DetectorError, Vocabulary
 from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.protocol import PROTOCOLS
 
 
 def source_sha256(detector: str) -> str | None:
@@ -84,6 +86,25 @@ def protocol_info(protocol: RunProtocol, vocabulary: Vocabulary) -> ProtocolInfo
         lookups=lookups(),
         tables=protocol.tables,
     )
+
+
+def plan_fits(info: ProtocolInfo) -> bool:
+    """Whether the fields of a stored protocol give its hashes.
+
+    Hashes with versions other than today's are made by rules that are not known here: then only the plan is checked.
+    """
+    plan = info.plan
+    try:
+        fields = plan.model_dump(exclude={"sha256", "collisions"})
+        made = PromptPlan(**fields | {"templates": tuple(plan.templates), "distractors": tuple(plan.distractors)})
+    except DetectorError:
+        return False
+    if made.sha256 != plan.sha256:
+        return False
+    if (info.versions, info.lookups) != (versions(), lookups()) or info.name not in PROTOCOLS or info.judge is not None:
+        return True
+    protocol = RunProtocol(info.name, made, info.vocabulary, info.image_size, info.top_k, info.chunk_top_k, info.tables)
+    return protocol.sha256 == info.sha256
 
 
 def scored_under(made_under: ProtocolInfo, tables: str | None, judge: JudgeInfo | None) -> ProtocolInfo:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -22,6 +22,7 @@ from ovd_bench.benchmarks.data.files.atomic import atomic_write, file_sha256
 from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
 from ovd_bench.benchmarks.data.strict_model import Count, Name, Seconds, Sha256, StrictModel
 from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
+from ovd_bench.benchmarks.store.describe import plan_fits
 from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT
 from ovd_bench.benchmarks.store.schema import MAX_BYTES, DetectorInfo, FailedImage, ProtocolInfo
 from ovd_bench.metrics.errors import DataError
@@ -148,6 +149,9 @@ class RunManifest(StrictModel):
     benchmark: BenchmarkPlace
     image_ids: list[int] | None = Field(description="of a partial run, sorted; null = all images of the benchmark")
     shards: list[ShardRange]
+    content_sha256: Sha256 | None = Field(
+        default=None, description="of all else in the file, set when it is written; null = written before that was kept"
+    )
 
     @property
     def partial(self) -> bool:
@@ -230,9 +234,37 @@ def read_manifest(folder: Path) -> RunManifest:
     """
     path = manifest_path(folder)
     manifest = _read(path, RunManifest)
-    if manifest.recipe.sha256 != manifest.recipe_sha256 or len(manifest.shards) != manifest.recipe.shards:
-        raise DataError(f"{path}: was changed by hand: run again with --overwrite always")
+    if changed := _changed_by_hand(path, manifest):
+        raise DataError(f"{path}: {changed} was changed by hand: run again with --overwrite always")
     return manifest
+
+
+def _changed_by_hand(path: Path, manifest: RunManifest) -> str:
+    """What does not fit the hashes; empty if all does.
+
+    The recipe is what predictions are bound to. What a row shows beside it is compared with it, and the whole content
+    with its own hash, which older files do not have.
+    """
+    recipe, protocol, detector = manifest.recipe, manifest.protocol, manifest.detector
+    image_ids = manifest.image_ids
+    fits = {
+        "recipe": recipe.sha256 == manifest.recipe_sha256,
+        "protocol": protocol.sha256 == recipe.protocol_sha256 and plan_fits(protocol),
+        "detector": (detector.name, detector.weights_sha256) == (recipe.detector, recipe.weights_sha256),
+        "benchmark": manifest.benchmark.annotations_sha256 == recipe.annotations_sha256,
+        "image_ids": image_ids is None or ids_sha256(image_ids) == recipe.images_sha256,
+        "shards": len(manifest.shards) == recipe.shards,
+    }
+    if wrong := [name for name, good in fits.items() if not good]:
+        return wrong[0]
+    whole = manifest.content_sha256
+    return "" if whole is None or whole == _content_sha256(json.loads(path.read_bytes())) else "the content"
+
+
+def _content_sha256(content: dict[str, Any]) -> str:
+    """Hash of a manifest's JSON but for the hash itself."""
+    rest = {key: value for key, value in content.items() if key != "content_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_record(folder: Path, manifest: RunManifest, shard: int) -> ShardRecord | None:
@@ -280,6 +312,8 @@ def pixels_of(records: Sequence[ShardRecord]) -> dict[int, str] | None:
 def write_document(path: Path, document: RunManifest | ShardRecord) -> None:
     """Write a manifest or record atomically."""
     content = document.model_dump(mode="json", by_alias=True)
+    if isinstance(document, RunManifest):
+        content["content_sha256"] = _content_sha256(content)
     with atomic_write(path) as file:
         file.write((json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 

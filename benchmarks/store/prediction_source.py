@@ -80,6 +80,13 @@ class Source:
         made_on = self.manifest.benchmark
         if file_sha256(annotations) != made_on.annotations_sha256:
             notes.append(f"warning: the run was made on other annotations than these: {made_on.annotations}")
+        elif self.manifest.image_ids is None:
+            from ovd_bench.benchmarks.store.manifest import ids_sha256
+
+            if ids_sha256(gt.image_ids.tolist()) != self.manifest.recipe.images_sha256:
+                raise DataError(
+                    f"{self.path}: made on other images than all of these: its manifest was changed by hand"
+                )
         image_ids = self.manifest.image_ids
         if image_ids is not None:
             from ovd_bench.benchmarks.data.subset import restrict
