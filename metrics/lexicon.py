@@ -37,7 +37,7 @@ HEAD_RUNG = RUNGS.index("head")
 #: A longer phrase is a sentence, not a name: the head rung does not map it.
 MAX_HEAD_WORDS = 12
 
-#: What a comma, a slash or a full stop between words becomes: "hot, dog" is not "hot dog".
+#: Replaces a comma, a slash or a full stop between words: "hot, dog" is not "hot dog".
 LIST_MARK = ","
 
 # Words before a noun that do not change what it names: "the dog", "two dogs", "his dog".

@@ -94,7 +94,7 @@ class Matches:
 
     Attributes:
         protocol: rules used.
-        counts: what was dropped and why.
+        counts: numbers of dropped detections by reason.
         truth_offsets: int64 (K + 1,), ground truth boxes per class that took part, cumulative.
         positives: int32 (K, 4), regular ground truth per area range.
         detections: int64 (K,), detections that took part.

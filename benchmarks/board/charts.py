@@ -75,7 +75,7 @@ def log_axis(title: str, values: Sequence[float], *, zero: bool = False) -> Axis
 
     Args:
         title: title of the axis.
-        values: what is shown.
+        values: values to show.
         zero: show values of 0 at the left end, labelled 0.
     """
     positive = [value for value in values if value > 0] or [1.0]

@@ -21,8 +21,8 @@ def provenance_notes(protocol: ProtocolInfo, names: Sequence[str], results: Sequ
     notes = []
     if protocol.versions is None:
         notes.append(
-            "warning: made before versions of cleaning, selection and scorer were kept: not comparable with newer rows "
-            "until they are run again"
+            "warning: made before versions of cleaning, selection and scorer were recorded: not comparable with newer "
+            "rows until they are run again"
         )
     pixels = [result.run.pixels_sha256 for result in results]
     without = [name for name, one in zip(names, pixels, strict=True) if one is None]

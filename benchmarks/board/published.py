@@ -19,7 +19,7 @@ PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published.json"
 _MAX_BYTES = 8 * 2**20
 
 #: Kinds of AP in the file -> names shown to readers.
-KINDS = {"standard": "AP", "fixed": "fixed AP", "unknown": "kind of AP not said"}
+KINDS = {"standard": "AP", "fixed": "fixed AP", "unknown": "kind of AP not stated"}
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=300)]

@@ -98,7 +98,7 @@ def image_file(root: Path, name: str) -> Path:
     if not path.is_relative_to(folder):
         raise DataError(
             f"image path {name!r:.200} leaves the folder {root}: correct it in the annotation file, "
-            "or, where a link leads out, name the folder that it leads to"
+            "or, if a link leads outside, give the folder that it leads to"
         )
     return path
 

@@ -166,7 +166,7 @@ def save_raw(detector: Detector, image: Image, caption: str, file: Path) -> None
         DataError: the detector does not provide raw output, or the caption is empty.
     """
     if not isinstance(detector, RawDetector):
-        raise DataError(f"detector '{detector.card.name}' does not show what its network says: leave --raw out")
+        raise DataError(f"detector '{detector.card.name}' has no raw network output: omit --raw")
     if not caption.strip():
         raise DataError("--caption is empty")
     buffer = io.BytesIO()

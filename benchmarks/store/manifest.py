@@ -121,9 +121,9 @@ class BenchmarkPlace(StrictModel):
             annotations = Path(self.annotations)
             there = annotations.is_file()
             if not there or file_sha256(annotations) != self.annotations_sha256:
-                what = "has changed since the run" if there else "is not there any more"
+                what = "has changed since the run" if there else "no longer exists"
                 raise DataError(
-                    f"{annotations}: {what}: name the annotations with -a FILE, or the benchmark with -b NAME"
+                    f"{annotations}: {what}: give the annotations with -a FILE, or the benchmark with -b NAME"
                 )
         return Benchmark(
             name=self.name,

@@ -33,7 +33,7 @@ def read_run_predictions(folder: Path) -> Predictions:
             continue
         part = read_predictions(files.arrow(record.shard))
         if len(part) != record.detections or part.phrase is not None or part.score.dtype != np.float32:
-            raise DataError(f"{files.arrow(record.shard)}: does not hold what its record says: predict this run again")
+            raise DataError(f"{files.arrow(record.shard)}: does not match its record: predict this run again")
         parts.append(part)
     return parts[-1] if len(parts) <= 2 else concatenate(parts)
 

@@ -23,7 +23,7 @@ from ovd_bench.grounding_dino_jt.weights.torch_file import read_torch, state_of
 _LEFTOVERS = re.compile(
     r"(swin\.)?(layernorm|norm|head)\.(weight|bias)|classifier\..*|.*relative_position_index|.*attn_mask"
 )
-#: What the detector adds to the backbone: norms of the stages that it takes features from.
+#: Added to the backbone by the detector: norms of the stages that it takes features from.
 _OWN = re.compile(r"backbone\.0\.norm\d+\..*")
 
 

@@ -151,7 +151,7 @@ def _infer_bert(shapes: Shapes) -> TextConfig:
     """Heads are 64 wide in BERT of every size, and 32 in MiniLM-384."""
     vocabulary, hidden = _shape(shapes, "bert.embeddings.word_embeddings.weight", 2)
     if hidden != 384 and hidden % 64:
-        raise WeightsError(f"a text encoder of width {hidden}: its number of heads is unknown, a config must say it")
+        raise WeightsError(f"a text encoder of width {hidden}: its number of heads is unknown and needs a config")
     return TextConfig(
         hidden_size=hidden,
         num_layers=_count(shapes, r"bert\.encoder\.layer\.(\d+)\.output\.dense\.weight"),

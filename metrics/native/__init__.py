@@ -30,7 +30,7 @@ class CompilerError(RuntimeError):
 
 @cache
 def load(name: str, sources: Sequence[Path]) -> ctypes.CDLL:
-    """Load the shared library made of ``sources`` (``.cc`` files; headers lie beside them), building it if needed.
+    """Load the shared library made of ``sources`` (``.cc`` files, with headers in the same folder); build it if needed.
 
     Raises:
         CompilerError: no compiler, or the build failed; the message is one line, the compiler's output its cause.

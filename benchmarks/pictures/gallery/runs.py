@@ -245,7 +245,7 @@ def gallery_data(runs: Sequence[ShownRun], benchmark: Benchmark, ap: str | None 
             raise DataError(f"{run.name}: was made on other annotations than {benchmark.annotations}")
     kinds = sorted({manifest.protocol.name for manifest in manifests})
     if ap is None and len(kinds) > 1:
-        raise DataError(f"the runs were made under {' and '.join(kinds)}: say by which rules to judge with -p")
+        raise DataError(f"the runs were made under {' and '.join(kinds)}: choose the rules with -p")
     name = ap or (kinds[0] if kinds else benchmark.protocol)
     if name not in PROTOCOLS:
         raise DataError(f"unknown protocol '{name}': choose from {', '.join(PROTOCOLS)}")

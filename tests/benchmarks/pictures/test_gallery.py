@@ -218,7 +218,7 @@ def test_runs_on_other_data_or_under_other_rules_do_not_meet(results: Path, tmp_
     folders = sorted((results / "toy").glob("lvis*/alpha@aaaaaaaa"))
     kinds = find_runs([str(folder) for folder in folders], results)
     place = find_benchmark(kinds, tmp_path)
-    with pytest.raises(DataError, match="say by which rules"):
+    with pytest.raises(DataError, match="choose the rules"):
         gallery_data(kinds, place)
     assert gallery_data(kinds, place, "lvis").protocol.name == "lvis"
     with pytest.raises(DataError, match="unknown protocol"):

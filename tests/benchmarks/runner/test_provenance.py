@@ -244,7 +244,7 @@ def test_runs_from_before_are_read_and_marked(gt: Path, tmp_path: Path) -> None:
     text = (folder / "result.json").read_text()
     assert not [name for name in ("versions", "lookups", "adapter_version", "pixels_sha256") if f'"{name}"' in text]
     (table,) = of_runs([(folder, result)], resamples=0).tables
-    assert "made before versions of cleaning, selection and scorer were kept" in table.notes[0]
+    assert "made before versions of cleaning, selection and scorer were recorded" in table.notes[0]
     assert "made before pixels were hashed" in table.notes[1]
     assert board_tables(of_runs([(folder, result)], resamples=0)) is not None
     (reason,) = failures(make(request_of(gt, tmp_path / "out"), [0]))

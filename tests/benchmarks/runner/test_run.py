@@ -111,7 +111,7 @@ def test_a_moved_annotation_file_must_be_named(done: Path, gt: Path, tmp_path: P
     moved = data.rename(tmp_path / "moved.json")
     result = bench("score", folder)
     assert result.returncode == 1
-    assert "is not there any more: name the annotations with -a FILE" in result.stderr
+    assert "no longer exists: give the annotations with -a FILE" in result.stderr
     assert bench_json("score", folder, "-a", moved)["metrics"]["AP"] is not None
     other = bench("score", done, "--save", "-a", moved)
     assert other.returncode == 1

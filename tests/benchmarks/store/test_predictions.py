@@ -80,7 +80,7 @@ def test_missing_and_changed_shards(run: Path) -> None:
 
 def test_a_record_that_lies(run: Path) -> None:
     rewrite(run, 0, read_run_predictions(run), detections=1)
-    with pytest.raises(DataError, match="does not hold what its record says"):
+    with pytest.raises(DataError, match="does not match its record"):
         read_run_predictions(run)
 
 
