@@ -1,4 +1,4 @@
-"""What a worker process tells its parent: JSON lines on a pipe. Both ends of it."""
+"""Events that a worker process sends to its parent as JSON lines on a pipe; both ends of the pipe."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ class Loaded(StrictModel):
 
     event: Literal["loaded"] = "loaded"
     folder: str
-    images: int = Field(description="of the shards asked for")
-    images_done: int = Field(description="of these, in shards that are there already")
-    missing: list[int] = Field(description="shards asked for that are not there")
-    kept: bool = Field(default=False, description="nothing will be done: --overwrite never")
+    images: int = Field(description="in the requested shards")
+    images_done: int = Field(description="of these, in shards that exist already")
+    missing: list[int] = Field(description="requested shards that do not exist yet")
+    kept: bool = Field(default=False, description="the run is kept as it is: --overwrite never")
 
 
 class Images(StrictModel):
-    """So many more images have gone through the detector."""
+    """The detector has processed this many more images."""
 
     event: Literal["images"] = "images"
     count: int
 
 
 class Halved(StrictModel):
-    """Memory ran out: the batch is smaller from now on."""
+    """Memory ran out; from now on the batch has this size."""
 
     event: Literal["halved"] = "halved"
     batch: int
 
 
 class ShardFailed(StrictModel):
-    """A shard was given up."""
+    """A shard failed and was skipped."""
 
     event: Literal["failed"] = "failed"
     shard: int
@@ -44,28 +44,28 @@ class ShardFailed(StrictModel):
 
 
 class Fault(StrictModel):
-    """Nothing can be done; the last event."""
+    """The run cannot go on. This is the last event."""
 
     event: Literal["fault"] = "fault"
     reason: str
 
 
 class End(StrictModel):
-    """All shards asked for were tried; the last event."""
+    """All requested shards were tried. This is the last event."""
 
     event: Literal["end"] = "end"
 
 
 Event = Loaded | Images | Halved | ShardFailed | Fault | End
 
-#: Counts of images are gathered for so long.
+#: Seconds for which counts of images are collected before they are sent.
 _SECONDS = 0.2
 
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
 def parse_event(line: str | bytes) -> Event:
-    """An event from its line."""
+    """Parse the line of an event."""
     return _ADAPTER.validate_json(line)
 
 
@@ -76,7 +76,7 @@ def send(stream: TextIO, event: StrictModel) -> None:
 
 
 class Channel:
-    """Sends events; counts of images are gathered for a moment.
+    """Sends events; counts of images are collected and sent a few times per second.
 
     Args:
         stream: to the parent.
@@ -88,7 +88,7 @@ class Channel:
         self._told = time.monotonic()
 
     def tell(self, event: Event) -> None:
-        """Send an event, after the images that came before it."""
+        """Send an event, after the images counted before it."""
         self.flush()
         send(self._stream, event)
 
@@ -99,7 +99,7 @@ class Channel:
             self.flush()
 
     def flush(self) -> None:
-        """Send the images that were gathered."""
+        """Send the images counted since the last time."""
         images, self._images = self._images, 0
         if images:
             send(self._stream, Images(count=images))

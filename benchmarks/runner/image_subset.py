@@ -1,4 +1,4 @@
-"""Which images a run covers, and what is asked for in each."""
+"""The images of a run, and the classes that the detector is given for each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ovd_bench.benchmarks.store.protocols import VocabularyMode
 from ovd_bench.detectors.types import Vocabulary
 from ovd_bench.metrics.types import GroundTruth, positions
 
-#: Positions of the classes asked for together; None = all.
+#: Positions of the classes that the detector is given together; None = all.
 Subset = tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images of one shard that are asked for the same classes.
+    """Images of one shard with the same given classes.
 
     Attributes:
         subset: these classes.
@@ -39,7 +39,7 @@ class RunImages:
         image_ids: n ids.
         files: n names as the annotations give them.
         sizes: n annotated widths and heights; None where not known.
-        subsets: per image the classes asked for; None = all classes in every image.
+        subsets: classes given for each image; None = all classes for every image.
     """
 
     vocabulary: Vocabulary
@@ -52,12 +52,12 @@ class RunImages:
     def of(gt: GroundTruth, mode: VocabularyMode, image_ids: list[int]) -> RunImages:
         """The given images (sorted ids) of a ground truth.
 
-        ``present`` asks for the classes that have a box in the image, ``verified`` also for those known to be absent;
-        where every class is annotated exhaustively (COCO) that is all of them.
+        ``present`` gives the classes that have a box in the image. ``verified`` also gives those that are known to be
+        absent; if every class is annotated exhaustively (COCO), these are all classes.
 
         Raises:
             DataError: an image without a file name.
-            DetectorError: the categories make no vocabulary.
+            DetectorError: the categories are not a valid vocabulary.
         """
         names = image_paths(gt)
         rows = positions(gt.image_ids, np.asarray(image_ids, np.int64))
@@ -69,9 +69,9 @@ class RunImages:
         return RunImages(vocabulary_of(gt.categories), image_ids, [names[row] for row in rows], sizes, subsets)
 
     def groups(self, begin: int, end: int) -> list[Group]:
-        """The images ``begin … end - 1`` by what they are asked for, in order of first appearance.
+        """The images ``begin … end - 1``, grouped by their given classes, in order of first appearance.
 
-        Images that are asked for nothing are in no group.
+        Images without given classes are in no group.
         """
         if self.subsets is None:
             return [Group(None, list(range(begin, end)))]

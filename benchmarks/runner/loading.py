@@ -24,12 +24,12 @@ from ovd_bench.metrics.errors import DataError
 
 @dataclass(frozen=True)
 class LoadedDetector:
-    """A detector and what is known of it now.
+    """A loaded detector.
 
     Attributes:
         detector: ready for a vocabulary.
-        info: its card, with what it notes on the vocabulary where all images are asked for the same.
-        device: it is on.
+        info: its card; if all images have the same vocabulary, also its notes on that vocabulary.
+        device: where it runs.
     """
 
     detector: Detector
@@ -38,10 +38,10 @@ class LoadedDetector:
 
     @staticmethod
     def of(plan: RunPlan) -> LoadedDetector:
-        """Load the detector of a run; first see that there are images for it.
+        """Load the detector of a run, after a check that at least one image exists.
 
         Raises:
-            DataError: none of the images is there.
+            DataError: none of the images exists.
             DetectorError: the detector cannot be loaded, or refuses the prompt plan.
         """
         root, files = plan.benchmark.images, plan.run_images.files
@@ -71,7 +71,7 @@ class LoadedDetector:
 
 
 def alike_names(detector: Detector, vocabulary: Vocabulary, plan: PromptPlan) -> tuple[str, ...]:
-    """What is to be said of names that are nearly the same to the detector, but for those that are asked for alike.
+    """A note on class names that the detector can hardly distinguish, without names that give the same text.
 
     Raises:
         DetectorError: a vector that is not finite.
@@ -85,7 +85,7 @@ def alike_names(detector: Detector, vocabulary: Vocabulary, plan: PromptPlan) ->
 
 
 def choose_device(device: str, framework: str) -> str:
-    """What ``auto`` means on this machine for a framework; anything else as it is."""
+    """The device that ``auto`` means on this machine for a framework; other values are returned unchanged."""
     if device != "auto":
         return device
     if framework == "torch":
@@ -96,7 +96,7 @@ def choose_device(device: str, framework: str) -> str:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, numpy, and torch where it is loaded."""
+    """Seed Python, numpy and, if it is loaded, torch."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the global generator is what a detector of others may draw from
     torch = sys.modules.get("torch")
@@ -107,5 +107,5 @@ def seed_everything(seed: int) -> None:
 def _is_there(root: Path, file: str) -> bool:
     try:
         return image_file(root, file).is_file()
-    except DataError:  # a name that leads out of the folder; it is reported when the image is read
+    except DataError:  # the name points out of the folder; this is reported when the image is read
         return False

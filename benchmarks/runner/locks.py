@@ -1,4 +1,4 @@
-"""Two processes never make the same shard, nor two commands the same run, at once."""
+"""Locks: no two processes make the same shard and no two commands the same run at the same time."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.store.folders import PREDICTIONS
 from ovd_bench.metrics.errors import DataError
 
-#: Folder of the lock files inside that of the predictions.
+#: Folder of the lock files, inside the folder of the predictions.
 LOCKS = ".locks"
 
-#: Seconds to wait for a run: the processes of a command that was just killed may take a moment to end.
+#: Seconds to wait for a run; the processes of a command that was just killed may need a moment to end.
 _RUN_PATIENCE = 3.0
 
 
 @contextmanager
 def held(path: Path, what: str, *, patience: float) -> Iterator[None]:
-    """Hold a lock file. The system lets it go when the process ends, however it ends.
+    """Hold a lock file. The system releases it when the process ends for any reason.
 
     Args:
-        path: the lock file; it stays behind, empty. Beside it lies who holds it.
-        what: is locked, for the message.
-        patience: seconds to wait, for a process that was just killed to be gone.
+        path: the lock file; it stays, empty. A file beside it names the holder.
+        what: name of the locked thing, for the message.
+        patience: seconds to wait, since a process that was just killed may need a moment to end.
 
     Raises:
         DataError: another process holds it; says which.
@@ -54,7 +54,7 @@ def held(path: Path, what: str, *, patience: float) -> Iterator[None]:
 
 @contextmanager
 def run_held(folder: Path) -> Iterator[None]:
-    """Hold a whole run: while it is predicted by one command, and while its result is written.
+    """Hold a whole run while one command predicts it, and while its result is written.
 
     Raises:
         DataError: another process holds it.
@@ -64,7 +64,7 @@ def run_held(folder: Path) -> Iterator[None]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what ``atomic_write`` of a file left behind when its process was killed; only for who holds the lock."""
+    """Remove temporary files that ``atomic_write`` left when its process was killed. The caller must hold the lock."""
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         leftover.unlink(missing_ok=True)
 
@@ -77,5 +77,5 @@ def _holder(path: Path) -> str:
     try:
         holder = json.loads(_holder_path(path).read_text())
         return f"process {holder['pid']} on {holder['host']} since {holder['since']} UTC"
-    except (OSError, ValueError, LookupError, TypeError):  # it is just beginning or just ending
+    except (OSError, ValueError, LookupError, TypeError):  # the holder has not written it yet or has removed it already
         return "another process"

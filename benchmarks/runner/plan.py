@@ -1,4 +1,4 @@
-"""A run before its first shard: benchmark and images, protocol, folder, manifest. Nothing of it needs the detector."""
+"""A run before its first shard: benchmark, images, protocol, folder and manifest. No detector is loaded for this."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _MANIFEST_PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a request comes to.
+    """A request with its benchmark, protocol and images.
 
     Attributes:
-        request: that was opened.
-        benchmark: ready on this machine.
+        request: the request.
+        benchmark: its files exist on this machine.
         protocol: of the run.
-        run_images: images and what is asked for in each.
+        run_images: images and the classes given for each.
     """
 
     request: RunRequest
@@ -74,7 +74,7 @@ class RunPlan:
         return run_folder(out, self.benchmark.name, self.protocol.slug, detector, weights_sha256, partial=partial)
 
     def recipe(self, detector: str, weights_sha256: str, device: str, shards_there: int | None) -> Recipe:
-        """What decides the bytes; cut as the run that is there where no number of shards is asked for.
+        """Everything that the predictions depend on. Default number of shards: that of the existing run.
 
         Raises:
             DataError: more shards than images.
@@ -127,16 +127,16 @@ class RunPlan:
 def prepare_run(
     folder: Path, wanted: Callable[[int | None], RunManifest], *, overwrite: Overwrite, whole: bool
 ) -> RunManifest:
-    """Make the folder with its manifest, or check that the one there was made the same way.
+    """Make the folder with its manifest, or check that the existing run has the same recipe.
 
     Args:
         folder: of the run.
-        wanted: the manifest of this run, given the number of shards of the run that is there, or None.
-        overwrite: ``always`` removes what is there, unless only some shards are asked for.
-        whole: whether all shards are asked for.
+        wanted: returns the manifest of this run for the number of shards of an existing run, or for None.
+        overwrite: ``always`` removes an existing run, unless only some shards are requested.
+        whole: whether all shards are requested.
 
     Raises:
-        DataError: a run that was made otherwise is there; says in what it differs.
+        DataError: the existing run has another recipe; the message lists the differences.
     """
     predictions = folder / PREDICTIONS
     predictions.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ def prepare_run(
 
 
 def _clear(folder: Path) -> None:
-    """Remove a run; first what says that something is there, so that being killed here leaves nothing half valid."""
+    """Remove a run. Results and records go first, so that nothing looks valid if this process is killed here."""
     (folder / RESULT).unlink(missing_ok=True)
     predictions = folder / PREDICTIONS
     for pattern in ("shard-*.json", "manifest.json", "shard-*.arrow"):

@@ -1,4 +1,4 @@
-"""Predict a run, or some of its shards, in a worker process or with those of an engine; what came of it."""
+"""Predict a run or some of its shards, in a worker process or with an engine."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ovd_bench.benchmarks.runner.progress import RunProgress
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.runner.subprocesses import child_events
 
-#: ``engine(request, listen)``: make all shards and tell what happens.
+#: ``engine(request, listen)``: make all shards and report events to ``listen``.
 Engine = Callable[[RunRequest, Callable[[Event], None]], None]
 
 
 @dataclass
 class PredictOutcome:
-    """What came of predicting.
+    """Outcome of predicting.
 
     Attributes:
-        folder: of the run; None if it never came to be known.
-        failed: shards that were given up, with the reason.
-        fault: why the engine stopped before its end; empty if it did not.
-        kept: nothing was done because the run is to be left as it is.
+        folder: of the run; None if the worker failed before it reported the folder.
+        failed: failed shards, with the reason.
+        fault: why the engine stopped early; empty if it did not.
+        kept: nothing was done because ``overwrite`` is ``never``.
     """
 
     folder: Path | None = None
@@ -34,7 +34,7 @@ class PredictOutcome:
 
     @property
     def problem(self) -> str:
-        """Why not everything asked for is there, one line; empty if it is."""
+        """Why requested shards are missing, one line; empty if none is."""
         if not self.failed:
             return self.fault
         shard, reason = next(iter(self.failed.items()))
@@ -66,7 +66,7 @@ def predict(
         elif isinstance(event, Halved):
             progress.note(f"memory ran out: batch {event.batch} from now on")
         elif isinstance(event, ShardFailed):
-            if outcome.failed and event.reason not in outcome.failed.values():  # the first one is the problem told
+            if outcome.failed and event.reason not in outcome.failed.values():  # the first is the reported problem
                 progress.note(f"shard {event.shard} failed: {event.reason}")
             outcome.failed[event.shard] = event.reason
         elif isinstance(event, Fault):
@@ -83,12 +83,12 @@ def predict(
 def run_worker(
     request: RunRequest, shards: Sequence[int] | None, listen: Callable[[Event], None], *, verbose: bool = False
 ) -> None:
-    """Run a worker to its end; a death without a last event is told as a ``Fault``.
+    """Run a worker to its end; if it ends without a last event, a ``Fault`` is reported.
 
     Args:
         request: what to run.
-        shards: which; None = all, none at all = only make the folder and tell what is missing.
-        listen: gets the events as they come.
+        shards: numbers of the shards; None = all, empty = only make the folder and report what is missing.
+        listen: called with every event.
         verbose: show what the worker's libraries print, and its tracebacks.
     """
     which = "all" if shards is None else ",".join(map(str, shards)) or "none"

@@ -28,13 +28,13 @@ class OutOfMemoryError(DetectorError):
 
 @dataclass(frozen=True)
 class ShardPredictions:
-    """What one shard gave.
+    """Predictions of one shard.
 
     Attributes:
         predictions: float32, images in order of their ids.
         failed: images that could not be read.
-        pixels: image id -> hash of its pixels, of all images that were asked for.
-        smallest_batch: images of the smallest batch that want of memory led to, or the batch asked for.
+        pixels: image id -> hash of its pixels, for all requested images.
+        smallest_batch: size of the batch after all halvings for lack of memory, or the requested size.
     """
 
     predictions: Predictions
@@ -44,10 +44,10 @@ class ShardPredictions:
 
 
 class Predictor:
-    """Runs a detector over images that come in one by one.
+    """Runs a detector over a stream of images.
 
     Attributes:
-        batch: images per call of the detector; halved whenever memory runs out, and then it stays so.
+        batch: images per call of the detector; halved whenever memory runs out, for the rest of the run.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Predictor:
         self._asked: tuple[Subset] | None = None
 
     def ask(self, subset: Subset) -> None:
-        """Set the vocabulary of the coming images, unless it is set already."""
+        """Set the vocabulary of the next images, unless it is set already."""
         if self._asked == (subset,):
             return
         everything = self._run_images.vocabulary
@@ -89,12 +89,12 @@ class Predictor:
 
         Args:
             groups: its images.
-            images: gives the images of the groups in their order, read or failed.
+            images: the images of the groups in their order, read or failed.
 
         Raises:
             OutOfMemoryError: one image alone is too much.
             DetectorError: the detector breaks its contract.
-            DataError: a box whose width or height is no number.
+            DataError: a box whose width or height is not finite.
         """
         found: dict[int, Detections] = {}
         failed: list[FailedImage] = []
@@ -118,13 +118,13 @@ class Predictor:
         return ShardPredictions(columns, failed, dict(sorted(pixels.items())), self.batch)
 
     def _detect(self, images: list[Image]) -> list[Detections]:
-        """Detections of images in batches; when memory runs out, in smaller ones."""
+        """Detections of images in batches, in smaller ones if memory runs out."""
         done: list[Detections] = []
         while len(done) < len(images):
             part = images[len(done) : len(done) + self.batch]
             found = self._attempt(part)
             if isinstance(found, _TooMany):
-                free_memory()  # only now: the error, and with it the frames that hold the tensors, is gone
+                free_memory()  # after the except block: the error kept the frames that hold the tensors
                 self.batch = max(1, len(part) // 2)
                 self._on_halved(self.batch)
                 continue
@@ -149,7 +149,7 @@ class Predictor:
             return _TooMany()
 
     def _checked(self, images: list[Image], found: object) -> list[Detections]:
-        """Refuse what is not one ``Detections`` per image, in their order, within what was asked for."""
+        """Require one ``Detections`` per image, in order, with known classes and at most ``top_k`` boxes."""
         if not isinstance(found, list) or len(found) != len(images):
             count = len(found) if isinstance(found, list) else type(found).__name__
             raise DetectorError(

@@ -17,7 +17,7 @@ _LINE_SECONDS = 30.0
 
 
 class RunProgress:
-    """Shows images going by; nothing where ``quiet``, a line now and then where nobody looks at a terminal."""
+    """Shows the progress: nothing if ``quiet``, a line now and then if the output is no terminal."""
 
     def __init__(self, label: str, console: Console, *, quiet: bool) -> None:
         self._label = printable(label)
@@ -52,20 +52,20 @@ class RunProgress:
             self._say()
 
     def begin(self, total: int, done: int) -> None:
-        """The detector is ready; ``done`` of ``total`` images were there before."""
+        """The detector is ready; ``done`` of ``total`` images are from earlier runs."""
         self._total, self._done, self._begun_with = total, done, done
         self._begun = self._said = time.monotonic()
         self._bar.update(self._task, description=self._label, total=total, completed=done, begun=(self._begun, done))
 
     def images(self, count: int) -> None:
-        """So many more images are done."""
+        """This many more images are done."""
         self._done += count
         self._bar.update(self._task, completed=self._done)
         if self._lines and time.monotonic() - self._said > _LINE_SECONDS:
             self._say()
 
     def note(self, text: str) -> None:
-        """A remark above the bar."""
+        """A note above the bar."""
         self._bar.console.print(f"{self._label}: {printable(text)}", markup=False, highlight=False, soft_wrap=True)
 
     def _say(self) -> None:
@@ -79,7 +79,7 @@ class RunProgress:
 
 
 class _Rate(ProgressColumn):
-    """Images per second since the detector was ready, shards of earlier runs left out."""
+    """Images per second since the detector was ready, without shards of earlier runs."""
 
     def render(self, task: Task) -> Text:
         begun, done = task.fields.get("begun", (0.0, 0))

@@ -1,7 +1,7 @@
-"""Shards as tasks of a Ray cluster. A task is a worker process as on one machine; results meet in the shared folder.
+"""Shards as tasks of a Ray cluster. A task starts the usual worker process; results are written to a shared folder.
 
-Ray counts processors and retries tasks whose node died. What a dead node had finished stays: a retried task finds those
-shards made.
+Ray counts processors and retries tasks whose node died. Shards that a dead node finished stay; a retried task skips
+them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.store.manifest import RunFiles, manifest_path, read_manifest
 from ovd_bench.metrics.errors import DataError
 
-#: Runs of one task, node deaths included; tasks per slot, so that the last ones end at about the same time.
+#: Attempts per task, node failures included; tasks per slot, enough for the last ones to end at about the same time.
 _RETRIES, _TASKS_PER_SLOT = 3, 2
 _POLL_SECONDS = 1.0
 
@@ -31,11 +31,11 @@ _LOOPBACK = "127.0.0.2"
 
 @dataclass(frozen=True)
 class RayEngine:
-    """The cluster that RAY_ADDRESS names, else the one of this machine, else one that is started for the run.
+    """The cluster at RAY_ADDRESS, else one that runs on this machine, else one that is started for the run.
 
     Attributes:
         cpus: processors per task.
-        gpu: whether a task gets a graphics processor where the cluster has any.
+        gpu: whether a task gets a GPU if the cluster has any.
     """
 
     cpus: int = 1
@@ -45,7 +45,7 @@ class RayEngine:
         """Make all shards of a run; see ``benchmarks.runner.predict.Engine``.
 
         Raises:
-            DataError: no cluster, none that can run a task, or a results folder that the nodes do not share.
+            DataError: no cluster, no node that can run a task, or a results folder that the nodes do not share.
         """
         if request.device.startswith("cuda:"):
             raise DataError(f"--device {request.device}: Ray hands out the graphics processors, say cuda")
@@ -61,11 +61,11 @@ class RayEngine:
                     _make_missing(ray, task, request, event, slots, listen)
 
     def _gpus(self, ray: Any, request: RunRequest) -> int:
-        """Graphics processors per task."""
+        """GPUs per task."""
         return int(self.gpu and (request.device == "cuda" or ray.cluster_resources().get("GPU", 0) >= 1))
 
     def _slots(self, ray: Any, request: RunRequest) -> int:
-        """How many tasks can run at once."""
+        """Number of tasks that can run at once."""
         gpus = self._gpus(ray, request)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         slots = 0
@@ -81,7 +81,7 @@ class RayEngine:
 def _make_missing(
     ray: Any, task: Any, request: RunRequest, loaded: Loaded, slots: int, listen: Callable[[Event], None]
 ) -> None:
-    """Make the missing shards in tasks of several, and tell of images as records appear."""
+    """Make the missing shards in tasks of several shards; report images when their records appear."""
     folder, missing = Path(loaded.folder), loaded.missing
     if not missing:
         return
@@ -95,7 +95,7 @@ def _make_missing(
     waiting = set(missing)
 
     def look() -> None:
-        """Tell of the shards whose records have appeared."""
+        """Report shards whose records have appeared."""
         made = {shard for shard in waiting if files.record(shard).exists()}
         waiting.difference_update(made)
         if made:
@@ -117,7 +117,7 @@ def _make_missing(
 
 
 def _make_shards(request: str, shards: list[int]) -> list[str]:
-    """The task: a worker process for some shards, or for none, which makes the folder. Returns its events."""
+    """The task: a worker process for some shards, or for none to make only the folder. Returns its events."""
     events: list[str] = []
     run_worker(RunRequest.model_validate_json(request), shards, lambda event: events.append(event.model_dump_json()))
     return events
@@ -141,7 +141,7 @@ def _events(lines: list[str]) -> list[Event]:
 
 @contextmanager
 def _cluster() -> Iterator[Any]:
-    """Ray, connected; it reports no usage to anybody. A cluster of its own is addressed by the loopback interface."""
+    """Connect to Ray, without usage reports. A cluster started here listens on the loopback interface."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
@@ -163,7 +163,7 @@ def _cluster() -> Iterator[Any]:
 
 
 def _refuse_deaf(address: str) -> None:
-    """Refuse an address at which nothing listens; Ray itself would try for minutes, and then end the process."""
+    """Refuse an address without a listener; Ray itself would try for minutes and then end the process."""
     host, colon, port = address.rpartition(":")
     if not colon or "/" in host or not port.isdecimal():
         return

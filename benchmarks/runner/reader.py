@@ -1,4 +1,4 @@
-"""Images read ahead by a thread, so that decoding and detecting overlap."""
+"""A thread that reads images ahead, so that decoding and detection overlap."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Wanted:
     """An image to read.
 
     Attributes:
-        shard: that it is for.
+        shard: its shard.
         image_id: of the data set.
         file: name in the annotations.
         size: annotated width and height; None = not known.
@@ -35,13 +35,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Read:
-    """An image that was read, or why it was not.
+    """An image, or the reason why it could not be read.
 
     Attributes:
-        wanted: what was asked for.
+        wanted: the requested image.
         image: None = it could not be read.
         reason: why not.
-        sha256: of its pixels as decoded, before any detector may have written to them.
+        sha256: of its decoded pixels, before a detector could change them.
     """
 
     wanted: Wanted
@@ -51,7 +51,7 @@ class Read:
 
 
 class Reader:
-    """Reads images in order, at most ``ahead`` more than were taken; use it as a context, or the thread goes on."""
+    """Reads images in order, at most ``ahead`` in advance. Use it as a context manager, which ends the thread."""
 
     def __init__(self, root: Path, wanted: Iterable[Wanted], ahead: int) -> None:
         self._root = root
@@ -79,7 +79,7 @@ class Reader:
                 yield item
 
     def skip(self, shard: int) -> None:
-        """Give no more images of a shard."""
+        """Skip the remaining images of a shard."""
         self._skipped.add(shard)
 
     def _work(self) -> None:
@@ -97,11 +97,11 @@ class Reader:
             return Read(wanted, image, sha256=image_sha256(image.pixels))
         except ImageError as error:
             return Read(wanted, None, error.reason)
-        except DataError as error:  # a name that leads out of the folder
+        except DataError as error:  # the name points out of the folder
             return Read(wanted, None, str(error))
 
     def _put(self, item: Read | BaseException | None) -> bool:
-        """Wait for room; False if nobody takes images any more."""
+        """Wait for room; False if the reader was closed."""
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=0.1)

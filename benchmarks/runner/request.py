@@ -1,4 +1,4 @@
-"""What shall be run: everything a worker process needs to know, as one JSON file."""
+"""Request of a run: everything that a worker process needs, as one JSON file."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ovd_bench.detectors.prompts import PromptPlan, default_plan
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import Categories
 
-#: ``missing``: make the shards that are not there; ``always``: make all anew; ``never``: leave a scored run as it is.
+#: ``missing``: make the missing shards; ``always``: make all again; ``never``: keep a scored run as it is.
 Overwrite = Literal["missing", "always", "never"]
 
-#: Images per shard where the number of shards is not asked for: what a killed run loses at most.
+#: Images per shard if no number of shards is requested; a killed run loses at most these.
 IMAGES_PER_SHARD = 256
 
 
@@ -35,20 +35,20 @@ class RunRequest(StrictModel):
         weights: local path or hub id; None = the card's.
         benchmark: what ``open_benchmark`` takes: a name or an annotation file.
         data_root: folder of the data sets.
-        images: folder of the images where it is not the usual one.
+        images: folder of the images; None = the benchmark's.
         ap: kind of AP; None = the benchmark's usual one.
         plan: see ``RunProtocol``; None = the usual one for the benchmark's names (``default_plan``).
         vocabulary, image_size, top_k: see ``RunProtocol``.
-        device: ``auto`` is a graphics processor if the framework sees one.
+        device: ``auto`` is a GPU if the framework sees one.
         dtype: of the network.
         batch: images per call of the detector.
         chunk_batch, nms_iou: see ``DetectorSettings``; None = the detector's own choice.
         seed: of everything random in the worker.
-        shards: into how many parts the images are cut; None = as the run that is already there, else by size.
-        limit: only the first so many images, by id.
+        shards: number of parts that the images are split into; None = that of an existing run, else by size.
+        limit: only this many images, those with the lowest ids.
         image_ids: only these images.
         out: folder of the results.
-        overwrite: what happens to shards that are there.
+        overwrite: what happens to existing shards.
     """
 
     detector: str
@@ -88,13 +88,13 @@ class RunRequest(StrictModel):
             raise DataError(f"{path}: {first_problem(error)}") from None
 
     def open_benchmark(self, progress: Callable[[int], None] | None = None) -> Benchmark:
-        """The benchmark, ready on this machine.
+        """Open the benchmark.
 
         Args:
             progress: called with numbers of images where a data set is rendered first.
 
         Raises:
-            DataError: unknown, or not on this machine.
+            DataError: unknown, or its files are not on this machine.
         """
         from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
 
@@ -114,7 +114,7 @@ class RunRequest(StrictModel):
 
     @property
     def partial(self) -> str:
-        """What tells the folder of a run on a part of the images from that on all; empty for all."""
+        """Suffix of the folder of a run on a part of the images; empty for all images."""
         if self.image_ids is not None:
             return f"ids-{ids_sha256(sorted(self.image_ids))[:8]}"
         return "" if self.limit is None else str(self.limit)
@@ -123,7 +123,7 @@ class RunRequest(StrictModel):
         """Ids of the images to run on, sorted, out of all ids of the benchmark (sorted).
 
         Raises:
-            DataError: an id that the benchmark does not have, or one twice, or none at all.
+            DataError: an unknown id, a repeated id, or no id.
         """
         if self.image_ids is None:
             return image_ids[: self.limit]
@@ -138,10 +138,10 @@ class RunRequest(StrictModel):
         return chosen
 
     def shard_count(self, images: int) -> int:
-        """Number of shards for so many images when no run is there yet.
+        """Number of shards for a given number of images if no run exists yet.
 
         Raises:
-            DataError: more shards asked for than there are images.
+            DataError: more shards than images.
         """
         if self.shards is not None and self.shards > images:
             raise DataError(f"{self.shards:,} shards of {images:,} images: at most one shard per image")

@@ -40,7 +40,7 @@ from ovd_bench.benchmarks.store.schema import (
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.metrics.errors import DataError
 
-#: Statistics that a run states beside the official ones.
+#: Statistics of every run besides the official ones.
 USUAL_METRICS = ("pool", "ladder", "presence", "errors", "calibration", "unseen")
 BOOTSTRAP = 1000
 
@@ -73,14 +73,14 @@ def score_run(
     """Score a run under its own protocol and write ``per_class.csv`` and ``result.json`` into its folder.
 
     Args:
-        folder: of the run, all shards there.
-        benchmark: it was made on.
+        folder: of the run, with all shards.
+        benchmark: of the run.
         options: what to compute.
-        command: command line that made the run.
-        engine: that made the shards.
+        command: command line of the run.
+        engine: which made the shards.
 
     Raises:
-        DataError: a shard is missing, or the annotations are others than those of the run.
+        DataError: a shard is missing, or the annotations are not those of the run.
     """
     manifest = read_manifest(folder)
     with run_held(folder):
@@ -106,7 +106,7 @@ def _score_held(
         tables=options.tables or benchmark.tables,
         threshold=options.threshold,
     )
-    protocol = _protocol(folder, manifest, request)  # before the work: it may be refused
+    protocol = _protocol(folder, manifest, request)  # first, because it may raise
     outcome = score(request)
     clean = PromptPlan(cleaning="lvis" if manifest.protocol.plan.cleaning == "lvis" else "none").clean
     notes = [*_about_shards(records), *class_names.remarks(outcome.gt, clean), *outcome.notes]
@@ -141,7 +141,7 @@ def _score_held(
 
 
 def _protocol(folder: Path, manifest: RunManifest, request: ScoreRequest) -> ProtocolInfo:
-    """The protocol of the result; reads tables and judge."""
+    """The protocol of the result; reads the tables and the similarity matrix."""
     tables = None if request.tables is None else file_sha256(request.tables)
     judge = None
     if request.judge is not None:
@@ -194,7 +194,7 @@ def _speed(records: list[ShardRecord]) -> SpeedInfo:
 
 
 def _files(folder: Path, records: list[ShardRecord]) -> dict[str, str]:
-    """Hashes of what lies beside the result; the records are left out, they say only when and how fast."""
+    """Hashes of the files beside the result, without records, which hold only times."""
     names = RunFiles(folder, len(records))
     files = {
         PER_CLASS: file_sha256(folder / PER_CLASS),
@@ -204,7 +204,7 @@ def _files(folder: Path, records: list[ShardRecord]) -> dict[str, str]:
 
 
 def _about_shards(records: list[ShardRecord]) -> list[str]:
-    """Remarks on images that failed, and on shards made in different environments."""
+    """Notes on failed images and on shards made in different environments."""
     notes = []
     failed = [image for record in records for image in record.images_failed]
     if failed:

@@ -23,7 +23,7 @@ from ovd_bench.benchmarks.runner.reader import Read, Reader, Wanted
 from ovd_bench.benchmarks.store.folders import PREDICTIONS
 from ovd_bench.benchmarks.store.manifest import RunFiles, RunManifest, ShardRecord, shard_bounds, write_document
 
-#: Seconds to wait for a shard: a process that was killed, or whose machine left a cluster, may take a moment to end.
+#: Seconds to wait for a shard; a process that was killed, or whose node left the cluster, may need a moment to end.
 _PATIENCE = 15.0
 
 
@@ -36,7 +36,7 @@ class ShardMaker:
         folder: of the run.
         manifest: of the run.
         channel: to the parent.
-        started: ``time.monotonic()`` at which the process began to get ready.
+        started: ``time.monotonic()`` at the start of the process.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class ShardMaker:
             on_halved=lambda batch: channel.tell(Halved(batch=batch)),
         )
         if plan.run_images.subsets is None:
-            self._predictor.ask(None)  # part of getting ready, as loading is
+            self._predictor.ask(None)  # counts as loading
         self._load_seconds = time.monotonic() - started
 
     def make(self, shards: list[int]) -> None:
-        """Make the given shards; one that fails is reported, and the next one begun."""
+        """Make the given shards; if one fails, it is reported and the next one starts."""
         run_images = self._plan.run_images
         bounds = shard_bounds(len(run_images.image_ids), len(self._manifest.shards))
         groups = {shard: run_images.groups(*bounds[shard]) for shard in shards}
@@ -96,7 +96,7 @@ class ShardMaker:
             self._write(shard, made, started, clock)
 
     def _write(self, shard: int, made: ShardPredictions, started: datetime, clock: float) -> None:
-        """The predictions first, then the record by which they count."""
+        """Write the predictions, then the record that makes them valid."""
         files = RunFiles(self._folder, len(self._manifest.shards))
         path = files.arrow(shard)
         remove_leftovers(path)

@@ -1,4 +1,4 @@
-"""Child processes: a module of the suite that tells its parent events, as JSON lines on stdout; both ends of the pipe.
+"""Child processes that run a module of the suite and send events to their parent as JSON lines on stdout.
 
 A worker's ``main`` calls ``serve``; its parent reads with ``child_events``.
 """
@@ -31,13 +31,13 @@ _MAX_LINE = 1 << 20
 
 
 def serve(parent: int, work: Callable[[TextIO], None]) -> NoReturn:
-    """Do a child's work, then end the process. It ends with its parent; an exception is told as a ``Fault``.
+    """Do a child's work, then end the process. It also ends with its parent; an exception is sent as a ``Fault``.
 
-    Whatever libraries print on stdout goes to stderr, so that only events are in the pipe.
+    Output of libraries on stdout is redirected to stderr, so that the pipe holds only events.
 
     Args:
         parent: id of the parent's process.
-        work: gets the stream for the events, see ``events.send``; must flush what it gathers, also when it raises.
+        work: called with the stream of the events, see ``events.send``; must flush it, even if it raises.
     """
     die_with_parent(parent)
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -48,27 +48,27 @@ def serve(parent: int, work: Callable[[TextIO], None]) -> NoReturn:
         traceback.print_exc()
         send(stream, Fault(reason=one_line(error)))
     sys.stderr.flush()
-    os._exit(0)  # frameworks may crash on their way out; everything is written and told
+    os._exit(0)  # frameworks may crash at exit, and everything is written and sent
 
 
 @contextmanager
 def child_events(
     module: str, *arguments: str, parse: Callable[[bytes], E], last: type[StrictModel], verbose: bool
 ) -> Iterator[Iterator[E | Fault]]:
-    """Start ``python -m module arguments`` and read its events; it is ended with the block at the latest.
+    """Start ``python -m module arguments`` and read its events; the process ends with the block at the latest.
 
     Args:
         module: of the suite; its ``main`` calls ``serve``.
         arguments: of its command line; the id of this process is added as ``--parent``.
         parse: an event from its line.
-        last: kind of the event that ends a good run; a ``Fault`` ends a bad one.
-        verbose: show what it prints on stderr.
+        last: type of the last event of a successful run; a failed one ends with ``Fault``.
+        verbose: show its output on stderr.
 
     Yields:
-        The events as they come. A child that ends without a last event is told as a ``Fault``.
+        The events as they come, then a ``Fault`` if the child ends without a last event.
     """
     with tempfile.TemporaryFile() as noise:
-        # -P: the current folder is no place to import from
+        # -P: do not import from the current folder
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments, "--parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
@@ -130,7 +130,7 @@ def _kill_group(leader: int) -> None:
 
 
 def end_processes(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """End those that still run; what they have not written is lost, nothing else."""
+    """End processes that still run; only what they have not written yet is lost."""
     running = [process for process in processes if process.poll() is None]
     for process in running:
         process.terminate()
@@ -143,7 +143,7 @@ def end_processes(processes: Iterable[subprocess.Popen[bytes]]) -> None:
 
 
 def how_it_ended(code: int) -> str:
-    """How a process ended that should not have ended, for people.
+    """Description of how a process ended unexpectedly.
 
     Args:
         code: its exit code; negative: the number of the signal that killed it.
@@ -155,7 +155,7 @@ def how_it_ended(code: int) -> str:
 
 
 def _last_line(noise: IO[bytes]) -> str:
-    """The last line that a worker printed on stderr; empty where that went to the terminal."""
+    """The last line that a worker printed on stderr; empty if stderr is the terminal."""
     size = noise.seek(0, os.SEEK_END)
     noise.seek(max(0, size - 4096))
     lines = noise.read().decode(errors="replace").split("\n")

@@ -26,13 +26,13 @@ from ovd_bench.metrics.errors import DataError
 
 @dataclass(frozen=True)
 class RunReport:
-    """What came of one run.
+    """Report of one run.
 
     Attributes:
         label: detector and benchmark, for people.
-        folder: of the run; None if it never came to be known, because nothing was begun.
-        result: None where something went wrong, or only shards were asked for.
-        score: what the result was made from; None also where an old result was kept.
+        folder: of the run; None if it failed before the folder was known.
+        result: None if the run failed or only some shards were requested.
+        score: the score behind the result; None also if an old result was kept.
         problem: what went wrong, one line; empty if nothing did.
     """
 
@@ -45,16 +45,16 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Sweep:
-    """How runs are carried out.
+    """Executes runs.
 
     Attributes:
-        console: for progress and remarks.
+        console: for progress and notes.
         command: command line, for the result.
         options: how to score; None = predict only.
-        shards: these only; None = all.
+        shards: numbers of the only shards to make; None = all.
         engine: None = a worker process on this machine.
         quiet: no progress.
-        verbose: show what workers print.
+        verbose: show the output of workers.
     """
 
     console: Console
@@ -66,7 +66,7 @@ class Sweep:
     verbose: bool = False
 
     def run(self, requests: Sequence[RunRequest]) -> Iterator[RunReport]:
-        """Carry out one request after the other; a run that goes wrong does not stop the next."""
+        """Execute requests one after the other; after a failed run the next one starts."""
         for request in requests:
             try:
                 yield self.one(request)
@@ -76,7 +76,7 @@ class Sweep:
                 yield RunReport(_label(request), None, problem=one_line(error))
 
     def one(self, request: RunRequest) -> RunReport:
-        """Carry out one request. What goes wrong once the run has begun is the problem of the report.
+        """Execute one request. Errors after the start of the run are reported as ``problem``.
 
         Raises:
             DataError: the benchmark cannot be opened.
@@ -109,9 +109,9 @@ def _label(request: RunRequest) -> str:
 
 
 def complete_run(plan: RunPlan) -> Path | None:
-    """The folder of a run that has all its shards, where that can be told without loading the detector.
+    """The folder of a run with all shards, if this is known without loading the detector, otherwise None.
 
-    So it is for detectors whose card knows the hash of the weights. Everything else is left to the worker.
+    It is known if the card of the detector has the hash of the weights. Otherwise the worker finds out.
 
     Raises:
         DetectorError: no detector of that name.

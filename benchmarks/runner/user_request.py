@@ -1,4 +1,4 @@
-"""From what a user writes to a run request: paths become absolute, files of ids and plans are read."""
+"""A run request from user input: paths are made absolute, files of ids and plans are read."""
 
 from __future__ import annotations
 
@@ -44,26 +44,26 @@ def user_request(
         benchmark: name, or path of an annotation file or folder.
         protocol: kind of AP; None = the benchmark's usual one.
         prompts: name of a prompt plan, or path of its YAML file; None = the usual one for the benchmark's names.
-        vocabulary: classes asked for in an image: ``full``, ``present`` or ``verified``.
+        vocabulary: classes given for an image: ``full``, ``present`` or ``verified``.
         weights: local path or hub id; None = the detector's.
         data_root: folder of the data sets.
         images: folder of the images; None = the benchmark's.
-        image_size: side that the network sees, pixels; None = the model's.
+        image_size: side of the network's input, pixels; None = the model's.
         top_k: (box, class) pairs per image; None = the protocol's.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: of the network.
         batch: images per call.
         chunk_batch: chunks of classes at once; None = the detector's choice.
-        nms_iou: overlap above which the lesser box of a class is dropped; None = the detector's choice.
+        nms_iou: IoU above which the box of a class with the lower score is removed; None = the detector's choice.
         seed: of everything random.
-        shards: parts that the images are cut into; None = by size.
-        limit: only the first so many images by id.
-        image_ids: file of the ids of the only images, separated by white space.
+        shards: number of parts that the images are split into; None = by size.
+        limit: only this many images, those with the lowest ids.
+        image_ids: file with the ids of the only images, separated by white space.
         out: folder of the results.
         overwrite: ``missing``, ``always`` or ``never``.
 
     Raises:
-        DataError: a value is not legal, a file cannot be read, or ``limit`` and ``image_ids`` are both given.
+        DataError: an invalid value, an unreadable file, or both ``limit`` and ``image_ids``.
     """
     if limit is not None and image_ids is not None:
         raise DataError("--limit and --image-ids: give one of them")
@@ -94,12 +94,12 @@ def user_request(
 
 
 def detector_spec(name: str) -> str:
-    """A detector as a worker process finds it: the path of ``path.py:Name`` is absolute."""
+    """The detector for a worker process: the path in ``path.py:Name`` is made absolute."""
     return _absolute(name) if ".py:" in name else name
 
 
 def weights_source(source: str | None) -> str | None:
-    """Weights as a worker process finds them: a path that exists is absolute, all else is a hub id."""
+    """The weights for a worker process: an existing path is made absolute, anything else is a hub id."""
     return _absolute(source) if source is not None and Path(source).exists() else source
 
 

@@ -1,8 +1,7 @@
-"""One detector in its own process. Started by an engine, never by hand.
+"""Worker process for one detector. An engine starts it, not a user.
 
 ``python -m ovd_bench.benchmarks.runner.worker REQUEST.json --shards all|none|0,3,5 --parent PID``; stdout
-carries events (JSON lines), whatever else the libraries print goes to stderr. ``none`` makes only the folder and tells
-what is missing.
+carries events (JSON lines), other output goes to stderr. ``none`` makes only the folder and reports what is missing.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from ovd_bench.metrics.errors import DataError
 
 
 def work(request: RunRequest, asked: list[int] | None, channel: Channel, started: float) -> None:
-    """Make the shards asked for, as far as they are missing; None = all of them, with the run locked.
+    """Make the requested shards that are missing; None = all of them, with the run locked.
 
     Raises:
-        DataError, DetectorError, OSError: nothing can be done.
+        DataError, DetectorError, OSError: the run cannot start.
     """
     plan = RunPlan.of(request)
     loaded = LoadedDetector.of(plan)
@@ -47,7 +46,7 @@ def work(request: RunRequest, asked: list[int] | None, channel: Channel, started
         shards = asked or list(range(len(manifest.shards)))
         if beyond := [shard for shard in shards if shard >= len(manifest.shards)]:
             raise DataError(f"--shard {beyond[0]}/{len(manifest.shards)}: shards are counted from 0")
-        # where all are asked for, "always" has removed them by now
+        # if all are requested, "always" has removed them already
         missing = shards if request.overwrite == "always" else missing_shards(folder, manifest, shards)
         images = {shard: manifest.shards[shard].images for shard in shards}
         channel.tell(

@@ -1,4 +1,4 @@
-"""Detectors one after the other, each in a process of its own, and the report on them."""
+"""Measure detectors one after the other, each in its own process, and make the report."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def measure_all(
     *,
     verbose: bool = False,
 ) -> tuple[SpeedReport, bool]:
-    """Measure detectors that differ in nothing but themselves.
+    """Measure detectors under equal conditions.
 
     Args:
         requests: at least one; all with the same plan, batches and calls.
         inputs: images and vocabulary.
         command: command line, for the report.
-        tell: gets a line at each stage.
-        verbose: show what the libraries print.
+        tell: called with a line at each stage.
+        verbose: show the output of libraries.
 
     Returns:
-        The report, and whether it was interrupted; the detector in work then counts as failed and later ones are not in
-        it.
+        The report, and whether it was interrupted. Then the current detector counts as failed, and later ones are
+        missing.
     """
     first = requests[0]
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -66,13 +66,13 @@ def measure_all(
 def measure_apart(
     request: SpeedRequest, images: Sequence[Image], tell: Callable[[str], None], *, verbose: bool = False
 ) -> Measured | FailedDetector:
-    """Measure a detector in a process of its own; whatever becomes of it, this one goes on.
+    """Measure a detector in its own process, so that a crash does not affect this one.
 
     Args:
         request: what to measure.
-        images: that take turns.
-        tell: gets a line at each stage.
-        verbose: show what the libraries print, and tracebacks.
+        images: used in turns.
+        tell: called with a line at each stage.
+        verbose: show the output of libraries, and tracebacks.
     """
     module = "ovd_bench.benchmarks.speed.worker"
     with tempfile.TemporaryDirectory(prefix="ovd-bench-") as name:

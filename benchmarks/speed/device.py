@@ -1,4 +1,4 @@
-"""The device of a detector, for whichever framework is loaded; none is imported for it."""
+"""The device of a detector, for the loaded framework; no framework is imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Device:
-    """Where a detector computes.
+    """The device on which a detector computes.
 
     Attributes:
         name: ``cpu``, ``cuda`` or ``cuda:N``.
@@ -19,30 +19,31 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it is a graphics processor."""
+        """Whether it is a GPU."""
         return self.name.startswith("cuda")
 
     def synchronize(self) -> None:
-        """Wait until everything that was begun is done.
+        """Wait until all started work is done.
 
-        ``detect`` returns numpy arrays, so what they need is done; what it left running would be charged to the next.
+        ``detect`` returns numpy arrays, so the work for them is done. Other work that still runs would be counted
+        for the next call.
         """
         if self._torch is not None:
             self._torch.cuda.synchronize(self.name)
         jittor = sys.modules.get("jittor")
         if jittor is not None:
-            jittor.sync_all(True)  # True: the device too, not only what was not begun yet
+            jittor.sync_all(True)  # True: also wait for the device, not only for the start of the operations
 
     def restart_peak(self) -> None:
-        """Let the peak count from now on; Jittor's cannot."""
+        """Restart the peak; Jittor's cannot be restarted."""
         if self._torch is not None:
             self._torch.cuda.reset_peak_memory_stats(self.name)
 
     def peak_bytes(self) -> tuple[int | None, Literal["allocated", "reserved"] | None]:
-        """Most memory on the graphics processor, and what it counts; (None, None) where there is none.
+        """Peak of the GPU memory, and what it counts; (None, None) without a GPU.
 
-        Jittor keeps no peak of what is in use. Its pools only grow between garbage collections, so their size stands
-        for it.
+        Jittor records no peak of used memory. Its pools only grow between garbage collections, so their size is used
+        instead.
         """
         if self._torch is not None:
             return int(self._torch.cuda.max_memory_allocated(self.name)), "allocated"
@@ -52,15 +53,15 @@ class Device:
         return None, None
 
     def model(self) -> str | None:
-        """What torch calls the graphics processor."""
+        """Name of the GPU in torch."""
         return None if self._torch is None else str(self._torch.cuda.get_device_name(self.name))
 
     def uuid(self) -> str | None:
-        """What tells it from others; only torch says it."""
+        """UUID of the GPU; only torch knows it."""
         return None if self._torch is None else f"GPU-{self._torch.cuda.get_device_properties(self.name).uuid}"
 
     @property
     def _torch(self) -> Any:
-        """Torch, if it uses the graphics processor."""
+        """Torch, if it uses the GPU."""
         torch = sys.modules.get("torch") if self.is_gpu else None
         return torch if torch is not None and torch.cuda.is_initialized() else None

@@ -14,7 +14,7 @@ TORCH_COUNTS = (
     "matrix products, convolutions and scaled dot-product attention that go through torch's dispatcher; "
     "a masked attention counts as if it had no mask"
 )
-#: Operators of torch that copy or fill; whatever else is neither a view nor elementwise computes something.
+#: Operators of torch that copy or fill. All others that are neither views nor elementwise compute something.
 _MOVES = frozenset(
     (
         *("arange", "cat", "clone", "constant_pad_nd", "copy", "detach", "embedding", "empty", "empty_like"),
@@ -28,9 +28,10 @@ DETECTOR_COUNTS = "what the detector itself says it does"
 
 
 def count_flops(detector: Detector, image: Image) -> Flops | None:
-    """Operations of one image, the vocabulary being set; None where nobody can tell.
+    """Operations of one image for the current vocabulary; None if they are unknown.
 
-    A detector in torch is watched at work. Any other may have a method ``flops(image) -> int | None``.
+    For a detector in torch, the operations of a call are counted. Other detectors may have a method
+    ``flops(image) -> int | None``.
 
     Raises:
         DetectorError: as ``detect``.
@@ -45,7 +46,7 @@ def count_flops(detector: Detector, image: Image) -> Flops | None:
 
 
 def _watched(call: Callable[[], object]) -> Flops:
-    """Let torch's own counter watch a call; what it has no formula for is listed."""
+    """Count the operations of a call with torch's counter; operators without a formula are listed."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import FlopCounterMode
@@ -61,7 +62,7 @@ def _watched(call: Callable[[], object]) -> Flops:
 
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _NoModules()
-    with Seen(), counter:  # the inner one goes first and takes composite operators apart
+    with Seen(), counter:  # the inner mode runs first and decomposes composite operators
         call()
     operators = {str(packet): int(count) for packet, count in counter.get_flop_counts().get("Global", {}).items()}
     left_out: Counter[str] = Counter()
@@ -80,10 +81,10 @@ def _watched(call: Callable[[], object]) -> Flops:
 
 
 class _NoModules:
-    """Stands in for the counter's book-keeping per module, which is not needed here.
+    """Replaces the counter's tracking of modules, which is not needed here.
 
-    That one fails where a module is given a view of a parameter in inference mode, as Grounding DINO's decoder is: such
-    a view asks for a gradient and has no history.
+    The tracking fails if a module gets a view of a parameter in inference mode, as in Grounding DINO's decoder: such a
+    view requires a gradient and has no history.
     """
 
     parents = ("Global",)

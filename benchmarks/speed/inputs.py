@@ -1,4 +1,4 @@
-"""What detectors are timed on: images and a vocabulary, made or read once and handed to every worker."""
+"""Input of the timings: images and a vocabulary, made or read once and passed to every worker."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import Image, Vocabulary
 from ovd_bench.metrics.errors import DataError
 
-#: Of the image that is made where none is named: the size at which Grounding DINO sees a photo of 4 : 3.
+#: Size of the synthetic image: that of a 4 : 3 photo in Grounding DINO.
 HEIGHT, WIDTH = 800, 1066
-#: Images of a benchmark that take turns, or as many as the largest batch has.
+#: Images of a benchmark that are used in turns, or as many as the largest batch has.
 BENCHMARK_IMAGES = 32
-#: Classes where neither a vocabulary nor a benchmark is named: those of COCO.
+#: Number of classes without a vocabulary or benchmark: those of COCO.
 CLASSES = 80
 
 _ADJECTIVES = (
@@ -33,10 +33,10 @@ class Inputs:
     """Images and vocabulary.
 
     Attributes:
-        source: where the images are from, for people.
-        images: that take turns, numbered from 1.
-        vocabulary_source: where the classes are from, for people.
-        vocabulary: what is looked for.
+        source: of the images, for people.
+        images: used in turns, numbered from 1.
+        vocabulary_source: of the classes, for people.
+        vocabulary: classes to find.
     """
 
     source: str
@@ -45,7 +45,7 @@ class Inputs:
     vocabulary: Vocabulary
 
     def workload(self, plan: PromptPlan) -> Workload:
-        """As the record states it."""
+        """The workload as it is recorded."""
         digest = hashlib.sha256()
         for image in self.images:
             digest.update(f"{image.height} {image.width}\n".encode() + image.pixels.tobytes())
@@ -63,7 +63,7 @@ class Inputs:
 
 
 def synthetic_image(height: int = HEIGHT, width: int = WIDTH) -> Image:
-    """Overlapping one-coloured rectangles of all sizes with a little noise; the same in every process."""
+    """Overlapping rectangles of one colour each and all sizes, with a little noise; the same in every process."""
     rng = np.random.default_rng(0)
     pixels = np.full((height, width, 3), 120, np.float32)
     for _ in range(60):
@@ -80,15 +80,15 @@ def gather(
     """Images and vocabulary of a command.
 
     Args:
-        benchmark: whose first images are taken, by id.
-        image: a file instead; with neither, an image is made.
+        benchmark: its first images by id are used.
+        image: a file instead; without both, a synthetic image is made.
         vocabulary: number of classes to make up, name or annotation file of a benchmark, or a text file with a class
             per line; None = the benchmark's, else ``CLASSES``.
         data_root: folder of the data sets.
-        largest_batch: so many images at least, as far as the benchmark has them.
+        largest_batch: minimum number of images, if the benchmark has them.
 
     Raises:
-        DataError: something is not there or cannot be read; one line.
+        DataError: something is missing or cannot be read; one line.
     """
     if benchmark is not None and image is not None:
         raise DataError("--benchmark and --image: give one of them")
@@ -105,7 +105,7 @@ def gather(
 
 
 def made_up_vocabulary(classes: int) -> Vocabulary:
-    """The first names of COCO; behind the last, the same with one adjective, then with two ("small red car").
+    """The first names of COCO; after the last, the same with one adjective, then with two ("small red car").
 
     Raises:
         DataError: less than one class, or more than there are words for.
@@ -118,7 +118,7 @@ def made_up_vocabulary(classes: int) -> Vocabulary:
 
 
 def batches(images: Sequence[Image], batch: int, calls: int) -> list[list[Image]]:
-    """What each call gets: the images in turns, numbered from 1 within a call so that ids differ in a batch."""
+    """Images of each call: used in turns, numbered from 1 within a call so that ids differ in a batch."""
     return [
         [
             Image(number + 1, images[(call * batch + number) % len(images)].pixels, images[0].path)
@@ -134,7 +134,7 @@ def save_pixels(path: Path, images: Sequence[Image]) -> None:
 
 
 def load_pixels(path: Path) -> list[Image]:
-    """What ``save_pixels`` wrote."""
+    """Read what ``save_pixels`` wrote."""
     with np.load(path) as arrays:
         return [Image(number + 1, arrays[f"arr_{number}"]) for number in range(len(arrays.files))]
 

@@ -1,4 +1,4 @@
-"""Whether a detector had the machine for itself: a measurement on a busy machine is told from one that counts."""
+"""Whether other processes used the machine during a measurement, which makes it unreliable."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from ovd_bench.benchmarks.machine.cpu_load import Busy
 from ovd_bench.benchmarks.machine.gpus import GpuUse
 from ovd_bench.benchmarks.speed.record import ExclusiveUse
 
-#: Others may use a tenth of one processor, or two percent of all: what an idle system takes for itself.
+#: Others may use a tenth of one processor, or two percent of all: about the load of an idle system.
 MOST_PROCESSORS = 0.1
 MOST_SHARE = 0.02
-#: Counters of the system are exact to this; it matters in a short time only.
+#: Precision of the system's counters; it matters only for short times.
 _COUNTER_SECONDS = 0.05
 MOST_GPU_PERCENT = 5.0
 
 
 @dataclass(frozen=True)
 class GpuEvidence:
-    """What was seen of the graphics processors.
+    """Use of the GPUs.
 
     Attributes:
-        before: a look before the detector was loaded; None where nothing could be seen.
-        after: a look after its last timed call.
-        uuid: of the one in use; None = not known, so all of them count.
+        before: before the detector was loaded; None if unknown.
+        after: after its last timed call.
+        uuid: of the GPU in use; None = unknown, so all of them count.
         pid: of this process.
     """
 
@@ -40,16 +40,16 @@ def exclusive_use(
     cores: int,
     gpu: GpuEvidence | None,
 ) -> ExclusiveUse:
-    """Put the evidence together.
+    """Decide from the measured load whether the detector had the machine for itself.
 
-    The load average is kept with the evidence and decides nothing: it remembers a minute, and so this command's own
-    last detector.
+    The load average is recorded but does not count: it covers a minute, and so also the previous detector of this
+    command.
 
     Args:
         before: while this process was idle.
-        during: what was measured then, by its name.
+        during: load during each measurement, by its name.
         cores: processors that this process may use.
-        gpu: None where the detector uses no graphics processor.
+        gpu: None if the detector uses no GPU.
     """
     against: list[str] = []
     unknown: list[str] = []
@@ -82,7 +82,7 @@ def _weigh_gpu(gpu: GpuEvidence, against: list[str], unknown: list[str]) -> None
     came = {app for app in gpu.after.processes - gpu.before.processes if gpu.uuid in (None, app[0])}
     own = {app for app in came if app[1] == gpu.pid}
     if not own and len(came) == 1:
-        own = came  # this process, under the number that it has outside of its container
+        own = came  # this process, with its id outside the container
     for when, apps in (("before", there), ("during", came - own)):
         against += [
             f"{when}: {name} (process {number}) used the graphics processor" for _, number, name in sorted(apps)

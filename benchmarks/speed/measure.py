@@ -1,4 +1,4 @@
-"""Measure one detector in this process, which should hold nothing else."""
+"""Measure one detector in this process, which should do nothing else."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from ovd_bench.detectors.types import Detections, DetectorError, Image
 
 
 def measure(request: SpeedRequest, images: Sequence[Image], tell: Callable[[str], None]) -> Measured:
-    """Load the detector and measure it, batch size after batch size, smallest first.
+    """Load the detector and measure it for each batch size, smallest first.
 
-    A batch size that does not fit into memory is recorded as such; larger ones are not tried.
+    A batch size that does not fit into memory is recorded as a problem; larger ones are not tried.
 
     Args:
         request: what to measure.
-        images: that take turns.
-        tell: gets a few words at each stage.
+        images: used in turns.
+        tell: called with a few words at each stage.
 
     Raises:
         DetectorError: the detector cannot be loaded, or breaks its contract.
@@ -82,7 +82,7 @@ def measure(request: SpeedRequest, images: Sequence[Image], tell: Callable[[str]
 
 
 def seconds_of(call: Callable[[], object], device: Device) -> float:
-    """Wall time of one call, with the device idle at both ends."""
+    """Wall time of one call; the device is idle before and after it."""
     device.synchronize()
     start = time.perf_counter()
     call()
@@ -94,8 +94,8 @@ def summarize(warm_up: Sequence[float], calls: Sequence[float], batch: int) -> T
     """Statistics of timed calls.
 
     Args:
-        warm_up: seconds of the calls before.
-        calls: seconds of the timed ones, at least one.
+        warm_up: seconds of the calls before the timed ones.
+        calls: seconds of the timed calls, at least one.
         batch: images per call.
     """
     ms = np.array(calls) * 1000 / batch
@@ -114,12 +114,12 @@ def summarize(warm_up: Sequence[float], calls: Sequence[float], batch: int) -> T
 
 
 class _Session:
-    """A detector on its way through the measurement.
+    """State of the measurement of a detector.
 
     Attributes:
-        device, detector: once it is loaded.
-        begun: how that went.
-        batches: what was timed so far.
+        device, detector: set by ``start``.
+        begun: times of the start.
+        batches: measurements so far.
     """
 
     device: Device
@@ -152,7 +152,7 @@ class _Session:
         self._note_peaks()
 
     def _load(self) -> float:
-        """Seconds of everything from nothing to a detector: to know its device takes the import of its framework."""
+        """Seconds to a loaded detector, with the choice of the device, which imports the framework."""
         request, begin = self._request, time.perf_counter()
         self.device = Device(choose_device(request.device, find_card(request.detector).framework))
         seed_everything(request.seed)
@@ -162,13 +162,13 @@ class _Session:
         return time.perf_counter() - begin
 
     def patience(self, batch: int) -> str:
-        """How long that may take where it is longer than people like to wait without a word; else empty."""
+        """Expected duration, if it is long; else empty."""
         calls = self._request.warm_up + self._request.iterations
         minutes = self.begun.first_detection_seconds * batch * calls / 60
         return f", {calls} calls, up to {minutes:.0f} minutes" if minutes > 1 else ""
 
     def time_batch(self, batch: int) -> None:
-        """Warm up, then time calls with so many images; want of memory becomes a problem of this batch size."""
+        """Warm up, then time calls with this many images; lack of memory is recorded as this batch size's problem."""
         request = self._request
         calls = batches(self._images, batch, request.warm_up + request.iterations)
         restarted = restart_peak()
@@ -184,7 +184,7 @@ class _Session:
                 raise
             problem = f"memory ran out: {one_line(error)}"
         if problem is not None:
-            free_memory()  # only now: the error, and with it the frames that hold the tensors, is gone
+            free_memory()  # after the except block: the error kept the frames that hold the tensors
         self._note_peaks()
         self.batches.append(
             Batch(
@@ -198,14 +198,14 @@ class _Session:
         )
 
     def flops(self) -> tuple[Flops | None, list[str]]:
-        """Operations of one image, or a remark why they could not be counted."""
+        """Operations of one image, or a note why they could not be counted."""
         try:
             return count_flops(self.detector, batches(self._images, 1, 1)[0][0]), []
         except Exception as error:  # noqa: BLE001 - counting looks into operators of others; the times are still good
             return None, [f"operations could not be counted: {one_line(error)}"]
 
     def memory(self) -> Memory:
-        """Of all calls so far."""
+        """Peak memory of all calls so far."""
         return Memory(
             before_load_bytes=self._before_load,
             loaded_bytes=self._loaded,
@@ -215,7 +215,7 @@ class _Session:
         )
 
     def watched(self) -> dict[str, Busy]:
-        """What others did, by what was measured then."""
+        """Load by others, by the name of the measurement."""
         timed = {f"batch of {one.batch}": one.busy for one in self.batches if one.busy is not None}
         return {"start": self.begun.busy} | timed
 

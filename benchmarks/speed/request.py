@@ -1,4 +1,4 @@
-"""What a worker measures, and what it tells: one JSON file in, JSON lines out."""
+"""Request and events of a worker: one JSON file in, JSON lines out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ovd_bench.detectors.interface import DType
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import Vocabulary
 
-#: In the folder that a worker is given.
+#: Files in the folder of a worker.
 REQUEST, PIXELS = "request.json", "pixels.npz"
 
 
@@ -23,15 +23,15 @@ class SpeedRequest(StrictModel):
     Attributes:
         detector: name, or ``path.py:Name``.
         weights: local path or hub id; None = the card's.
-        device: ``auto`` is a graphics processor if the framework sees one.
+        device: ``auto`` is a GPU if the framework sees one.
         dtype: of the network.
         plan: how names become text.
-        vocabulary: what is looked for.
+        vocabulary: classes to find.
         batches: images per call; one measurement for each.
         warm_up: calls before the timed ones, for each batch size.
         iterations: timed calls for each batch size.
         seed: of everything random.
-        idle_seconds: how long the machine is looked at before anything begins.
+        idle_seconds: duration of the measurement of the idle machine before the start.
     """
 
     detector: str
@@ -48,14 +48,14 @@ class SpeedRequest(StrictModel):
 
 
 class Stage(StrictModel):
-    """What comes next."""
+    """The next stage."""
 
     event: Literal["stage"] = "stage"
     words: str
 
 
 class Done(StrictModel):
-    """All that was found out; the last event."""
+    """The result; the last event."""
 
     event: Literal["done"] = "done"
     measured: Measured
@@ -67,5 +67,5 @@ _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator=
 
 
 def parse_event(line: bytes) -> Event:
-    """An event from its line."""
+    """Parse the line of an event."""
     return _ADAPTER.validate_json(line)

@@ -1,4 +1,4 @@
-"""Speed as people read it."""
+"""Tables of a speed report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ovd_bench.benchmarks.speed.record import FailedDetector, Measured, SpeedRep
 
 
 def report_table(report: SpeedReport) -> RenderableType:
-    """Two tables, and below them what speaks against the numbers."""
+    """Two tables, and below them reasons to doubt the numbers."""
     measured = [one for one in report.detectors if isinstance(one, Measured)]
     parts: list[RenderableType] = []
     if measured:
@@ -121,5 +121,5 @@ def _remark(line: str) -> Text:
 
 
 def _indented(line: str) -> str:
-    """Printable, with the blanks in front kept."""
+    """Printable text; leading blanks are kept."""
     return " " * (len(line) - len(line.lstrip())) + printable(line)

@@ -1,4 +1,4 @@
-"""One detector in its own process. Started by ``benchmarks.speed.command``, never by hand.
+"""Worker process for one detector; ``benchmarks.speed.command`` starts it, not a user.
 
 ``python -m ovd_bench.benchmarks.speed.worker FOLDER --parent PID``; see ``benchmarks.runner.subprocesses.serve``.
 """
