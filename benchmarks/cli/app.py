@@ -1,4 +1,4 @@
-"""The command line: all verbs, and what an error looks like."""
+"""The command line: all verbs, and the handling of errors."""
 
 from __future__ import annotations
 

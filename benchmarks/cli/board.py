@@ -1,4 +1,4 @@
-"""``board``, ``report``: what the runs under the results folder amount to."""
+"""``board``, ``report``: tables and pages of the runs in the results folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Bootstrap = Annotated[int, typer.Option(min=2, max=100_000, help="Paired bootstr
 
 
 class Format(StrEnum):
-    """What ``board`` prints."""
+    """Format of the output of ``board``."""
 
     terminal = "terminal"
     md = "md"
@@ -26,10 +26,12 @@ class Format(StrEnum):
 def board(
     out: Out = Path("results"),
     benchmark: Annotated[
-        list[str] | None, typer.Option("--benchmark", "-b", help="Only these benchmarks, comma-separated or repeated.")
+        list[str] | None, typer.Option("--benchmark", "-b", help="Only these benchmarks; comma-separated or repeated.")
     ] = None,
-    shape: Annotated[Format, typer.Option("--format", help="What is printed.")] = Format.terminal,
-    write: Annotated[bool, typer.Option("--write", help="Write board.json, .md and .html into --out.")] = False,
+    shape: Annotated[Format, typer.Option("--format", help="Format of the output.")] = Format.terminal,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write board.json, board.md and board.html into --out.")
+    ] = False,
     published: Annotated[bool, typer.Option("--published", help="Show published numbers in the terminal too.")] = False,
     bootstrap: Bootstrap = 1000,
     seed: Seed = 0,
@@ -77,7 +79,8 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
     out: Out = Path("results"),
     benchmark: Annotated[
-        str | None, typer.Option("--benchmark", "-b", help="Where a detector has runs on several.")
+        str | None,
+        typer.Option("--benchmark", "-b", help="Benchmark of the runs; needed if a detector has runs on several."),
     ] = None,
     images: Annotated[int, typer.Option("--count", "-n", min=0, max=200, help="Images in the gallery.")] = 8,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Detectors compared",
@@ -112,9 +115,9 @@ def register(app: typer.Typer) -> None:
         "  bench board\n\n"
         "  bench board -b shapes --format md\n\n"
         "  bench board --write\n\n"
-        "★ marks the best row and those that the paired bootstrap over the images cannot tell from it; where the "
-        "predictions are not on this machine, those whose interval overlaps with the best one's. Partial runs "
-        "(--limit) are never shown."
+        "★ marks the best row and rows that do not differ significantly from it in a paired bootstrap over the images; "
+        "without the predictions on this machine, rows whose interval overlaps with that of the best one. "
+        "Partial runs (--limit) are never shown."
     )(board)
     app.command(
         epilog="Examples:\n\n"

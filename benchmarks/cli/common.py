@@ -1,4 +1,4 @@
-"""Options, console and output that all verbs share."""
+"""Options, console and output shared by all verbs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Out = Annotated[Path, typer.Option("--out", help="Folder of the results.")]
 
 
 def console(as_json: bool) -> Console:
-    """Where people read: stdout, or stderr when stdout carries JSON."""
+    """The console for text: stdout, or stderr if stdout carries JSON."""
     return Console(stderr=as_json)
 
 

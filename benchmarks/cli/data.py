@@ -1,4 +1,4 @@
-"""``data``: which data sets there are, what is missing of them, whether they are right, and what they look like."""
+"""``data``: list, get, verify, convert and show data sets."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ Spec = Annotated[
         show_default=False,
     ),
 ]
-Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images where it is not the usual one.")]
+Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images; default: the usual one.")]
 LabelMap = Annotated[
-    Path | None, typer.Option("--label-map", help="Label map of a .jsonl file where it is not beside it.")
+    Path | None, typer.Option("--label-map", help="Label map of a .jsonl file; default: the one in its folder.")
 ]
 Source = Annotated[Path, typer.Argument(help="The file to read.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.", show_default=False)]
 
 
 class GroundingKind(StrEnum):
-    """What a document of MDETR holds."""
+    """Content of an MDETR document."""
 
     phrases = "phrases"
     expressions = "expressions"
 
 
 def list_datasets(data_root: DataRoot = Path("data"), as_json: Json = False, verbose: Verbose = False) -> None:
-    """Show the data sets and what of them is on this machine."""
+    """List the data sets and which of their files are on this machine."""
     from ovd_bench.benchmarks.data.catalog.cards import CARDS
     from ovd_bench.benchmarks.data.catalog.registry import expected_counts, locate
 
@@ -82,10 +82,10 @@ def list_datasets(data_root: DataRoot = Path("data"), as_json: Json = False, ver
 
 
 def get(name: Name, data_root: DataRoot = Path("data"), as_json: Json = False, verbose: Verbose = False) -> None:
-    """Say what to download and where to put it; make what can be made here.
+    """Print what to download and where to put it; make the data sets that can be made here.
 
-    Nothing is downloaded or unpacked: licences want to be read and accepted by a person. 'shapes' is rendered,
-    'lvis-minival' is cut out of LVIS v1 val.
+    Nothing is downloaded or unpacked, because a person must read and accept the licences. 'shapes' is rendered,
+    'lvis-minival' is made from LVIS v1 val.
     """
     from ovd_bench.benchmarks.data.catalog.convert import derive_minival, facts_of
     from ovd_bench.benchmarks.data.catalog.registry import find_dataset, locate, render
@@ -151,16 +151,16 @@ def verify(
     spec: Spec,
     data_root: DataRoot = Path("data"),
     images: Images = None,
-    decode: Annotated[bool, typer.Option("--decode", help="Read every image, not only look whether it is there.")] = (
-        False
-    ),
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every image instead of only checking that it exists.")
+    ] = (False),
     label_map: LabelMap = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Check counts, checksums, boxes and images of a data set; exit code 1 if something is wrong.
 
-    Of a file of training records (.jsonl) the images are looked for only where --images says where they are.
+    The images of a file of training records (.jsonl) are checked only with --images.
     """
     from ovd_bench.benchmarks.data.catalog.card import Counts
     from ovd_bench.benchmarks.data.catalog.cards import CARDS
@@ -198,20 +198,20 @@ def show(
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture (.png, .jpg, .webp).")] = Path(
         "sheet.png"
     ),
-    count: Annotated[int, typer.Option("-n", min=1, max=400, help="How many images.")] = 24,
+    count: Annotated[int, typer.Option("-n", min=1, max=400, help="Number of images.")] = 24,
     class_name: Annotated[
         str, typer.Option("--class", metavar="NAME", help="Only images and boxes of this class.")
     ] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of images.")] = 0,
     data_root: DataRoot = Path("data"),
     images: Images = None,
     label_map: LabelMap = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Draw images of a data set with their boxes and class names as one picture.
+    """Draw images of a data set with their boxes and class names into one picture.
 
-    Of a file of training records (.jsonl), --images says where the images are; boxes of captions show their phrases.
+    For training records (.jsonl), --images names the folder of the images; boxes of captions show their phrases.
     """
     from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
     from ovd_bench.benchmarks.pictures.contact_sheet import write_contact_sheet
@@ -238,14 +238,14 @@ def show(
 
 
 def minival(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
-    """Cut LVIS minival out of lvis_v1_val.json: the images of COCO val2017, everything else as it is."""
+    """Make LVIS minival from lvis_v1_val.json: only the images of COCO val2017, otherwise unchanged."""
     from ovd_bench.benchmarks.data.catalog.convert import derive_minival
 
     _print_facts(derive_minival(source, output), as_json)
 
 
 def file_names(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
-    """Give every image of an LVIS v1 file a file_name such as val2017/000000397133.jpg, from its coco_url."""
+    """Add a file_name such as val2017/000000397133.jpg to every image of an LVIS v1 file, from its coco_url."""
     from ovd_bench.benchmarks.data.catalog.convert import insert_file_names
 
     _print_facts(insert_file_names(source, output), as_json)
@@ -258,7 +258,7 @@ def subset(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Keep some images of a COCO or LVIS annotation file, and their annotations."""
+    """Keep only some images of a COCO or LVIS annotation file, with their annotations."""
     from ovd_bench.benchmarks.data.catalog.convert import cut_images, read_ids
 
     _print_facts(cut_images(source, output, read_ids(ids)), as_json)
@@ -273,7 +273,7 @@ def mdetr(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Turn a document of MDETR into the suite's grounding JSON Lines."""
+    """Convert an MDETR document to the suite's grounding JSON Lines."""
     from ovd_bench.benchmarks.data.catalog.convert import grounding_lines
 
     count = grounding_lines(source, output, kind.value)
@@ -297,7 +297,7 @@ def register(app: typer.Typer) -> None:
         epilog="Examples:\n\n  bench data show shapes -n 12 -o sheet.png\n\n"
         "  bench data show lvis-minival --class zebra"
     )(show)
-    convert = typer.Typer(help="Make annotation files from annotation files.", no_args_is_help=True)
+    convert = typer.Typer(help="Convert annotation files.", no_args_is_help=True)
     convert.command("lvis-minival")(minival)
     convert.command("file-names")(file_names)
     convert.command("subset")(subset)
@@ -308,7 +308,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _steps(card: DatasetCard, data_root: Path, ready: bool) -> list[dict[str, Any]]:
-    """Downloads and their state: here, missing, optional, or not needed since what it gives was found elsewhere."""
+    """Downloads and their state: here, missing, optional, or not needed because their files were found elsewhere."""
     steps = []
     for download in card.downloads:
         here = all((data_root / place).exists() for place in download.gives)

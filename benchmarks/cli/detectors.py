@@ -1,4 +1,4 @@
-"""``list`` and ``check``: what there is to choose from, and whether a detector keeps its contract."""
+"""``list`` and ``check``: available detectors, metrics and so on; whether a detector keeps its contract."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["detectors", "datasets", "metrics", "protocols", "prompts", "gates"]
 
-#: What the families of ``benchmarks.scoring.extra_metrics.EXTRA_METRICS`` say.
+#: Meaning of the families of ``benchmarks.scoring.extra_metrics.EXTRA_METRICS``.
 METRICS = {
     "pool": "AP over all classes at once: do scores of different classes compare?",
     "ladder": "AP at coarser names: class, basic level, supercategory, any object",
@@ -40,7 +40,7 @@ _STYLE = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
 @dataclass(frozen=True)
 class _Listing:
-    """A table for people, and the same facts as JSON."""
+    """A table, and the same facts as JSON."""
 
     title: str
     headers: tuple[str, ...]
@@ -67,9 +67,9 @@ def list_(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show the detectors, data sets, metrics, protocols and prompt plans that there are. Loads none of them.
+    """List the available detectors, data sets, metrics, protocols and prompt plans. Nothing is loaded.
 
-    'gates' reads weights: how far does the fusion of image and words open?
+    'gates' reads weights and shows the gates of the fusion of image and text.
     """
     if kind is not None and kind not in get_args(Kind):
         raise typer.BadParameter(f"choose from {', '.join(get_args(Kind))}", param_hint="KIND")

@@ -1,4 +1,4 @@
-"""``doctor``: what of this machine the detectors can use."""
+"""``doctor``: which parts of this machine the detectors can use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SIGN = {"ok": ("✓", "green"), "failed": ("✗", "bold red"), "absent": ("–"
 
 
 def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
-    """Check Python, packages, compiler, Jittor, PyTorch and CUDA; say what to do about what is missing."""
+    """Check Python, packages, compiler, Jittor, PyTorch and CUDA; explain how to fix what is missing."""
     from dataclasses import asdict
 
     from rich import box

@@ -1,4 +1,4 @@
-"""``data convert …-odvg``: training files made from annotation files."""
+"""``data convert …-odvg``: make training files from annotation files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Progress = Callable[[int], None]
 
 
 def coco(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
-    """COCO instances, or any file in that format, to ODVG with a label map."""
+    """Convert COCO instances, or any file in that format, to ODVG with a label map."""
     from ovd_bench.benchmarks.data.odvg.detection import convert_coco
 
     _run(lambda progress: convert_coco(source, output, progress), as_json)
@@ -30,19 +30,22 @@ def lvis(
     source: Source,
     output: Output,
     frequencies: Annotated[
-        str, typer.Option(help="Kept: cf leaves out boxes and names of rare classes, f of all but frequent ones.")
+        str,
+        typer.Option(
+            help="Frequencies to keep: cf removes boxes and names of rare classes, f those of all but frequent classes."
+        ),
     ] = "rcf",
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """LVIS v1 or v0.5 to ODVG with a label map; images are named by their coco_url."""
+    """Convert LVIS v1 or v0.5 to ODVG with a label map; images are named by their coco_url."""
     from ovd_bench.benchmarks.data.odvg.detection import convert_lvis
 
     _run(lambda progress: convert_lvis(source, output, keep=frequencies, progress=progress), as_json)
 
 
 def objects365(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
-    """Objects365 v1 or v2 to ODVG with a label map; class names are mended."""
+    """Convert Objects365 v1 or v2 to ODVG with a label map; class names are corrected."""
     from ovd_bench.benchmarks.data.odvg.detection import convert_objects365
 
     _run(lambda progress: convert_objects365(source, output, progress), as_json)
@@ -51,25 +54,25 @@ def objects365(source: Source, output: Output, as_json: Json = False, verbose: V
 def flickr30k(
     source: Annotated[Path, typer.Argument(help="Folder with Sentences and Annotations.", show_default=False)],
     output: Output,
-    split: Annotated[Path | None, typer.Option(help="Text file with the numbers of the images wanted.")] = None,
+    split: Annotated[Path | None, typer.Option(help="Text file with the numbers of the images to convert.")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Flickr30k Entities, as its authors give it, to ODVG; one record per caption."""
+    """Convert Flickr30k Entities in its original form to ODVG; one record per caption."""
     from ovd_bench.benchmarks.data.odvg.flickr30k import convert_flickr30k
 
     _run(lambda progress: convert_flickr30k(source, output, split=split, progress=progress), as_json)
 
 
 def goldg(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
-    """A training file of MDETR (GoldG: GQA, Flickr30k) to ODVG; one record per caption."""
+    """Convert a training file of MDETR (GoldG: GQA, Flickr30k) to ODVG; one record per caption."""
     from ovd_bench.benchmarks.data.odvg.mdetr import convert_goldg
 
     _run(lambda progress: convert_goldg(source, output, progress), as_json)
 
 
 def ogd(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
-    """ODVG of Open-GroundingDino, which has no spans, to ODVG of mmdetection, which has."""
+    """Convert ODVG of Open-GroundingDino, which has no spans, to that of mmdetection, which has them."""
     from ovd_bench.benchmarks.data.odvg.dialect import convert_dialect
 
     _run(lambda progress: convert_dialect(source, output, progress), as_json)

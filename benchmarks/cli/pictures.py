@@ -22,15 +22,16 @@ def show(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture.")] = Path("show.png"),
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=200, help="Images.")] = 12,
-    worst: Annotated[bool, typer.Option("--worst", help="Images with the lowest F1.")] = False,
+    worst: Annotated[bool, typer.Option("--worst", help="Show the images with the lowest F1.")] = False,
     disagree: Annotated[
-        bool, typer.Option("--disagree", help="Images on which F1 differs most; the default for two runs or more.")
+        bool,
+        typer.Option("--disagree", help="Show the images on which F1 differs most; the default for two runs or more."),
     ] = False,
-    only: Annotated[str | None, typer.Option("--class", metavar="NAME", help="Look at one class only.")] = None,
-    ids: Annotated[str | None, typer.Option("--ids", help="These images: ids, comma-separated.")] = None,
+    only: Annotated[str | None, typer.Option("--class", metavar="NAME", help="Only this class.")] = None,
+    ids: Annotated[str | None, typer.Option("--ids", help="Ids of the images to show, comma-separated.")] = None,
     benchmark: Annotated[
         str | None,
-        typer.Option("--benchmark", "-b", help="For prediction files and ambiguous names."),
+        typer.Option("--benchmark", "-b", help="Benchmark; needed for prediction files and ambiguous names."),
     ] = None,
     annotations: Annotated[Path | None, typer.Option("--annotations", "-a", help="LVIS or COCO JSON.")] = None,
     images: Annotated[Path | None, typer.Option("--images", help="Folder of the images.")] = None,
@@ -43,7 +44,7 @@ def show(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Runs side by side on the same images: ground truth first, then each run at its own best threshold."""
+    """Show runs side by side on the same images: ground truth first, then each run at its own best threshold."""
     from ovd_bench.benchmarks.pictures.gallery.pictures import LEGEND, gallery, save_png
     from ovd_bench.benchmarks.pictures.gallery.runs import find_benchmark, find_runs, gallery_data, split_specs
     from ovd_bench.benchmarks.pictures.gallery.select import Order, select_images
@@ -89,22 +90,26 @@ def detect(
         str,
         typer.Option("--detector", "-d", help="Name, or path/to/file.py:Name.", show_default=False),
     ],
-    prompt: Annotated[str | None, typer.Option(help="Classes, parted by dots or commas: 'a cat. a dog.'")] = None,
-    classes: Annotated[Path | None, typer.Option(help="Text file with a class per line.")] = None,
-    caption: Annotated[str | None, typer.Option(help="A sentence whose phrases are looked for.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Classes, separated by dots or commas: 'a cat. a dog.'")] = None,
+    classes: Annotated[Path | None, typer.Option(help="Text file with one class per line.")] = None,
+    caption: Annotated[str | None, typer.Option(help="A sentence whose phrases are detected.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local folder or file, or hub id.")] = None,
-    threshold: Annotated[float, typer.Option(help="Lowest score that is shown.")] = 0.3,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, max=10_000, help="Boxes per image at most.")] = 50,
+    threshold: Annotated[float, typer.Option(help="Minimum score of shown boxes.")] = 0.3,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, max=10_000, help="Maximum number of boxes per image.")
+    ] = 50,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The picture.", show_default="none")] = None,
     raw: Annotated[
         Path | None,
-        typer.Option(help="npz file of the network's own output; needs --caption, one image.", show_default="none"),
+        typer.Option(
+            help="npz file for the raw output of the network; needs --caption and one image.", show_default="none"
+        ),
     ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Look for one's own words in one's own images; prints a table and draws a picture."""
+    """Detect classes or phrases of your choice in your images; prints a table and draws a picture."""
     from ovd_bench.benchmarks.pictures.detect import (
         class_vocabulary,
         detect_caption,
@@ -160,7 +165,7 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise DataError(f"--ids {text!r:.60}: image ids are whole numbers, parted by commas") from None
+        raise DataError(f"--ids {text!r:.60}: image ids are whole numbers, separated by commas") from None
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""How verbs that have no table of their own speak: lines, pairs, and a counter while they work."""
+"""Output of verbs without their own table: lines, pairs, and a progress counter."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ovd_bench.benchmarks.data.text import printable
 
 
 def say(out: Console, line: str = "", style: str | None = None, indent: int = 0) -> None:
-    """One line, made printable."""
+    """Print a line; unprintable characters are replaced."""
     out.print(" " * indent + printable(line), style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def pairs(out: Console, facts: Mapping[str, object]) -> None:
-    """Names and values, one pair a line."""
+    """Print names and values, one pair per line."""
     for key, value in facts.items():
         text = f"{value:,}" if isinstance(value, int) else printable(str(value))
         out.print(f"{key.replace('_', ' '):18} {text}", highlight=False, markup=False, soft_wrap=True)
@@ -24,7 +24,7 @@ def pairs(out: Console, facts: Mapping[str, object]) -> None:
 
 @contextmanager
 def counter(what: str) -> Iterator[Callable[[int], None]]:
-    """A counter on stderr that shows itself only once there is something to count."""
+    """A counter on stderr that appears only when something is counted."""
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())

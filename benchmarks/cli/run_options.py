@@ -41,10 +41,10 @@ Prompts = Annotated[
 ]
 Mode = Annotated[
     Literal["full", "present", "verified"],
-    typer.Option(help="Classes asked for in an image: all, those in it, or these and those known to be absent."),
+    typer.Option(help="Classes given for an image: all, those in it, or these and those known to be absent."),
 ]
 ImageSize = Annotated[
-    int | None, typer.Option(min=1, help="Side that the network sees, pixels.", show_default="the model's")
+    int | None, typer.Option(min=1, help="Side of the network's input, pixels.", show_default="the model's")
 ]
 TopK = Annotated[int | None, typer.Option(min=1, help="(box, class) pairs per image.", show_default="the protocol's")]
 Weights = Annotated[str | None, typer.Option(help="Local path or hub id.", show_default="the detector's")]
@@ -53,19 +53,19 @@ ImagesFolder = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DtypeName = Annotated[Literal["float32", "float16", "bfloat16"], typer.Option(help="Type of the network.")]
-Batch = Annotated[int, typer.Option(min=1, help="Images per call; halved by itself when memory runs out.")]
+Batch = Annotated[int, typer.Option(min=1, help="Images per call; halved automatically when memory runs out.")]
 ChunkBatch = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Chunks of classes that a model which reads them together takes at once; memory grows with it.",
+        help="Chunks of classes per forward pass, for models that read several classes together; memory grows with it.",
         show_default="the detector's choice",
     ),
 ]
 NmsIou = Annotated[
     float | None,
     typer.Option(
-        help="Of two boxes of a class that overlap by more (IoU, 0 to 1) the lesser is dropped; 1 = none is.",
+        help="IoU (0 to 1) above which, of two boxes of a class, the one with the lower score is removed; 1 = none is.",
         show_default="the detector's choice",
     ),
 ]
@@ -73,23 +73,29 @@ RunSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everyt
 Shards = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Parts that the images are cut into; a killed run loses one.", show_default="256 images each"
+        min=1,
+        help="Number of parts that the images are split into; a killed run loses at most one.",
+        show_default="256 images each",
     ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N images by id; marked as partial.")]
-ImageIds = Annotated[Path | None, typer.Option(help="Only the images whose ids are in this file; marked as partial.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N images by id; the run is marked as partial.")]
+ImageIds = Annotated[
+    Path | None, typer.Option(help="Only the images whose ids are in this file; the run is marked as partial.")
+]
 OverwriteMode = Annotated[
     Literal["missing", "always", "never"],
-    typer.Option(help="missing: make what is not there; always: all anew; never: leave a scored run as it is."),
+    typer.Option(help="missing: make what is missing; always: make all again; never: keep a scored run as it is."),
 ]
-EngineName = Annotated[Literal["local", "ray"], typer.Option(help="Worker process here, or tasks on a Ray cluster.")]
-CpusPerTask = Annotated[int, typer.Option(min=1, help="Processors that a Ray task asks for.")]
+EngineName = Annotated[
+    Literal["local", "ray"], typer.Option(help="Worker process on this machine, or tasks on a Ray cluster.")
+]
+CpusPerTask = Annotated[int, typer.Option(min=1, help="Processors per Ray task.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What ``run`` and ``predict`` share; the fields are the options, in the order of the help."""
+    """Options shared by ``run`` and ``predict``, in the order of the help."""
 
     detector: Detectors
     benchmark: Benchmarks
@@ -122,7 +128,7 @@ class RunOptions:
         """One request per detector and benchmark, all paths absolute.
 
         Raises:
-            DataError: options that do not go together.
+            DataError: options that exclude each other.
         """
         from ovd_bench.benchmarks.runner.user_request import user_request
 
@@ -160,7 +166,7 @@ class RunOptions:
         ]
 
     def chosen_engine(self) -> Engine | None:
-        """Ray where it is asked for; None = a worker process here."""
+        """Ray if requested; None = a worker process on this machine."""
         if self.engine == "local":
             return None
         from ovd_bench.benchmarks.runner.ray_engine import RayEngine
@@ -169,10 +175,10 @@ class RunOptions:
 
 
 def with_run_options(verb: Callable[Concatenate[RunOptions, ...], None]) -> Callable[..., None]:
-    """A verb as Typer takes it: every field of ``RunOptions`` becomes an option; the verb's own stand before ``--out``.
+    """The command of a verb for Typer: the fields of ``RunOptions`` are options; the verb's own come before ``--out``.
 
     Args:
-        verb: whose first parameter are the shared options.
+        verb: its first parameter is the shared options.
     """
     shared = list(inspect.signature(RunOptions, eval_str=True).parameters.values())
     own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
@@ -192,5 +198,5 @@ def with_run_options(verb: Callable[Concatenate[RunOptions, ...], None]) -> Call
 
 
 def split_names(entries: list[str]) -> list[str]:
-    """Names of an option that is repeated or comma-separated, each once."""
+    """Names in a repeated or comma-separated option, each once."""
     return list(dict.fromkeys(name.strip() for entry in entries for name in entry.split(",") if name.strip()))

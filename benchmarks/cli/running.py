@@ -48,7 +48,7 @@ def run(
     threshold: Annotated[float, typer.Option(help="Score threshold of the presence decision.")] = 0.5,
     threads: Threads = 0,
 ) -> None:
-    """Predict and score: detectors on benchmarks, one run after the other. A run that was cut short is resumed.
+    """Run detectors on benchmarks: predict and score, one run after the other. An interrupted run is resumed.
 
     All statistics are in the run's result.json; 'bench report RUN' shows them, 'bench board' ranks the runs.
     """
@@ -67,7 +67,7 @@ def predict(
         str | None, typer.Option(metavar="K/N", help="Only shard K of N, counted from 0.", show_default="all")
     ] = None,
 ) -> None:
-    """Predict only, all or one shard. Doing it twice changes nothing; 'bench score RUN --save' merges and scores."""
+    """Predict only, all shards or one. Finished shards are kept; 'bench score RUN --save' merges and scores."""
     only, count = _shard(shard, options.shards)
     if only is not None and options.engine == "ray":
         raise DataError("--shard makes one shard here; --engine ray makes all of them on the cluster")
@@ -75,11 +75,11 @@ def predict(
 
 
 def _carry_out(options: RunOptions, scoring: ScoreOptions | None, shards: list[int] | None) -> None:
-    """Run, print, and exit with what came of it.
+    """Run, print, and exit with the exit code of the outcome.
 
     Args:
         options: what to run.
-        scoring: how; None = predict only.
+        scoring: how to score; None = predict only.
         shards: to make; None = all.
     """
     from ovd_bench.benchmarks.runner.sweep import Sweep
@@ -113,7 +113,7 @@ def _carry_out(options: RunOptions, scoring: ScoreOptions | None, shards: list[i
 
 
 def _show(report: RunReport, out: Console, *, alone: bool) -> None:
-    """A table for a single run, a line for each of a sweep, which the board puts into a table."""
+    """A table for a single run, one line per run of a sweep."""
     if report.problem:
         print("error:", printable(f"{report.label}: {report.problem}"), file=sys.stderr)
         return

@@ -22,12 +22,12 @@ SomeAnnotations = Annotated[
     typer.Option(
         "--annotations",
         "-a",
-        help="LVIS v1 / v0.5 or COCO instances JSON. A run knows its own.",
+        help="LVIS v1 / v0.5 or COCO instances JSON. Not needed for a run.",
         show_default=False,
     ),
 ]
 BenchmarkName = Annotated[
-    str | None, typer.Option("--benchmark", "-b", help="Name of a benchmark, in place of -a.", show_default=False)
+    str | None, typer.Option("--benchmark", "-b", help="Name of a benchmark, instead of -a.", show_default=False)
 ]
 ApProtocolName = Annotated[
     str | None, typer.Option("--protocol", "-p", help="lvis, lvis-fixed or coco.", show_default="the run's, or lvis")
@@ -105,7 +105,7 @@ def score(
     arrays: Annotated[Path | None, typer.Option(help="Write the precision and recall arrays as npz.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Write pictures into this folder.")] = None,
     save: Annotated[
-        bool, typer.Option("--save", help="Score a run as 'run' does: write its result.json and per_class.csv.")
+        bool, typer.Option("--save", help="Score a run like 'bench run': write its result.json and per_class.csv.")
     ] = False,
     threads: Threads = 0,
     as_json: Json = False,
@@ -186,7 +186,7 @@ def compare(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Is run B better than run A: paired bootstrap over the images, wins and losses per class."""
+    """Test whether run B is better than run A: paired bootstrap over the images, wins and losses per class."""
     from ovd_bench.benchmarks.scoring.compare import compare_files, comparison_json
 
     out = console(as_json)
@@ -218,7 +218,7 @@ def _truth(paths: list[Path], annotations: Path | None, benchmark: str | None, d
 
 
 def _save(request: ScoreRequest, bootstrap: int | None) -> Score:
-    """Score a run as it would have been scored when it was made, and write its result."""
+    """Score a run as ``run`` scores it, and write its result."""
     from ovd_bench.benchmarks.runner.score_run import BOOTSTRAP, ScoreOptions, score_run
     from ovd_bench.benchmarks.store.prediction_source import Source
 
@@ -251,7 +251,7 @@ def judge(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Build the similarity matrix of the class names that semantic R-precision is judged by. Needs no network."""
+    """Build the similarity matrix of class names for semantic R-precision. Needs no network."""
     from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
     from ovd_bench.benchmarks.scoring.text_judge import (
         DEFAULT_TEMPLATE,

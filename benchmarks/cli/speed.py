@@ -1,4 +1,4 @@
-"""``speed``: how fast, how large."""
+"""``speed``: time, memory and size of detectors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def speed(
     vocabulary: Annotated[
         str | None,
         typer.Option(
-            help="Number of classes to make up, benchmark or annotation file, or .txt with a class per line.",
+            help="Number of synthetic classes, benchmark or annotation file, or .txt with one class per line.",
             show_default="the benchmark's, else 80",
         ),
     ] = None,
@@ -55,7 +55,7 @@ def speed(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure latency, images per second, memory, parameters and operations; each detector in a process of its own."""
+    """Measure latency, images per second, memory, parameters and operations, each detector in its own process."""
     from ovd_bench.benchmarks.data.files.documents import checked
     from ovd_bench.benchmarks.data.prompt_files import read_plan
     from ovd_bench.benchmarks.runner.user_request import detector_spec, weights_source

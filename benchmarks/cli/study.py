@@ -1,4 +1,4 @@
-"""``study``: trainings that differ in one thing, made, scored and compared."""
+"""``study``: train, score and compare models that differ in one thing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ study = typer.Typer(no_args_is_help=True, help="Controlled studies: arms that di
 
 @study.command("list")
 def list_studies(as_json: Json = False) -> None:
-    """The studies that come with the suite."""
+    """List the studies that ship with the suite."""
     from ovd_bench.benchmarks.studies.definition import read_study, shipped_studies
 
     found = [read_study(path) for path in shipped_studies()]
@@ -39,7 +39,7 @@ def list_studies(as_json: Json = False) -> None:
 
 @study.command("show")
 def show(name: StudyName, out: StudyOut = None, as_json: Json = False) -> None:
-    """Arms of a study, what exactly they differ in, and which trainings are finished."""
+    """Show the arms of a study, how they differ, and which trainings are finished."""
     from ovd_bench.benchmarks.studies.cells import cells_of, study_folder
     from ovd_bench.benchmarks.studies.tables import difference_text
 
@@ -79,12 +79,12 @@ def run(
     arms: Annotated[str | None, typer.Option(help="Only these arms, comma-separated.", show_default="all")] = None,
     seeds: Annotated[str | None, typer.Option(help="Only these seeds, comma-separated.", show_default="all")] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the network in each cell.")] = 1,
-    parallel: Annotated[int, typer.Option(min=1, max=64, help="Cells at once.")] = 1,
+    parallel: Annotated[int, typer.Option(min=1, max=64, help="Number of cells at once.")] = 1,
     device: Device = "auto",
     data_root: DataRoot = Path("data"),
     verbose: Verbose = False,
 ) -> None:
-    """Train and score every arm with every seed, each in its own process; what is finished is not done again."""
+    """Train and score every arm with every seed, each in its own process; finished cells are skipped."""
     from rich.console import Console
 
     from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
@@ -96,7 +96,7 @@ def run(
     resolved = _resolved(name)
     folder = study_folder(resolved.study, out)
     cells = cells_of(resolved, folder, _names(arms), [_seed(seed) for seed in _names(seeds)])
-    with counter("rendering images") as advance:  # once, not in every cell
+    with counter("rendering images") as advance:  # once instead of in every cell
         benchmark = open_benchmark(resolved.study.benchmark, data_root, progress=advance)
     if resolved.study.judge and any(cell.result() is None for cell in cells):
         _write_judge(resolved.study.judge, benchmark, folder / JUDGE)
@@ -124,7 +124,7 @@ def report(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Means, seed spreads, differences to the reference arm and what of them is resolved.
+    """Report means, spreads over seeds, and differences to the reference arm with their significance.
 
     Writes report.md, report.json and pictures into the study's folder.
     """

@@ -20,16 +20,21 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the training.", show_default="runs/CONFIG")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the file's seed.", show_default=False)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in the folder.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed; default: that of the file.", show_default=False)
+    ] = None,
     threads: Annotated[
-        int, typer.Option(min=1, max=256, help="Threads of the network; with one, a run can be repeated bit for bit.")
+        int,
+        typer.Option(
+            min=1, max=256, help="Threads of the network; with one thread, a training is repeatable bit for bit."
+        ),
     ] = 1,
     device: Device = "auto",
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a detector; writes weights, log, configuration and checkpoints into one folder."""
+    """Train a detector; write weights, log, configuration and checkpoints into one folder."""
     from ovd_bench.benchmarks.training.config import find_config
     from ovd_bench.benchmarks.training.loop import run_training
     from ovd_bench.benchmarks.training.prepared import Machine

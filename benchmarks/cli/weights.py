@@ -1,4 +1,4 @@
-"""``convert-weights``: Grounding DINO and GLIP between the files of their projects."""
+"""``convert-weights``: convert weights of Grounding DINO and GLIP between the layouts of several projects."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from ovd_bench.benchmarks.data.text import printable
 
 def convert_weights(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="What to read; its content says what it is.", show_default=False)
+        Path,
+        typer.Argument(metavar="SRC", help="File or folder to read; its layout is recognised.", show_default=False),
     ],
     target: Annotated[
         Path,
-        typer.Argument(
-            metavar="DST", help="What to write: NAME.safetensors, NAME.pth or a folder.", show_default=False
-        ),
+        typer.Argument(metavar="DST", help="Target: NAME.safetensors, NAME.pth or a folder.", show_default=False),
     ],
     to: Annotated[
         str | None,
-        typer.Option("--to", help="jittor, official or hf, when the form of DST does not say it.", show_default=False),
+        typer.Option("--to", help="Layout: jittor, official or hf; default: by the suffix of DST.", show_default=False),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Weights of Grounding DINO, MM-Grounding-DINO or GLIP into another layout: every parameter once, or nothing."""
+    """Convert weights of Grounding DINO, MM-Grounding-DINO or GLIP to another layout; all parameters, or none."""
     from ovd_bench.detectors.weight_conversion import convert_weights as convert
 
     done = convert(source, target, layout=to, overwrite=overwrite)
