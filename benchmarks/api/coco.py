@@ -346,7 +346,6 @@ class COCOeval:
         to_grid(p, _AXES)
         self._prepare()
         self._columns = to_columns(*self._rows, p.imgIds, p.catIds, one_class=not p.useCats)
-        self._joined = None
         self._paramsEval = copy.deepcopy(p)
         self.eval = {}
 
@@ -358,7 +357,8 @@ class COCOeval:
         truth, results = (
             coco.loadAnns(coco.getAnnIds(imgIds=p.imgIds, catIds=p.catIds)) for coco in (self.cocoGt, self.cocoDt)
         )
-        self._rows, self._cells, self._ious = (truth, results), None, None
+        self._rows = truth, results
+        self._cells = self._ious = self._joined = None
 
     def _cell(self, image: int, category: int) -> tuple[list[Row], list[Row]]:
         """Annotations and results of an image and a category, with what the engine asks of them."""
