@@ -241,6 +241,8 @@ class COCOeval:
         self.stats: npt.NDArray[np.float64] | list[float] = []
         self._columns: Columns | None = None
         self._rows: tuple[list[Row], list[Row]] = ([], [])
+        self._cells: dict[tuple[Any, Any], tuple[list[Row], list[Row]]] | None = None
+        self._ious: dict[tuple[int, int], Any] | None = None
         self._joined: list[Row | None] | None = None
         self._paramsEval = Params(imgIds=[], catIds=[])  # programs that set evalImgs set this too
         _check_type(self.params)
@@ -250,42 +252,80 @@ class COCOeval:
 
     @property
     def evalImgs(self) -> list[Row | None]:
-        """After ``evaluate()`` one entry per category, area range and image, in this order; None = nothing is there.
+        """After ``evaluate()`` the entries ``evaluateImg`` of each category, area range and image, in this order.
 
         Programs that evaluate batch by batch join these lists along the images, and set the joined list together with
-        ``params.imgIds`` before ``accumulate()``. An entry has ``image_id``, ``category_id``, ``aRng``, ``maxDet``
-        and the annotations and results, ``truth`` and ``results``. It has no matches: ``accumulate()`` makes them.
+        ``params.imgIds`` before ``accumulate()``.
         """
         if self._joined is not None:
             return self._joined
         p = self._paramsEval
-        cells: dict[tuple[Any, Any], tuple[list[Row], list[Row]]] = {}
-        for place, rows in enumerate(self._rows):
-            for row in rows:
-                key = row["image_id"], row["category_id"] if p.useCats else -1
-                needed = {name: row[name] for name in _NEEDED if name in row}
-                cells.setdefault(key, ([], []))[place].append(needed)
-        entries: list[Row | None] = []
-        for category in p.catIds if p.useCats else [-1]:
-            for area in p.areaRng:
-                for image in p.imgIds:
-                    cell = cells.get((image, category))
-                    names = {"image_id": image, "category_id": category, "aRng": area, "maxDet": p.maxDets[-1]}
-                    entries.append(None if cell is None else {**names, "truth": cell[0], "results": cell[1]})
-        return entries
+        return [
+            self.evaluateImg(image, category, area, p.maxDets[-1])
+            for category in (p.catIds if p.useCats else [-1])
+            for area in p.areaRng
+            for image in p.imgIds
+        ]
 
     @evalImgs.setter
     def evalImgs(self, entries: Iterable[Row | None]) -> None:
         self._joined = list(entries)
 
-    @property
-    def ious(self) -> Any:
-        """Not here.
+    def evaluateImg(self, imgId: int, catId: int, aRng: Sequence[float], maxDet: int) -> Row | None:
+        """What there is of a category in an image after ``evaluate()``, None if nothing.
 
-        Raises:
-            AttributeError: always.
+        Args:
+            imgId: the image.
+            catId: the category; -1 where ``useCats`` is 0.
+            aRng: the area range.
+            maxDet: the limit of detections.
+
+        Returns:
+            The four arguments as ``image_id``, ``category_id``, ``aRng`` and ``maxDet``, with annotations and results
+            as ``truth`` and ``results``. There are no matches: ``accumulate()`` makes them.
         """
-        raise AttributeError("ious: the engine keeps no overlaps; ovd_bench.metrics.boxes.box_iou computes them")
+        truth, results = self._cell(imgId, catId)
+        if not truth and not results:
+            return None
+        names = {"image_id": imgId, "category_id": catId, "aRng": aRng, "maxDet": maxDet}
+        return {**names, "truth": truth, "results": results}
+
+    @property
+    def ious(self) -> dict[tuple[int, int], Any]:
+        """After ``evaluate()`` the overlaps ``computeIoU`` of each image and category; results do not use them."""
+        if self._ious is not None:
+            return self._ious
+        p = self._paramsEval
+        classes = p.catIds if p.useCats else [-1]
+        return {(image, category): self.computeIoU(image, category) for image in p.imgIds for category in classes}
+
+    @ious.setter
+    def ious(self, overlaps: dict[tuple[int, int], Any]) -> None:
+        self._ious = overlaps
+
+    def computeIoU(self, imgId: int, catId: int) -> npt.NDArray[np.float64] | list[float]:
+        """Overlaps of a category in an image after ``evaluate()``.
+
+        Args:
+            imgId: the image.
+            catId: the category; -1 where ``useCats`` is 0.
+
+        Returns:
+            IoU (detections, annotations), detections by falling score up to the largest limit; of a crowd the part of
+            the detection that lies in it. Empty where there is nothing of either.
+        """
+        truth, results = self._cell(imgId, catId)
+        if not truth or not results:
+            return []
+        found = sorted(results, key=lambda row: -row["score"])[: self.params.maxDets[-1]]
+        x, y, w, h = np.array([row["bbox"] for row in found], np.float64).T[..., None]
+        left, top, width, height = np.array([row["bbox"] for row in truth], np.float64).T
+        across = np.minimum(x + w, left + width) - np.maximum(x, left)
+        down = np.minimum(y + h, top + height) - np.maximum(y, top)
+        shared = np.maximum(across, 0) * np.maximum(down, 0)
+        crowd = np.array([bool(row.get("iscrowd", 0)) for row in truth])
+        union = np.where(crowd, w * h, w * h + width * height - shared)
+        return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
 
     def evaluate(self) -> None:
         """Take images, categories, annotations and detections as they are now, for ``accumulate()``.
@@ -297,8 +337,6 @@ class COCOeval:
         """
         p = self.params
         _check_type(p)
-        if self.cocoGt is None or self.cocoDt is None:
-            raise DataError("COCOeval: cocoGt and cocoDt are needed to evaluate")
         for name in ("imgIds", "catIds", "maxDets"):
             if not len(getattr(p, name)):
                 raise DataError(f"params.{name} is empty")
@@ -306,13 +344,34 @@ class COCOeval:
         p.catIds = sorted(set(p.catIds)) if p.useCats else list(dict.fromkeys(p.catIds))
         p.maxDets = sorted(p.maxDets)
         to_grid(p, _AXES)
+        self._prepare()
+        self._columns = to_columns(*self._rows, p.imgIds, p.catIds, one_class=not p.useCats)
+        self._paramsEval = copy.deepcopy(p)
+        self.eval = {}
+
+    def _prepare(self) -> None:
+        """Take the rows that count. Programs with an ``evaluate`` of their own call this and ``evaluateImg``."""
+        if self.cocoGt is None or self.cocoDt is None:
+            raise DataError("COCOeval: cocoGt and cocoDt are needed to evaluate")
+        p = self.params
         truth, results = (
             coco.loadAnns(coco.getAnnIds(imgIds=p.imgIds, catIds=p.catIds)) for coco in (self.cocoGt, self.cocoDt)
         )
-        self._columns = to_columns(truth, results, p.imgIds, p.catIds, one_class=not p.useCats)
-        self._rows, self._joined = (truth, results), None
-        self._paramsEval = copy.deepcopy(p)
-        self.eval = {}
+        self._rows = truth, results
+        self._cells = self._ious = self._joined = None
+
+    def _cell(self, image: int, category: int) -> tuple[list[Row], list[Row]]:
+        """Annotations and results of an image and a category, with what the engine asks of them."""
+        if self._cells is None:
+            p = self.params
+            place = {one: number for number, one in enumerate(p.catIds)}
+            self._cells = {}
+            for kind, rows in enumerate(self._rows):
+                for row in rows if p.useCats else sorted(rows, key=lambda row: place[row["category_id"]]):
+                    key = row["image_id"], row["category_id"] if p.useCats else -1
+                    needed = {name: row[name] for name in _NEEDED if name in row}
+                    self._cells.setdefault(key, ([], []))[kind].append(needed)
+        return self._cells.get((image, category), ([], []))
 
     def accumulate(self, p: Params | None = None) -> None:
         """Fill ``eval``.

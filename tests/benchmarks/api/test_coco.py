@@ -161,25 +161,47 @@ def test_no_results() -> None:
         assert evaluator.stats[0] == 0
 
 
-def _in_batches(module: Any, annotations: Json, results: list[Json], useCats: int = 1) -> Any:  # noqa: N803
+def _step_by_step(evaluator: Any) -> list[Any]:
+    """An ``evaluate`` of one's own, as the evaluators of DETR and its successors have it."""
+    p = evaluator.params
+    evaluator._prepare()
+    classes = p.catIds if p.useCats else [-1]
+    evaluator.ious = {(image, k): evaluator.computeIoU(image, k) for image in p.imgIds for k in classes}
+    entries = [
+        evaluator.evaluateImg(image, k, area, p.maxDets[-1])
+        for k in classes
+        for area in p.areaRng
+        for image in p.imgIds
+    ]
+    evaluator._paramsEval = copy.deepcopy(p)
+    return entries
+
+
+def _in_batches(
+    module: Any, annotations: Json, results: list[Json], use_cats: int = 1, *, step_by_step: bool = False
+) -> Any:
     """As detection trainers do: each process evaluates its batches, one gathers and accumulates."""
     images = sorted(image["id"] for image in annotations["images"])
     gt = _loaded(module, annotations)
     ids: list[int] = []
     parts = []
     evaluator = module.COCOeval(gt, iouType="bbox")
-    evaluator.params.useCats = useCats
+    evaluator.params.useCats = use_cats
     for batch in (images[:7], images[7:8], images[4:9], images[9:]):  # some images twice, as samplers do
         found = [result for result in copy.deepcopy(results) if result["image_id"] in batch]
         evaluator.cocoDt = module.COCO.loadRes(gt, found) if found else module.COCO()
         evaluator.params.imgIds = list(batch)
-        evaluator.evaluate()
+        if step_by_step:
+            entries = _step_by_step(evaluator)
+        else:
+            evaluator.evaluate()
+            entries = evaluator.evalImgs
         p = evaluator.params
-        parts.append(np.asarray(evaluator.evalImgs).reshape(-1, len(p.areaRng), len(p.imgIds)))
+        parts.append(np.asarray(entries).reshape(-1, len(p.areaRng), len(p.imgIds)))
         ids += p.imgIds
     kept, first = np.unique(ids, return_index=True)
     evaluator = module.COCOeval(gt, iouType="bbox")
-    evaluator.params.useCats = useCats
+    evaluator.params.useCats = use_cats
     evaluator.evalImgs = pickle.loads(pickle.dumps(list(np.concatenate(parts, 2)[..., first].flatten())))
     evaluator.params.imgIds = list(kept)
     evaluator._paramsEval = copy.deepcopy(evaluator.params)
@@ -188,13 +210,16 @@ def _in_batches(module: Any, annotations: Json, results: list[Json], useCats: in
     return evaluator
 
 
+@pytest.mark.parametrize("step_by_step", [False, True])
 @pytest.mark.parametrize("use_cats", [1, 0])
-def test_batch_by_batch(use_cats: int) -> None:
+def test_batch_by_batch(use_cats: int, step_by_step: bool) -> None:
     annotations, results = random_set(27, 15, 4, 20, odd=True)
     empty = sorted(image["id"] for image in annotations["images"])[7]
     results = [result for result in results if result["image_id"] != empty]
     with contextlib.redirect_stdout(io.StringIO()):
-        ours, theirs = (_in_batches(module, annotations, results, use_cats) for module in (OURS, THEIRS))
+        ours, theirs = (
+            _in_batches(module, annotations, results, use_cats, step_by_step=step_by_step) for module in (OURS, THEIRS)
+        )
 
     def change(params: Any) -> None:
         params.useCats = use_cats
@@ -206,6 +231,19 @@ def test_batch_by_batch(use_cats: int) -> None:
     np.testing.assert_array_equal(ours.stats, theirs.stats)
     places = [entry is None for entry in whole.evalImgs]
     assert places == [entry is None for entry in _evaluated(THEIRS, annotations, results, change)[0].evalImgs]
+
+
+@pytest.mark.parametrize("change", [{}, {"useCats": 0, "catIds": [3, 1]}, {"maxDets": [1, 2, 4]}])
+def test_overlaps(change: Json) -> None:
+    def set_all(params: Any) -> None:
+        for name, value in change.items():
+            setattr(params, name, value)
+
+    annotations, results = random_set(29, 8, 3, 30, odd=True)
+    ours, theirs = (_evaluated(module, annotations, results, set_all)[0] for module in (OURS, THEIRS))
+    assert ours.ious.keys() == theirs.ious.keys()
+    for key, overlaps in theirs.ious.items():
+        np.testing.assert_array_equal(ours.ious[key], overlaps)
 
 
 def test_entries_that_do_not_fit() -> None:
@@ -341,7 +379,8 @@ def test_what_cannot_be_done_is_said() -> None:
         ("params.maxDets: ", lambda: evaluator(maxDets=[0, 1]).evaluate()),
         ("params.maxDets is [1.5]: whole numbers", lambda: evaluator(maxDets=[1.5]).evaluate()),
         ("params.areaRng is [3]: pairs", lambda: evaluator(areaRng=[3]).evaluate()),
-        ("cocoGt and cocoDt are needed", lambda: OURS.COCOeval(iouType="bbox").evaluate()),
+        ("cocoGt and cocoDt are needed", lambda: OURS.COCOeval(gt, iouType="bbox").evaluate()),
+        ("params.imgIds is empty", lambda: OURS.COCOeval(iouType="bbox").evaluate()),
         ("call evaluate() before", lambda: evaluator().accumulate()),
         ("call accumulate() before", lambda: evaluator().summarize()),
         ("params.maxDets was changed", lambda: after_evaluate(maxDets=[1])),
@@ -363,8 +402,6 @@ def test_what_cannot_be_done_is_said() -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(AttributeError, match="kpt_oks_sigmas"):
         evaluator(kpt_oks_sigmas=[1])
-    with pytest.raises(AttributeError, match="ious: the engine keeps no"):
-        evaluator().ious  # noqa: B018
 
 
 def test_files_that_are_something_else(tmp_path: Path) -> None:
