@@ -19,10 +19,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ovd_bench.detectors.types import DetectorError
+from ovd_bench.detectors.yaml_text import parse_yaml
 
 #: Files of options end so; anything else is a folder or a hub id of CLIP.
 SUFFIXES = (".yaml", ".yml")
@@ -81,12 +81,12 @@ def read_options(source: str | None) -> ClipRegionOptions:
         return ClipRegionOptions(clip=source)
     file = Path(source)
     try:
-        options = ClipRegionOptions.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        options = ClipRegionOptions.model_validate(parse_yaml(file.read_text(encoding="utf-8")) or {})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise DetectorError(f"{file}: {place}: {first['msg']}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DetectorError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())[:200]}") from error
     proposals = options.proposals.model_copy(update={"weights": _beside(file, options.proposals.weights)})
     return options.model_copy(update={"clip": _beside(file, options.clip), "proposals": proposals})

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
+from ovd_bench.benchmarks.data.files.documents import first_problem, read_yaml
 from ovd_bench.detectors.prompts import PLANS, Cleaning, Ensemble, Order, PromptPlan
 from ovd_bench.detectors.types import DetectorError
 from ovd_bench.metrics.errors import DataError
@@ -52,12 +51,7 @@ def read_plan(spec: str) -> PromptPlan:
         raise DataError(
             f"no prompt plan '{spec}' and no such file: choose from {', '.join(PLANS)}, or name a YAML file"
         )
-    text = read_document(path, MAX_BYTES, "prompt plan")
-    try:
-        document = yaml.safe_load(text.decode())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: is not YAML: {reason}") from None
+    document = read_yaml(path, MAX_BYTES, "prompt plan")
     try:
         content = _PlanFile.model_validate(document).model_dump()
     except ValidationError as error:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
-from ovd_bench.benchmarks.data.files.documents import checked
+from ovd_bench.benchmarks.data.files.documents import checked, read_document
 from ovd_bench.benchmarks.data.prompt_files import read_plan
 from ovd_bench.benchmarks.runner.request import Overwrite, RunRequest
 from ovd_bench.benchmarks.store.protocols import VocabularyMode
 from ovd_bench.detectors.interface import DType
 from ovd_bench.metrics.errors import DataError
+
+_MAX_IDS_BYTES = 64 * 2**20
 
 
 def user_request(
@@ -109,8 +111,6 @@ def _absolute(path: str) -> str:
 
 def _ids(path: Path) -> tuple[int, ...]:
     try:
-        return tuple(int(word) for word in path.read_text().split())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        return tuple(int(word) for word in read_document(path, _MAX_IDS_BYTES, "list of image ids").decode().split())
     except ValueError as error:
         raise DataError(f"{path}: image ids separated by white space are needed: {error}") from None

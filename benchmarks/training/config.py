@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from ovd_bench.benchmarks.data.files.documents import read_yaml
 from ovd_bench.benchmarks.data.strict_model import StrictModel
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.errors import DataError
@@ -16,6 +17,7 @@ from ovd_bench.metrics.errors import DataError
 Config = TypeVar("Config", bound=BaseModel)
 
 CONFIGS = Path(__file__).with_name("configs")
+_MAX_BYTES = 1 << 20
 #: A count of steps or images.
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -70,15 +72,7 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises:
         DataError: no such file, no YAML, or something else than a mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise DataError(f"{path}: cannot be read: {reason}") from error
-    try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise DataError(f"{path}: is no YAML: {printable(str(error))[:200]}") from error
+    document = read_yaml(path, _MAX_BYTES, "configuration")
     if not isinstance(document, dict):
         raise DataError(f"{path}: a training is a mapping of keys to values, such as 'trainer: owl-nano'")
     return document

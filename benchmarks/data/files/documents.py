@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
 from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.detectors.yaml_text import parse_yaml
 from ovd_bench.metrics.errors import DataError
 
 P = ParamSpec("P")
@@ -39,11 +41,27 @@ def read_document(path: Path, max_bytes: int, kind: str) -> bytes:
         DataError: it cannot be read, or is too large.
     """
     try:
-        if path.stat().st_size > max_bytes:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+            raise DataError(f"{path}: is not a regular file")
+        if status.st_size > max_bytes:
             raise DataError(f"{path}: larger than {max_bytes} bytes, that is not a valid {kind}")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_yaml(path: Path, max_bytes: int, kind: str) -> Any:
+    """The document in a YAML file of limited size; see ``read_document``.
+
+    Raises:
+        DataError: it cannot be read, is too large, or is not YAML; one line.
+    """
+    content = read_document(path, max_bytes, kind)
+    try:
+        return parse_yaml(content.decode())
+    except ValueError as error:
+        raise DataError(printable(f"{path}: is not YAML: {error}")) from error
 
 
 def first_problem(error: ValidationError) -> str:

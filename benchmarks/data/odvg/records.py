@@ -16,12 +16,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
-from ovd_bench.benchmarks.data.files.documents import first_problem
+from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.errors import DataError
 
 #: A longer line is not an image record; the limit keeps a malicious file from filling the memory.
 MAX_LINE_BYTES = 64 * 2**20
+_MAX_LABEL_MAP_BYTES = 64 * 2**20
 
 _Coordinate = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
 _Name = Annotated[str, Field(min_length=1)]
@@ -199,19 +200,33 @@ def write_label_map(path: Path, names: Sequence[str]) -> None:
         file.write(json.dumps({str(i): name for i, name in enumerate(names)}, ensure_ascii=False).encode())
 
 
+def _other_label_map(content: bytes) -> str:
+    """What a file that is no label map is instead, and what to do; empty if that is not known."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return ""
+    if isinstance(document, list):
+        return 'is a list: a label map is an object, {"0": "first name", "1": "second name"}'
+    if isinstance(document, dict) and document and all(isinstance(value, int) for value in document.values()):
+        return 'maps names to labels: the other way round is needed, {"0": "first name"}'
+    return ""
+
+
 def read_label_map(path: Path) -> tuple[str, ...]:
     """Class names in the order of their labels.
 
     Raises:
         DataError: no such file, not a label map, or labels that are not 0 … K-1.
     """
+    content = read_document(path, _MAX_LABEL_MAP_BYTES, "label map")
     try:
-        names: Mapping[str, str] = _LABEL_MAP.validate_json(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        names: Mapping[str, str] = _LABEL_MAP.validate_json(content)
     except ValidationError as error:
-        raise DataError(f"{path}: {first_problem(error)}") from None
+        raise DataError(f"{path}: {_other_label_map(content) or first_problem(error)}") from None
     missing = next((i for i in range(len(names)) if str(i) not in names), None)
+    if missing == 0 and all(str(i) in names for i in range(1, len(names) + 1)):
+        raise DataError(f"{path}: labels run from 1 to {len(names)}: count from 0, here and in the records")
     if missing is not None or not names:
         raise DataError(f"{path}: label {missing or 0} is missing: labels are 0 … K-1 without a gap")
     return tuple(names[str(i)] for i in range(len(names)))
