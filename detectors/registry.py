@@ -25,6 +25,7 @@ from ovd_bench.detectors.cards.nano import CARDS as NANO
 from ovd_bench.detectors.cards.omdet_turbo import CARDS as OMDET_TURBO
 from ovd_bench.detectors.cards.owl import CARDS as OWL
 from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.third_party import checked_card, third_party
 from ovd_bench.detectors.types import DetectorError
 
 #: ``load(card, settings)``: what a card's ``loader`` names and what a third party's class or function must be.
@@ -46,23 +47,32 @@ BUILT_IN: dict[str, DetectorCard] = {
 }
 
 
-def detector_cards() -> dict[str, DetectorCard]:
+def _refuse(problem: str) -> None:
+    raise DetectorError(problem)
+
+
+def detector_cards(broken: Callable[[str], None] = _refuse) -> dict[str, DetectorCard]:
     """Cards by name: the suite's own, then those of installed packages.
+
+    Args:
+        broken: gets one line for each package that offers something unusable; the others still count.
 
     Raises:
         DetectorError: a package offers something that does not import, that is no card, or a name that is taken.
     """
     cards = dict(BUILT_IN)
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        what = f"entry point '{entry.name}' = '{entry.value}'"
         try:
-            card = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise DetectorError(f"entry point '{entry.name}' = '{entry.value}': {error}") from error
-        if not isinstance(card, DetectorCard):
-            raise DetectorError(f"entry point '{entry.name}' = '{entry.value}': is no detectors.card.DetectorCard")
-        if card.name in cards:
-            raise DetectorError(f"entry point '{entry.name}' = '{entry.value}': the name '{card.name}' is taken")
-        cards[card.name] = card
+            with third_party(what):
+                offered = entry.load()
+            card = checked_card(offered, what)
+            if card.name in cards:
+                raise DetectorError(f"{what}: the name '{card.name}' is taken")
+        except DetectorError as error:
+            broken(str(error))
+        else:
+            cards[card.name] = card
     return cards
 
 
@@ -79,9 +89,11 @@ def find_card(name: str) -> DetectorCard:
         return _card_of_file(name)
     if name in BUILT_IN:  # no need to import what installed packages offer
         return BUILT_IN[name]
-    cards = detector_cards()
+    unusable: list[str] = []
+    cards = detector_cards(unusable.append)
     if name not in cards:
-        raise DetectorError(f"no detector '{name}': 'bench list' shows them; one's own is path/to/file.py:Name")
+        others = "".join(f"; {problem}" for problem in unusable)
+        raise DetectorError(f"no detector '{name}': 'bench list' shows them; one's own is path/to/file.py:Name{others}")
     return cards[name]
 
 
@@ -95,8 +107,14 @@ def load_detector(name: str, settings: DetectorSettings) -> Detector:
     if settings.nms_iou is not None and card.loader not in SUPPRESSING:
         able = ", ".join(one.name for one in BUILT_IN.values() if one.loader in SUPPRESSING)
         raise DetectorError(f"detector '{card.name}' takes no nms_iou: those that do are {able}")
-    detector = _loader(card)(card, settings)
-    if not isinstance(detector, Detector):
+    if card.name in BUILT_IN and not _names_file(name):
+        detector = _loader(card)(card, settings)
+        fits = isinstance(detector, Detector)
+    else:
+        with third_party(f"detector '{name}'"):
+            detector = _loader(card)(card, settings)
+            fits = isinstance(detector, Detector)
+    if not fits:
         raise DetectorError(
             f"detector '{name}': {card.loader} gave no detector: card, set_vocabulary, detect are needed"
         )
@@ -110,13 +128,15 @@ def _names_file(name: str) -> bool:
 def _card_of_file(name: str) -> DetectorCard:
     file, _, attribute = name.rpartition(":")
     path = Path(file).resolve()
-    target = _attribute(_module_of_file(path), attribute, name)
+    module = _module_of_file(path)
+    with third_party(f"detector '{name}'"):
+        target = _attribute(module, attribute, name)
+        card = getattr(target, "card", None)
     if not callable(target):
         raise DetectorError(f"detector '{name}': is not callable as {attribute}(card, settings)")
-    card = getattr(target, "card", None)
     if not isinstance(card, DetectorCard):
         card = DetectorCard(attribute, family=attribute, framework="numpy", loader="")
-    return dataclasses.replace(card, loader=f"{path}:{attribute}")
+    return dataclasses.replace(checked_card(card, f"detector '{name}'"), loader=f"{path}:{attribute}")
 
 
 def _loader(card: DetectorCard) -> Loader:
@@ -142,12 +162,8 @@ def _module_of_file(path: Path) -> ModuleType:
         raise DetectorError(f"{path}: no such Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look modules up by name
-    try:
+    with third_party(str(path)):
         spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise DetectorError(f"{path}: line {error.lineno}: {error.msg}") from error
-    except ImportError as error:
-        raise DetectorError(f"{path}: {error}") from error
     return module
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,12 +13,11 @@ if TYPE_CHECKING:
 def list_detectors() -> list[str]:
     """Names of the detectors: the suite's own, then those of installed packages.
 
-    Raises:
-        DetectorError: an installed package offers something that is no detector card.
+    A package that offers something unusable is warned of; the others still count.
     """
     from ovd_bench.detectors.registry import detector_cards
 
-    return list(detector_cards())
+    return list(detector_cards(lambda problem: warnings.warn(problem, stacklevel=3)))
 
 
 def list_datasets() -> list[str]:

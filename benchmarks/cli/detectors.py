@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -153,7 +154,10 @@ def _print_listing(out: Console, listing: _Listing) -> None:
 def _detectors() -> _Listing:
     from ovd_bench.detectors.registry import detector_cards
 
-    cards = list(detector_cards().values())
+    def broken(problem: str) -> None:
+        print("warning:", printable(problem), file=sys.stderr)
+
+    cards = list(detector_cards(broken).values())
     rows = [(card.name, _about(card)) for card in cards]
     hint = "One's own is path/to/file.py:Name. 'bench check NAME' tells whether a detector keeps the contract."
     return _Listing("Detectors", ("detector", "what is known"), rows, [asdict(card) for card in cards], hint)

@@ -66,5 +66,5 @@ def verdict(check: Callable[[TestedDetector], str], subject: TestedDetector) -> 
         return "failed", str(failure)
     except CheckSkipped as reason:
         return "skipped", str(reason)
-    except Exception as error:  # noqa: BLE001 - a third party's code may raise anything; it is reported, not hidden
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - third-party code may raise anything; it is reported
         return "failed", f"expected an answer, got {type(error).__name__}: {error}"

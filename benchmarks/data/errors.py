@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-from pathlib import Path
-
+from ovd_bench.detectors.third_party import described
 from ovd_bench.detectors.types import DetectorError
 from ovd_bench.metrics.errors import DataError
 
@@ -14,6 +12,4 @@ def one_line(error: BaseException) -> str:
     words = " ".join(str(error).split())[:500]
     if isinstance(error, DataError | DetectorError | OSError) and words:
         return words
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {words}{place}"
+    return described(error)

@@ -14,6 +14,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from os import _exit  # at import time: third-party code is kept from calling it later
 from typing import IO, NoReturn, TextIO, TypeVar
 
 from ovd_bench.benchmarks.data.errors import one_line
@@ -48,7 +49,7 @@ def serve(parent: int, work: Callable[[TextIO], None]) -> NoReturn:
         traceback.print_exc()
         send(stream, Fault(reason=one_line(error)))
     sys.stderr.flush()
-    os._exit(0)  # frameworks may crash at exit, and everything is written and sent
+    _exit(0)  # frameworks may crash at exit, and everything is written and sent
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def test_entry_point_of_an_installed_package(install) -> None:  # type: ignore[n
     ("entry", "words"),
     [
         ("entry_grid:TAKEN", "the name 'owlv2-base-patch16' is taken"),
-        ("entry_grid:NO_CARD", "is no detectors.card.DetectorCard"),
+        ("entry_grid:NO_CARD", "is not a detectors.card.DetectorCard"),
         ("entry_grid:MISSING", "MISSING"),
         ("no_such_module:CARD", "No module named 'no_such_module'"),
     ],
@@ -92,6 +92,11 @@ def test_entry_point_that_is_wrong_is_named(install, entry: str, words: str) -> 
     with pytest.raises(DetectorError, match=f"entry point 'grid' = '{entry}': .*{words}"):
         detector_cards()
     assert find_card("owlv2-base-patch16") is BUILT_IN["owlv2-base-patch16"]
+    said: list[str] = []
+    assert list(detector_cards(said.append)) == list(BUILT_IN)  # nobody else is in its way
+    assert len(said) == 1
+    with pytest.raises(DetectorError, match=f"no detector 'nothing'.*entry point 'grid' = '{entry}'"):
+        find_card("nothing")
 
 
 def test_unknown_name_says_where_to_look() -> None:
@@ -196,3 +201,42 @@ def test_file_that_is_wrong_says_so_in_one_line(tmp_path: Path, text: str, attri
 def test_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DetectorError, match=r"none\.py: no such Python file"):
         find_card(f"{tmp_path}/none.py:X")
+
+
+EXITS = {
+    "import sys\nsys.exit()": "SystemExit:  (mine.py:2)",
+    "raise SystemExit(0)": "SystemExit: 0 (mine.py:1)",
+    "import os\nos._exit(0)": "SystemExit: os._exit(0) (mine.py:2)",
+    "raise GeneratorExit": "GeneratorExit:  (mine.py:1)",
+    "1 / 0": "ZeroDivisionError: division by zero (mine.py:1)",
+}
+
+
+@pytest.mark.parametrize("text", EXITS)
+def test_a_file_that_ends_the_program_does_not(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(DetectorError) as caught:
+        find_card(f"{path}:X")
+    assert str(caught.value) == f"{path}: {EXITS[text]}"
+
+
+CARDS = {
+    'DetectorCard("[/bold]", "f", "numpy", "")': "card: name '[/bold]': letters, digits and . _ + - are needed",
+    'DetectorCard("../x", "f", "numpy", "")': "card: name '../x': letters",
+    'DetectorCard(7, "f", "numpy", "")': "card: name: input should be a valid string",
+    'DetectorCard("x", "f", "tensorflow", "")': "card: framework: input should be 'torch', 'jittor' or 'numpy'",
+    'DetectorCard("x", "f", "numpy", "", notes="text")': "card: notes: input should be a valid tuple",
+    'DetectorCard("x", "f", "numpy", "", training_data=({},))': "card: training_data: ",
+    'DetectorCard("x", "f", "numpy", "", parameters=1.5)': "card: parameters: input should be a valid integer",
+}
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_a_card_of_other_types_is_refused(tmp_path: Path, card: str) -> None:
+    path = write(
+        tmp_path, f"from ovd_bench.detectors.card import DetectorCard\ndef X(card, settings): ...\nX.card = {card}\n"
+    )
+    with pytest.raises(DetectorError) as caught:
+        find_card(f"{path}:X")
+    assert str(caught.value).startswith(f"detector '{path}:X': {CARDS[card]}")
+    assert "\n" not in str(caught.value)

@@ -43,7 +43,8 @@ def test_last_words_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """What a native library prints before it takes the process down."""
     gt = make_data(tmp_path / "data", 3)
     mine = tmp_path / "mine.py"
-    mine.write_text("import os\nprint('CUDA driver\\nis too old')\nos._exit(9)\n")
+    text = "import ctypes\nprint('CUDA driver\\nis too old', flush=True)\nctypes.CDLL(None)._exit(9)\n"
+    mine.write_text(text)
     events: list[Event] = []
     run_worker(request(gt, tmp_path).model_copy(update={"detector": f"{mine}:Mine"}), None, events.append)
     assert failures(events) == ["the worker process ended with exit code 9: is too old"]
