@@ -1,8 +1,8 @@
 """Captions of the Grounding DINO family: which tokens belong to which phrase.
 
 The contract (``groundingdino/util/inference.py``, ``models/GroundingDINO/bertwarper.py``): phrases are separated by
-tokens of ``[CLS] [SEP] . ?``, every phrase is followed by a dot, text is lower case. A phrase and its dot see only each
-other inside BERT and have their own positions; without the last dot the last phrase would fall apart.
+tokens of ``[CLS] [SEP] . ?``, every phrase is followed by a dot, and text is lower case. Inside BERT, a phrase and its
+dot attend only to each other and have their own positions. Without a final dot the last phrase would be split.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ CLS, SEP, DOT, QUESTION = 101, 102, 1012, 1029
 SEPARATORS = frozenset((CLS, SEP, DOT, QUESTION))
 _UNKNOWN = 100
 
-#: A text and its tokens by which BERT's uncased vocabulary is known.
+#: A text and its tokens, to recognise BERT's uncased vocabulary.
 SAMPLE = ("A Cat.?", [CLS, 1037, 4937, DOT, QUESTION, SEP])
 
-#: Inside a name these would split the class in two.
+#: Characters that would split a class name in two.
 _SPLITTING = re.compile(r"[.?]")
 
 
@@ -38,8 +38,8 @@ class Caption:
 
     Attributes:
         ids: with [CLS] and [SEP].
-        phrases: per phrase, the token positions that are its own: no separator.
-        spans: per phrase and token, the characters of the text it stands for; empty for class names.
+        phrases: per phrase, positions of its tokens without separators.
+        spans: per phrase and token, its range of characters in the text; empty for class names.
     """
 
     ids: tuple[int, ...]
@@ -60,7 +60,7 @@ class PhraseTokens:
 
     Attributes:
         ids: per name, without separators.
-        notes: names that the vocabulary of the tokeniser does not know.
+        notes: on names with words unknown to the tokeniser.
     """
 
     ids: list[list[int]]
@@ -74,7 +74,7 @@ class PlannedCaptions:
     Attributes:
         category_ids: of the classes, in the order of the captions' phrases.
         captions: of the chunks.
-        notes: on names that the tokeniser does not know.
+        notes: on names with words unknown to the tokeniser.
     """
 
     category_ids: tuple[int, ...]
@@ -85,14 +85,14 @@ class PlannedCaptions:
 def planned_captions(
     detector: str, vocabulary: Vocabulary, plan: PromptPlan, tokenize: Tokenize, limit: int
 ) -> PlannedCaptions:
-    """Cut a vocabulary into captions as a prompt plan says.
+    """Split a vocabulary into captions according to a prompt plan.
 
     Args:
         detector: its name, for messages.
         vocabulary: the classes.
         plan: with one template, since classes share a caption.
         tokenize: the model's tokeniser.
-        limit: tokens that the model reads.
+        limit: maximum number of tokens of the model.
 
     Raises:
         DetectorError: several templates, a budget above the limit, a name without words or over the budget.
@@ -114,13 +114,13 @@ def planned_captions(
 
 
 def tokenize_names(tokenize: Tokenize, names: Sequence[str]) -> PhraseTokens:
-    """Token ids of each class name; dots and question marks in a name become blanks.
+    """Token ids of each class name; dots and question marks in a name are replaced by blanks.
 
     Raises:
         DetectorError: nothing is left of a name.
     """
     plain = [_SPLITTING.sub(" ", name) for name in names]
-    # text such as "[SEP]" reads as a special token
+    # text such as "[SEP]" becomes a special token
     ids = [[token for token in tokenize(name)[0] if token not in SEPARATORS] for name in plain]
     for name, row in zip(names, ids, strict=True):
         if not row:
@@ -132,7 +132,7 @@ def tokenize_names(tokenize: Tokenize, names: Sequence[str]) -> PhraseTokens:
 
 
 def caption_of_names(ids: Sequence[Sequence[int]]) -> Caption:
-    """The caption ``a. b. c.`` from the tokens of its names; what the tokeniser makes of that text."""
+    """The caption ``a. b. c.`` from the tokens of its names; the same tokens as from the text."""
     tokens, phrases = [CLS], []
     for row in ids:
         phrases.append(range(len(tokens), len(tokens) + len(row)))
@@ -141,9 +141,9 @@ def caption_of_names(ids: Sequence[Sequence[int]]) -> Caption:
 
 
 def caption_of_text(tokenize: Tokenize, text: str) -> Caption:
-    """A free caption; a final dot is added where there is none.
+    """A free caption; a missing final dot is added.
 
-    Phrases are what lies between separators: of a caption without dots there is one.
+    Phrases are the parts between separators; a caption without dots is one phrase.
     """
     ids, offsets = tokenize(text)
     if not ids or ids[-1] not in (DOT, QUESTION):
@@ -160,7 +160,7 @@ def caption_of_text(tokenize: Tokenize, text: str) -> Caption:
 
 
 def joined_spans(spans: Sequence[tuple[int, int]], text: str) -> tuple[tuple[int, int], ...]:
-    """Character ranges of tokens, those joined between which there is nothing but white space."""
+    """Character ranges of tokens; ranges with only white space between them are joined."""
     joined: list[tuple[int, int]] = []
     for begin, end in spans:
         if joined and not text[joined[-1][1] : begin].strip():

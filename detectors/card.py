@@ -1,4 +1,4 @@
-"""Cards: what is known about a detector before, and after, it is loaded."""
+"""Cards: facts about a detector, before and after it is loaded."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class TrainingData:
 
     Attributes:
         dataset: name as in the suite's data sets, such as ``objects365``, ``lvis-v1-train``.
-        images: image collections behind it, such as ``coco-train2017``; contamination is judged by these.
-        role: what the boxes of it taught: ``detection`` (boxes with class names), ``grounding`` (boxes with phrases),
+        images: its image collections, such as ``coco-train2017``; contamination is decided by these.
+        role: kind of its labels: ``detection`` (boxes with class names), ``grounding`` (boxes with phrases),
             ``pseudo`` (boxes and labels made by a model), ``pretraining`` (image-text or image-class pairs, no boxes).
         note: such as "rare classes removed".
         rare_left_out: boxes of classes that are rare in LVIS, and of names close to them, were left out.
@@ -31,23 +31,23 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class DetectorCard:
-    """Declarative facts; nothing here needs a framework.
+    """Facts about a detector; no framework is needed to read them.
 
     Attributes:
-        name: what the command line and the board call it.
+        name: on the command line and on the board.
         family: system it belongs to, such as ``owlv2``.
         framework: ``torch``, ``jittor`` or ``numpy``.
         loader: ``module:callable``, imported only when the detector is loaded.
-        weights: hub id, or ``package:FILE`` for weights that ship with the suite; empty = the user must name them.
+        weights: hub id, or ``package:FILE`` for shipped weights; empty = the user must name them.
         weights_sha256: of the loaded weights; empty until loaded, except for shipped ones, where it is checked.
         parameters: number of scalars; None until loaded if not known.
         backbone, text_encoder: short descriptions.
-        image_size: what the image becomes, in words.
-        training_data: everything the weights have seen; None = not known, which is flagged.
+        image_size: description of the resizing.
+        training_data: all training data of the weights; None = not known, which is flagged.
         licence: of the weights.
-        url, paper: where they come from.
-        capabilities: what it can do.
-        notes: one-line remarks shown beside it.
+        url, paper: their source.
+        capabilities: of the detector.
+        notes: one-line notes for users.
         adapter_version: of what the adapter makes of image, prompts and network: raised whenever the same weights,
             image and vocabulary give other boxes or scores than before (preprocessing, text, scores, a mended error).
             Part of a run's recipe: predictions of two versions never meet in one run.

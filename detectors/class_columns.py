@@ -1,4 +1,4 @@
-"""What a vocabulary asks of a detector with classes of its own: a column of its scores per category that has one."""
+"""Columns of the scores of a detector with fixed classes that belong to the categories of a vocabulary."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class ClassColumns:
 
     Attributes:
         category_ids: of the categories.
-        columns: the class of each, by its position in the detector's list.
-        chunks: the plan's chunks, counted among these categories.
-        notes: one line each on what the mapping left out or doubled; see ``ClassMap``.
+        columns: the class of each, as its position in the detector's list.
+        chunks: the plan's chunks, as ranges of these categories.
+        notes: one line each on categories without a class and on shared classes; see ``ClassMap``.
     """
 
     category_ids: tuple[int, ...]
@@ -32,9 +32,9 @@ def class_columns(detector: str, vocabulary: Vocabulary, plan: PromptPlan, class
 
     Args:
         detector: its name, for messages.
-        vocabulary: what is asked for.
-        plan: its order and chunks count; what it makes of the names does not, for nothing reads it.
-        classes: names of the detector's classes by position, "N/A" where a number has none.
+        vocabulary: the categories.
+        plan: its order and chunks are used; its texts are not, because the detector reads none.
+        classes: names of the detector's classes by position, "N/A" for an unused number.
 
     Raises:
         DetectorError: several templates: there is no text that could be averaged.

@@ -1,4 +1,4 @@
-"""Class names as a detector tells them apart: vectors, and names whose vectors are nearly the same."""
+"""Vectors of class names in a detector, and names with nearly equal vectors."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import numpy.typing as npt
 from ovd_bench.detectors.captions import Caption
 from ovd_bench.detectors.types import DetectorError
 
-#: Of each class, by category id, the vector (d,) that its name is to a model before it sees an image.
+#: Vector (d,) of each class name before any image is seen, by category id.
 ClassVectors = dict[int, npt.NDArray[np.float32]]
 
-#: Names whose vectors have a greater cosine are nearly one class to a model. A frozen MiniLM gives 0.9997 to any two
-#: words in first place that it reads without [CLS], and 0.994 to names that differ in such a word; with [CLS] 0.16
-#: and 0.71. CLIP and fine-tuned encoders stay below for names that mean different things.
+#: Names whose vectors have a greater cosine are nearly one class to a model. A frozen MiniLM without [CLS] gives 0.9997
+#: to any two words in first place, and 0.994 to names that differ in such a word; with [CLS] it gives 0.16 and 0.71.
+#: CLIP and fine-tuned encoders stay below for names that mean different things.
 NEARLY_SAME = 0.99
-#: Rows that are compared with all others at once.
+#: Number of rows that are compared with all others at once.
 _ROWS = 1024
-#: A shorter vector says nothing, and stands for a direction of its own.
+#: Shorter vectors count as zero, which have no direction.
 _SHORTEST = 1e-12
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """The most alike of some names.
+    """The most similar names of a vocabulary.
 
     Attributes:
-        cosine: of the two most alike, -1 … 1.
-        names: those two.
-        pairs: how many pairs have a cosine above ``NEARLY_SAME``.
+        cosine: of the two most similar names, -1 … 1.
+        names: these two.
+        pairs: number of pairs with a cosine above ``NEARLY_SAME``.
     """
 
     cosine: float
@@ -45,7 +45,7 @@ def of_captions(ids: Sequence[int], captions: Sequence[Caption], features: Seque
 
     Args:
         ids: of the categories, in the order of the captions' phrases.
-        captions: that the classes were put into.
+        captions: with the classes.
         features: of each caption (n, d) or longer, a vector per token.
     """
     rows = [
@@ -57,7 +57,7 @@ def of_captions(ids: Sequence[int], captions: Sequence[Caption], features: Seque
 
 
 def most_alike(vectors: Mapping[int, npt.NDArray[np.float32]], names: Mapping[int, str]) -> Likeness | None:
-    """The most alike of the classes; None = fewer than two of them have a vector.
+    """The most similar classes; None = fewer than two have a vector.
 
     Args:
         vectors: by category id; those of no length are alike.
@@ -77,7 +77,7 @@ def most_alike(vectors: Mapping[int, npt.NDArray[np.float32]], names: Mapping[in
     best, where, pairs = -2.0, (0, 1), 0
     for begin in range(0, len(rows), _ROWS):
         cosines = rows[begin : begin + _ROWS] @ rows.T
-        # each pair once: only columns behind the row's own
+        # each pair once: only columns after the row's own
         cosines[np.arange(len(ids)) <= np.arange(begin, begin + len(cosines))[:, None]] = -2.0
         pairs += int((cosines > NEARLY_SAME).sum())
         row, column = np.unravel_index(cosines.argmax(), cosines.shape)
@@ -87,7 +87,7 @@ def most_alike(vectors: Mapping[int, npt.NDArray[np.float32]], names: Mapping[in
 
 
 def likeness_note(alike: Likeness | None) -> str:
-    """A warning of a vocabulary in which names are nearly the same to the model; empty where none are."""
+    """A warning about names that are nearly the same to the model; empty if there are none."""
     if alike is None or not alike.pairs:
         return ""
     pairs = "1 pair of class names is" if alike.pairs == 1 else f"{alike.pairs:,} pairs of class names are"

@@ -1,6 +1,6 @@
-"""What plain CLIP gives: regions that another detector proposes, named by CLIP (``baselines.clip_region``).
+"""Plain CLIP as a detector: CLIP classifies regions proposed by another detector (``baselines.clip_region``).
 
-``crop`` shows CLIP a square around every region, many forward passes per image. ``pooled`` shows it the image once and
+``crop`` encodes a square around every region, with many forward passes per image. ``pooled`` encodes the image once and
 averages the patches inside each box. The text is encoded once per vocabulary.
 """
 
@@ -37,25 +37,25 @@ from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabula
 
 Variant = Literal["crop", "pooled"]
 
-#: Boxes that the proposing detector is asked for; duplicates are among them.
+#: Number of boxes requested from the proposing detector, duplicates included.
 _PROPOSED = 1000
 _CROPS_PER_BATCH = 64
-#: Longer side of the image for ``pooled``, in sides of the square that CLIP was trained on.
+#: Longer side of the image for ``pooled``, as a multiple of CLIP's training size.
 _ENLARGED = 2
 
 
 def load_crop(card: DetectorCard, settings: DetectorSettings) -> ClipRegionDetector:
-    """Load the variant that crops; see ``load``."""
+    """Load the variant ``crop``; see ``load``."""
     return load(card, settings, "crop")
 
 
 def load_pooled(card: DetectorCard, settings: DetectorSettings) -> ClipRegionDetector:
-    """Load the variant that pools patches; see ``load``."""
+    """Load the variant ``pooled``; see ``load``."""
     return load(card, settings, "pooled")
 
 
 def load(card: DetectorCard, settings: DetectorSettings, variant: Variant) -> ClipRegionDetector:
-    """Load CLIP, and the detector that proposes.
+    """Load CLIP and the proposing detector.
 
     Args:
         card: its ``weights`` are CLIP's.
@@ -94,7 +94,7 @@ def _clip(card: DetectorCard, source: str, device: str) -> LoadedClip:
 
 
 def _proposer(options: ProposalOptions, settings: DetectorSettings) -> tuple[Proposer, DetectorCard | None]:
-    """Where regions come from, and the card of that detector; None = the grid."""
+    """The proposer, and the card of its detector; None = the grid."""
     if options.detector == GRID:
         return GridProposer(), None
     if find_card(options.detector).family == "clip-region":
@@ -107,7 +107,7 @@ def _proposer(options: ProposalOptions, settings: DetectorSettings) -> tuple[Pro
 
 
 def _identity(clip: LoadedClip, proposing: DetectorCard | None, options: ClipRegionOptions) -> str:
-    """Hash of everything that the numbers depend on: both networks and the options."""
+    """Hash of everything that the scores depend on: both networks and the options."""
     chosen = options.model_dump(exclude={"clip": True, "proposals": {"weights"}})
     lines = (
         f"clip {weights_sha256(clip.files)}",
@@ -135,7 +135,7 @@ def _training_data(proposing: DetectorCard | None) -> tuple[TrainingData, ...] |
 
 
 def _about(options: ClipRegionOptions, proposing: DetectorCard | None) -> str:
-    """One line on how it was set up."""
+    """One line that describes the options."""
     given = options.proposals
     regions = "a grid of windows" if proposing is None else f"{proposing.name}, asked for {', '.join(given.words)}"
     temperature = "its own" if options.temperature is None else f"{options.temperature:g}"
@@ -146,11 +146,11 @@ class DetectorProposer:
     """A detector as a proposer: boxes of all words pooled, their scores as objectness.
 
     Args:
-        detector: any of the suite; its scores must lie between 0 and 1.
+        detector: of the suite; its scores must lie between 0 and 1.
         options: words, overlap and number.
 
     Raises:
-        DetectorError: what the detector says of the words.
+        DetectorError: the detector refuses the words.
     """
 
     def __init__(self, detector: Detector, options: ProposalOptions) -> None:
@@ -188,7 +188,7 @@ class ClipRegionDetector:
     Args:
         card: what it is.
         network: CLIP.
-        proposer: where regions come from.
+        proposer: of the regions.
         options: how they are classified.
         settings: sizes and limits.
         variant: how a region is shown to CLIP.
@@ -237,7 +237,7 @@ class ClipRegionDetector:
         )
 
     def class_vectors(self) -> ClassVectors:
-        """See ``detectors.interface.TextDetector``: what unit image vectors are multiplied with."""
+        """See ``detectors.interface.TextDetector``: vectors that unit image vectors are multiplied with."""
         if self._queries is None:
             raise DetectorError(f"detector '{self.card.name}': no vocabulary was set")
         queries = self._queries
@@ -255,7 +255,7 @@ class ClipRegionDetector:
 
         Args:
             pixels: uint8 (H, W, 3).
-            boxes_xyxy: (n, 4), n at least 1, in its pixels, inside it and not empty.
+            boxes_xyxy: (n, 4), n at least 1, in pixels of the image, inside it and not empty.
         """
         return self._cropped(pixels, boxes_xyxy) if self._variant == "crop" else self._pooled(pixels, boxes_xyxy)
 

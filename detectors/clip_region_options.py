@@ -1,6 +1,6 @@
-"""Options of the CLIP region classifier, from a file that stands in the place of weights.
+"""Options of the CLIP region classifier, from a file given as weights.
 
-Two networks make this detector, so ``--weights`` may name a YAML file that says which:
+This detector consists of two networks, so ``--weights`` may name a YAML file that specifies both:
 
     clip: openai/clip-vit-base-patch16         # hub id, or a folder; one in the file's own folder comes first
     proposals:
@@ -24,22 +24,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ovd_bench.detectors.types import DetectorError
 from ovd_bench.detectors.yaml_text import parse_yaml
 
-#: Files of options end so; anything else is a folder or a hub id of CLIP.
+#: Suffixes of files of options; anything else is a folder or a hub id of CLIP.
 SUFFIXES = (".yaml", ".yml")
 
-#: In place of a detector: ``baselines.clip_region.proposals.GridProposer``.
+#: Name of ``baselines.clip_region.proposals.GridProposer`` instead of a detector.
 GRID = "grid"
 
 
 class ProposalOptions(BaseModel):
-    """Where regions come from.
+    """Options of the region proposals.
 
     Attributes:
         detector: name in the suite, or ``grid``.
-        weights: of that detector; None = what its card names.
-        words: what it is asked for; boxes of all words are pooled.
-        iou: overlap above which the lesser of two boxes is a duplicate, whatever the word.
-        most: regions kept per image.
+        weights: of that detector; None = those of its card.
+        words: class names for it; boxes of all words are pooled.
+        iou: IoU above which, of two boxes, the one with the lower score is removed, even if the words differ.
+        most: maximum number of regions per image.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,11 +52,11 @@ class ProposalOptions(BaseModel):
 
 
 class ClipRegionOptions(BaseModel):
-    """How regions are classified.
+    """Options of the classification of regions.
 
     Attributes:
-        clip: hub id or folder; None = what the card names.
-        proposals: where regions come from.
+        clip: hub id or folder; None = that of the card.
+        proposals: of the regions.
         context: of crops, side of the square over the longer side of the box.
         temperature: that cosines are divided by; None = the model's own.
         objectness: exponent of the objectness in the score, 0 = classes alone, 1 = objectness alone.
@@ -72,10 +72,10 @@ class ClipRegionOptions(BaseModel):
 
 
 def read_options(source: str | None) -> ClipRegionOptions:
-    """Options from what ``--weights`` names: a file of options, or else where CLIP is.
+    """Options from ``--weights``: a file of options, or a folder or hub id of CLIP.
 
     Raises:
-        DetectorError: the file cannot be read, or holds what is no option.
+        DetectorError: the file cannot be read or has an unknown or invalid option.
     """
     if source is None or not source.endswith(SUFFIXES):
         return ClipRegionOptions(clip=source)
@@ -93,7 +93,7 @@ def read_options(source: str | None) -> ClipRegionOptions:
 
 
 def _beside(file: Path, source: str | None) -> str | None:
-    """A path relative to the file's folder if there is such a thing, else as it is."""
+    """A path relative to the file's folder if it exists there, else unchanged."""
     if source is not None and (beside := file.parent / source).exists():
         return str(beside)
     return source

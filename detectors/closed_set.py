@@ -1,8 +1,8 @@
 """DETR and Deformable DETR through transformers: closed-set references beside the open-vocabulary detectors.
 
-They have classes of their own, those of COCO in the published weights, and read no text: a vocabulary is mapped onto
-the classes by name (``detectors.closed_set_classes``), and what a prompt plan makes of the names does not matter. Its
-order and chunks still do where ``chunk_top_k`` is set.
+They have fixed classes, those of COCO in the published weights, and read no text. A vocabulary is mapped to the classes
+by name (``detectors.closed_set_classes``). The texts of a prompt plan have no effect; its order and chunks have one if
+``chunk_top_k`` is set.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def load(card: DetectorCard, settings: DetectorSettings) -> ClosedSetDetector:
 
 @dataclass(frozen=True)
 class ClosedSetOutput:
-    """What the network says of a batch (B images, n boxes, C classes).
+    """Output of the network for a batch (B images, n boxes, C classes).
 
     Attributes:
         scores: float32 (B, C, n), 0 … 1.
@@ -107,7 +107,7 @@ class ClosedSetDetector:
         return [found[position] for position in range(len(images))]
 
     def network_size(self, image: Image) -> tuple[int, int]:
-        """Height and width that the network sees."""
+        """Height and width of the network's input."""
         return shorter_side_size(image, self._shorter, self._longest)
 
     def prepare(self, image: Image) -> torch.Tensor:

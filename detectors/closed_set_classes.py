@@ -1,12 +1,12 @@
-"""The classes that a closed-set detector has of its own, found under the names of a vocabulary.
+"""Classes of a closed-set detector for the names of a vocabulary.
 
-A category gets the class of its name, and where there is none, the class of the first of its synonyms that has one. A
-word has a class if the class is called so, case and underscores aside; if it is called by another name of
-``detectors.closed_set_synonyms``; or if the word is one of several between slashes, as in "Monitor/TV". Qualifiers are
-read, not cut: without "(animal_rodent)" LVIS's mouse would be COCO's computer mouse.
+A category gets the class of its name or, without one, the class of its first synonym that has one. A word has a class
+if the class has this name up to case and underscores, if it has another name of ``detectors.closed_set_synonyms``, or
+if the word is one of several between slashes, as in "Monitor/TV". Qualifiers are kept: without "(animal_rodent)" LVIS's
+mouse would be COCO's computer mouse.
 
-One class may serve several categories: each gets all boxes of the class with the same scores, for nothing tells them
-apart. A category gets one class at most, and one without a class gets no box.
+Several categories may have the same class; each gets all boxes of the class with the same scores. A category has at
+most one class, and one without a class gets no box.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from ovd_bench.detectors.closed_set_synonyms import SYNONYMS
 from ovd_bench.detectors.types import Vocabulary
 
-#: How lists of classes with the ids of COCO's paper, 1 to 90, name the ten that were never annotated, and number 0.
+#: Name of unused numbers in class lists with the ids of COCO's paper: the ten never annotated classes, and number 0.
 _HOLE = "n/a"
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """Which class each category gets (K categories).
+    """The class of each category (K categories).
 
     Attributes:
         columns: of K categories, the position of the class in the detector's list; None = it has none.
@@ -38,8 +38,8 @@ def map_classes(vocabulary: Vocabulary, classes: Sequence[str]) -> ClassMap:
     """Find a class for each category.
 
     Args:
-        vocabulary: K categories; synonyms are read where there are any.
-        classes: names of the detector's classes by position; "N/A" is none.
+        vocabulary: K categories, possibly with synonyms.
+        classes: names of the detector's classes by position; "N/A" is no class.
     """
     finder = _Finder(classes)
     synonyms = vocabulary.synonyms or ((),) * len(vocabulary)
@@ -49,7 +49,7 @@ def map_classes(vocabulary: Vocabulary, classes: Sequence[str]) -> ClassMap:
 
 
 class _Finder:
-    """Classes by the words that mean them."""
+    """Classes by their words."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         keys = [_key(name) for name in classes]
@@ -57,7 +57,7 @@ class _Finder:
         self._parts = {part: column for key, column in self._whole.items() for part in _parts(key)}
 
     def find(self, word: str) -> int | None:
-        """Column of the class that the word means."""
+        """Column of the class of a word."""
         key = _key(word)
         for table in (self._whole, self._parts):
             for one in _alike(key):
@@ -71,7 +71,7 @@ def _key(name: str) -> str:
 
 
 def _parts(key: str) -> list[str]:
-    """The alternatives of a name with slashes; of others none."""
+    """The alternatives of a name with slashes; empty for other names."""
     return [part.strip() for part in key.split("/") if part.strip()] if "/" in key else []
 
 

@@ -30,13 +30,13 @@ from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
 
 
 def load(card: DetectorCard, settings: DetectorSettings) -> ContestantDetector:
-    """Load the weights that the settings or else the card names.
+    """Load the weights of the settings, else those of the card.
 
     Raises:
         DetectorError: no weights named, no such file, another sha256 than the card's, no weights file of a contestant.
     """
     if settings.device == "cpu":
-        torch.set_num_threads(1)  # its layers are too small to be shared, as those of owl-nano
+        torch.set_num_threads(1)  # its layers, like those of owl-nano, are too small for several threads
     source = settings.weights or card.weights
     if not source:
         raise DetectorError(f"detector '{card.name}': name the weights of a training with --weights")
@@ -55,7 +55,7 @@ def load(card: DetectorCard, settings: DetectorSettings) -> ContestantDetector:
 
 
 def _training_data(card: DetectorCard, training: dict[str, Any]) -> tuple[TrainingData, ...] | None:
-    """What the card has, and the files that the weights say they come of; None = they do not say it."""
+    """Training data of the card, and the files named in the weights; None = the weights name none."""
     sources = training.get("sources")
     try:
         named = [(str(source["name"]), str(source["sha256"])[:12]) for source in sources or ()]
@@ -77,14 +77,16 @@ class ContestantDetector:
     Args:
         card: what it is.
         model: the network, float32.
-        config: what it is made of.
+        config: of the model.
         settings: device, sizes and limits.
     """
 
     def __init__(self, card: DetectorCard, model: Model, config: ContestantConfig, settings: DetectorSettings) -> None:
         if settings.dtype != "float32":
             raise DetectorError(f"detector '{card.name}': computes in float32, not in {settings.dtype}")
-        if config.kind != "owl" and "joint" not in card.capabilities:  # fusion, or a softmax over the vocabulary
+        if (
+            config.kind != "owl" and "joint" not in card.capabilities
+        ):  # because of fusion, or of a softmax over the vocabulary
             card = dataclasses.replace(card, capabilities=(*card.capabilities, "joint"))
         self._plain_card, self.card, self._settings = card, card, settings
         self._chunked = config.kind == "glip"

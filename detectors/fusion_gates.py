@@ -1,8 +1,8 @@
-"""Gates of a fusion of image and words: learned factors of what each side adds to the other.
+"""Gates of a fusion of image and text: learned factors of the residuals of both sides.
 
-In GLIP and Grounding DINO every layer of fusion has two vectors: ``gamma_v`` multiplies what the words add to the
-image, ``gamma_l`` what the image adds to the words. The image itself is normalised before that, so a mean ``|gamma_v|``
-of a hundredth says that words hardly reach it there.
+In GLIP and Grounding DINO every fusion layer has two vectors: ``gamma_v`` multiplies the residual that the text adds to
+the image, ``gamma_l`` the residual that the image adds to the text. The image is normalised before that, so a mean
+``|gamma_v|`` of 0.01 means that the text hardly affects the image in this layer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ovd_bench.detectors.types import DetectorError
 
-#: Last parts of the parameters' names, in the suite's own layouts.
+#: Last parts of the parameters' names in the suite's layouts.
 GATES = ("gamma_v", "gamma_l")
 
 
@@ -25,7 +25,7 @@ def mean_gates(parameters: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
     """Mean absolute gates, ``gamma_v.0``, ``gamma_l.0``, ``gamma_v.1`` …, layers from the first to the last.
 
     Args:
-        parameters: by their names in the suite's layouts; those that are no gates are left out.
+        parameters: by their names in the suite's layouts; parameters other than gates are ignored.
 
     Returns:
         Empty for a model without fusion.
@@ -42,10 +42,10 @@ def mean_gates(parameters: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
 
 
 def read_mean_gates(path: Path) -> dict[str, float]:
-    """``mean_gates`` of weights: a Grounding DINO or GLIP of any layout that is read, or a contestant.
+    """``mean_gates`` of weights of Grounding DINO or GLIP in any supported layout, or of a contestant.
 
     Raises:
-        DetectorError: no such file, or none of them; one line.
+        DetectorError: no such file, or not one of these; one line.
     """
     from ovd_bench.grounding_dino_jt.weights import WeightsError, read_checkpoint
 
@@ -59,11 +59,11 @@ def read_mean_gates(path: Path) -> dict[str, float]:
 
 
 def _torch_model(path: Path) -> dict[str, npt.NDArray[Any]] | None:
-    """Parameters of a contestant or of a GLIP; None = the file is of neither."""
+    """Parameters of a contestant or of a GLIP; None = neither."""
     try:
         from ovd_bench.baselines.controlled.weights import holds_contestant, load_weights
         from ovd_bench.baselines.glip.weights import holds_glip, read_weights
-    except ModuleNotFoundError:  # without torch there is neither
+    except ModuleNotFoundError:  # without torch neither can be read
         return None
     if not path.is_file():
         return None
@@ -77,5 +77,5 @@ def _torch_model(path: Path) -> dict[str, npt.NDArray[Any]] | None:
 
 
 def _order(name: str) -> tuple[int, ...]:
-    """The numbers in a parameter's name, which put the layers in their order."""
+    """The numbers in a parameter's name, to sort the layers."""
     return tuple(int(number) for number in re.findall(r"\.(\d+)(?=\.)", name))

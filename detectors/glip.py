@@ -42,7 +42,7 @@ from ovd_bench.detectors.tensor_scores import mean_probabilities
 from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
 
-#: Sizes that a card promises.
+#: Sizes by card.
 _SIZES = {
     "glip-tiny-a": "tiny-a",
     "glip-tiny-b": "tiny",
@@ -52,7 +52,7 @@ _SIZES = {
 }
 #: The input's sides are padded to a multiple of this (``DATALOADER.SIZE_DIVISIBILITY``).
 _MULTIPLE = 32
-#: Shorter side of an image up to which chunks go through the head together, pixels.
+#: Maximum shorter side of an image, in pixels, for which several chunks go through the head at once.
 _SMALL = 320
 
 
@@ -80,16 +80,16 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GlipDetector:
 
 
 def untrained(card: DetectorCard, settings: DetectorSettings, seed: int = 0) -> GlipDetector:
-    """A detector of the card's size with drawn weights, for timings; finds boxes, but none that mean anything."""
+    """A detector of the card's size with random weights, for timings; its boxes have no meaning."""
     torch.manual_seed(seed)
     model: Glip = Glip(VARIANTS[_SIZES[card.name]]).requires_grad_(False).eval()
-    model.rpn["head"].bias0.zero_()  # probabilities of a half instead of a hundredth, so that some pass the threshold
+    model.rpn["head"].bias0.zero_()  # probabilities of 0.5 instead of 0.01, so that some pass the threshold
     return GlipDetector(card, model, settings)
 
 
 @dataclass(frozen=True)
 class _Chunks:
-    """Captions that go through the head together, padded to the longest of them."""
+    """Captions that go through the head at once, padded to the longest of them."""
 
     text: TextFeatures
     captions: tuple[Caption, ...]
@@ -98,7 +98,7 @@ class _Chunks:
 class GlipDetector:
     """GLIP in PyTorch.
 
-    Images go through the network one by one, so company cannot change a bit.
+    Images go through the network one by one, so results do not depend on the batch.
 
     Args:
         card: what it is.
@@ -119,7 +119,7 @@ class GlipDetector:
         self._settings, self._plain_card, self._card = settings, card, card
         self._shorter = settings.image_size or config.image_size
         self._longest = max(round(config.image_longest * self._shorter / config.image_size), self._shorter)
-        # On a processor a large image fills it alone; a small one is mostly overhead.
+        # On the CPU a large image alone uses all cores; for a small one overhead dominates.
         large = self._shorter > _SMALL
         self._at_once = settings.chunk_batch or (1 if settings.device == "cpu" and large else 8)
         try:
@@ -135,7 +135,7 @@ class GlipDetector:
         return self._card
 
     def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
-        """Cut the classes into captions ``a. b. c`` and encode those."""
+        """Split the classes into captions ``a. b. c`` and encode these."""
         limit = self._model.config.max_tokens
         planned = planned_captions(self._card.name, vocabulary, plan, self._tokenizer.words, limit)
         captions = [_without_last_dot(caption) for caption in planned.captions]
@@ -153,7 +153,7 @@ class GlipDetector:
         return of_captions(self._category_ids, captions, features)
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """See ``detectors.interface.Detector``; pairs that GLIP's own choice drops are not among the answers."""
+        """See ``detectors.interface.Detector``; pairs that GLIP's own selection removes are not returned."""
         if not self._chunks:
             raise DetectorError(f"detector '{self._card.name}': no vocabulary was set")
         return [self._detect(image) for image in images]
@@ -196,7 +196,7 @@ class GlipDetector:
         }
 
     def network_size(self, image: Image) -> tuple[int, int]:
-        """Height and width that the network sees, without padding."""
+        """Height and width of the network's input without padding."""
         return shorter_side_size(image, self._shorter, self._longest)
 
     def prepare(self, image: Image) -> torch.Tensor:
@@ -206,13 +206,13 @@ class GlipDetector:
         return torch.nn.functional.pad(pixels, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE))
 
     def image_features(self, image: Image) -> ImageFeatures:
-        """All that depends on the image alone."""
+        """Features that depend only on the image."""
         with torch.inference_mode():
             features: ImageFeatures = self._model.encode_image(self.prepare(image)[None].to(self._settings.device))
         return features
 
     def _text(self, rows: Sequence[Sequence[int]], padded: int = 0) -> TextFeatures:
-        """Encode captions, padded to the longest one or farther."""
+        """Encode captions, padded to the length of the longest one or more."""
         longest = max(padded, *(len(row) for row in rows))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
         mask = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
@@ -230,7 +230,7 @@ class GlipDetector:
         return anchor_boxes(output.shapes, config.strides, config.anchor_sizes, output.deltas.device)
 
     def _found(self, image: Image, features: ImageFeatures, chunks: _Chunks, top_k: int) -> Iterator[Found]:
-        """What each caption finds in an image, boxes in the pixels of the original."""
+        """Detections of each caption in an image, boxes in pixels of the original image."""
         output = self._predict(features, chunks.text)
         anchors, size = self._anchors(output), self.network_size(image)
         scale = output.deltas.new_tensor([image.width / size[1], image.height / size[0]] * 2)
@@ -241,7 +241,7 @@ class GlipDetector:
             if not torch.isfinite(scores).all():
                 raise DetectorError("the network gave scores that are not finite: check the weights")
             found = select_boxes(scores, deltas, centerness, anchors, output.shapes, size, top_k)
-            # a box less than a pixel wide, last pixel included, ends before it begins
+            # with the last pixel included, a box narrower than a pixel ends before it begins
             corners = torch.cat((found.boxes_xyxy[:, :2], found.boxes_xyxy[:, 2:].maximum(found.boxes_xyxy[:, :2])), 1)
             yield Found(corners * scale, found.scores, found.classes)
 
@@ -278,12 +278,12 @@ class GlipDetector:
         return Grounding(image.id, text, found.boxes_xyxy.cpu().numpy(), found.scores.cpu().numpy(), spans)
 
     def _caption(self, text: str) -> Caption:
-        """A free caption without the dot that the Grounding DINO family adds where there is none at the end."""
+        """A free caption without the final dot that the Grounding DINO family adds."""
         caption = caption_of_text(self._tokenizer.words, text)
         own = len(self._tokenizer.words(text)[0]) + 2
         return caption if len(caption.ids) == own else _without_last_dot(caption)
 
 
 def _without_last_dot(caption: Caption) -> Caption:
-    """GLIP puts separators between names only (``create_queries_and_maps`` in ``engine/inference.py``)."""
+    """GLIP writes separators only between names (``create_queries_and_maps`` in ``engine/inference.py``)."""
     return Caption((*caption.ids[:-2], SEP), caption.phrases, caption.spans)

@@ -1,8 +1,8 @@
-"""The trainings of a study on disk: what is there, what is finished, what fits no more.
+"""The trainings of a study on disk: which exist, which are finished, which have another configuration.
 
-The folder of a study holds ``study.yaml`` and, per arm and seed, a cell: ``ARM/seed-N`` with everything a training
-leaves (``config.yaml``, ``weights.safetensors`` …), ``results`` with the run that scores it, ``probes/NAME`` with the
-run of each probe, ``speed.json`` where speed is measured, and ``log.txt``.
+The folder of a study holds ``study.yaml`` and, per arm and seed, a cell: ``ARM/seed-N`` with all files of a training
+(``config.yaml``, ``weights.safetensors`` …), ``results`` with the run that scores it, ``probes/NAME`` with the
+run of each probe, ``speed.json`` if speed is measured, and ``log.txt``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ovd_bench.benchmarks.training.config import TrainingConfig
 from ovd_bench.benchmarks.training.registry import read_config
 from ovd_bench.metrics.errors import DataError
 
-#: Names of ``benchmarks.training.loop``, which loads numpy and more.
+#: Names as in ``benchmarks.training.loop``, which is not imported here because it loads numpy and more.
 CONFIG, WEIGHTS, CURVE = "config.yaml", "weights.safetensors", "log.jsonl"
 RESULTS, PROBES, LOG, STUDY = "results", "probes", "log.txt", "study.yaml"
 SPEED, JUDGE = "speed.json", "judge.npz"
@@ -46,7 +46,7 @@ class Cell:
         folder: of all its files.
         config: of the training.
         benchmark, limit, probes: see ``Study``.
-        judge: similarity matrix of the study, see ``benchmarks.scoring.text_judge``; None = nothing is judged.
+        judge: similarity matrix of the study, see ``benchmarks.scoring.text_judge``; None = none.
         timed: whether its speed is measured.
     """
 
@@ -62,7 +62,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Name for people."""
         return f"{self.arm}, seed {self.seed}"
 
     def core_seconds(self) -> float | None:
@@ -78,19 +78,19 @@ class Cell:
 
     @property
     def weights(self) -> Path:
-        """What the training leaves."""
+        """Weights of the training."""
         return self.folder / WEIGHTS
 
     @property
     def log(self) -> Path:
-        """What its processes print."""
+        """Output of its processes."""
         return self.folder / LOG
 
     def check(self) -> None:
-        """See that what is there is of this configuration.
+        """Check that existing files are of this configuration.
 
         Raises:
-            DataError: it is of another one; says in what it differs and what to do.
+            DataError: they are of another one; the message says how it differs and what to do.
         """
         path = self.folder / CONFIG
         if not path.exists():
@@ -109,16 +109,16 @@ class Cell:
             )
 
     def begin(self) -> None:
-        """Make the folder, with the configuration in it."""
+        """Make the folder with the configuration."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.folder / CONFIG) as file:
             file.write(self.config.as_yaml())
 
     def trained(self) -> bool:
-        """Whether the weights are there and say that they come of this configuration.
+        """Whether weights of this configuration exist.
 
         Raises:
-            DataError: they come of another one.
+            DataError: they are of another one.
         """
         if not self.weights.exists():
             return False
@@ -134,11 +134,11 @@ class Cell:
         return True
 
     def results(self, probe: Probe | None = None) -> Path:
-        """Where the scored run lies, or that of a probe."""
+        """Results folder of the scored run, or of that of a probe."""
         return self.folder / RESULTS if probe is None else self.folder / PROBES / probe.name
 
     def result(self, probe: Probe | None = None) -> tuple[Path, Result] | None:
-        """The scored run of the weights that are there, or that of a probe: its folder and its result."""
+        """Folder and result of the scored run of the existing weights, or of that of a probe."""
         if not self.weights.exists():
             return None
         sha256 = file_sha256(self.weights)
@@ -156,11 +156,11 @@ class Cell:
 
     @property
     def speed_file(self) -> Path:
-        """What measuring the speed leaves."""
+        """File of the measured speed."""
         return self.folder / SPEED
 
     def speed(self) -> Measured | None:
-        """Speed of the weights that are there, where it was measured.
+        """Speed of the existing weights, if it was measured.
 
         Raises:
             DataError: the file is bad.
@@ -172,10 +172,10 @@ class Cell:
         return next((one for one in found if one.detector.weights_sha256 == sha256), None)
 
     def finished(self) -> bool:
-        """Whether weights and results are there and belong together; speed is not asked for.
+        """Whether weights and results exist and belong together; speed is not required.
 
         Raises:
-            DataError: what is there is of another configuration.
+            DataError: the files are of another configuration.
         """
         self.check()
         return self.trained() and all(self.result(probe) is not None for probe in (None, *self.probes))
@@ -191,7 +191,7 @@ def cells_of(resolved: ResolvedStudy, out: Path, arms: Sequence[str] = (), seeds
         seeds: only these; empty = all.
 
     Raises:
-        DataError: an arm or a seed that the study does not have.
+        DataError: an unknown arm or seed.
     """
     study = resolved.study
     for name in arms:
@@ -228,7 +228,7 @@ def study_folder(study: Study, out: Path | None) -> Path:
 
 
 def training_facts(weights: Path) -> dict[str, Any]:
-    """What a weights file says of its training (see ``benchmarks.training.loop``); empty where it says nothing.
+    """Description of the training in a weights file (see ``benchmarks.training.loop``); empty without one.
 
     Reads the header of the safetensors file, no tensor.
 
@@ -240,7 +240,7 @@ def training_facts(weights: Path) -> dict[str, Any]:
             document = json.loads(text)
         except ValueError:
             continue
-        # Grounding DINO has the facts in an entry of their own, owl-nano among others
+        # Grounding DINO has a separate entry for them, owl-nano an entry with others
         for facts in (document, document.get("training")) if isinstance(document, dict) else ():
             if isinstance(facts, dict) and "recipe" in facts:
                 return facts
@@ -248,7 +248,7 @@ def training_facts(weights: Path) -> dict[str, Any]:
 
 
 def stored_numbers(weights: Path) -> int:
-    """Numbers in a weights file: all that can learn; a packaged text encoder, which does not, is not among them.
+    """Number of parameters in a weights file, without a packaged text encoder, which does not learn.
 
     Raises:
         DataError: it cannot be read.
@@ -260,7 +260,7 @@ def stored_numbers(weights: Path) -> int:
 
 
 def _header(weights: Path) -> dict[str, Any]:
-    """What stands before the tensors of a safetensors file."""
+    """Header of a safetensors file."""
     try:
         with weights.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

@@ -1,7 +1,7 @@
-"""Whether the arms of a study really share what a controlled comparison must hold equal.
+"""Checks that the arms of a study share everything that a controlled comparison must hold equal.
 
-Twice: before anything is trained, from the configurations; and afterwards, from what each training wrote into its
-weights about the bytes that it had in hand. Only the second is a proof.
+There are two checks: of the configurations, before the trainings, and of the hashes of its inputs that each training
+wrote into its weights, afterwards. Only the second is a proof.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from ovd_bench.benchmarks.data.text import printable
 
-#: Keys of the training configurations that all arms must agree in; with a dot at the end, all that begin so.
+#: Keys of the training configurations that must be equal in all arms; a dot at the end = all keys with this prefix.
 _SHARED = (
     "seed",
     "steps",
@@ -25,7 +25,7 @@ _SHARED = (
     "model.options.backbone.",
     "model.text_encoder",
 )
-#: What each training writes down of itself, and what it is.
+#: Entries that each training writes into its weights, and their meaning.
 PROOF = {
     "backbone_sha256": "first weights of the image backbone",
     "text_sha256": "weights of the text encoder",
@@ -39,12 +39,12 @@ PROOF = {
 
 @dataclass(frozen=True)
 class SeedManifest:
-    """What the trainings of one seed had in hand.
+    """Inputs of the trainings of one seed.
 
     Attributes:
         seed: of these trainings.
-        reference: by key of ``PROOF``, as the reference arm has it.
-        problems: where an arm differs, or does not say, by key of ``PROOF``; one line each.
+        reference: values of the reference arm, by key of ``PROOF``.
+        problems: differing or missing values of other arms, by key of ``PROOF``; one line each.
     """
 
     seed: int
@@ -58,7 +58,7 @@ class SeedManifest:
 
 
 def disagreements(settled: Mapping[str, Mapping[str, Any]], reference: str) -> list[str]:
-    """Where the configurations of the arms differ though they must not, one line each.
+    """Differences between the configurations of the arms that are not allowed, one line each.
 
     Args:
         settled: flat configuration of each arm, by name.
@@ -74,11 +74,11 @@ def disagreements(settled: Mapping[str, Mapping[str, Any]], reference: str) -> l
 
 
 def seed_manifests(facts: Mapping[tuple[str, int], Mapping[str, Any]], reference: str) -> list[SeedManifest]:
-    """Compare what finished trainings wrote down, seed by seed.
+    """Compare the recorded inputs of finished trainings, seed by seed.
 
     Args:
         facts: of each training, by arm and seed.
-        reference: name of the arm that the others are compared with.
+        reference: name of the reference arm.
     """
     found = []
     for seed in sorted({seed for _, seed in facts}):

@@ -13,25 +13,25 @@ from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.benchmarks.training.config import Positive, read_document
 from ovd_bench.metrics.errors import DataError
 
-#: Shipped with the suite.
+#: Folder of the shipped studies.
 DEFINITIONS = Path(__file__).with_name("definitions")
 
-#: A name that becomes a folder.
+#: Names of folders.
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 _Sentence = Annotated[str, Field(min_length=1, max_length=400)]
-#: Keys of a training configuration, nested ones joined by dots, and their values.
+#: Keys of a training configuration, nested ones joined by dots, with their values.
 Changes = dict[str, Any]
 
 
 class Arm(StrictModel):
-    """One of the trainings that are compared.
+    """One of the compared models.
 
     Attributes:
         name: of the arm, and of its folder.
-        about: what it is, in one sentence.
+        about: description, in one sentence.
         base: training configuration of this arm, if it is another one than the study's; see ``Study.base``.
         changes: to that configuration.
-        published: numbers that its counterpart has elsewhere, by setting.
+        published: published numbers of its counterpart, by setting.
     """
 
     name: _Name
@@ -42,13 +42,13 @@ class Arm(StrictModel):
 
 
 class Probe(StrictModel):
-    """The trained models once more, asked otherwise: what AP becomes, nothing else changed.
+    """Another evaluation of the trained models, with other prompts or another vocabulary; only AP is measured.
 
     Attributes:
         name: of the probe, and of its folder.
-        about: what it asks, in one sentence.
+        about: its question, in one sentence.
         prompts: prompt plan: a name, or a YAML file (relative to the study's).
-        vocabulary: classes asked for in an image, as ``bench run --vocabulary`` takes it.
+        vocabulary: classes given for an image, as in ``bench run --vocabulary``.
     """
 
     name: _Name
@@ -64,11 +64,11 @@ class Probe(StrictModel):
 
 
 class Published(StrictModel):
-    """Where the published numbers of the arms are from.
+    """Source of the published numbers of the arms.
 
     Attributes:
         source: paper and table.
-        about: of what model and data they are.
+        about: their model and data.
     """
 
     source: _Sentence
@@ -76,26 +76,26 @@ class Published(StrictModel):
 
 
 class Study(StrictModel):
-    """A question that trainings answer which differ in one thing.
+    """A comparison of trainings that differ in one thing.
 
     Attributes:
         name: of the study, and of its folder.
         question: in one sentence.
         base: training configuration, by the name of a shipped one or as a path (relative to the study's file); needed
             unless every arm has its own.
-        shared: changes that all arms have, among them the budget.
+        shared: changes for all arms, the budget included.
         controlled: whether all arms must share backbone, text encoder, data, order and budget, to the byte, so that the
             difference is one of design; see ``benchmarks.studies.controlled``.
-        benchmark: whose images are scored: what ``bench run -b`` takes; a path may be relative to the study's file.
-        limit: only so many of its images, for studies that have no time; the report says so.
+        benchmark: as in ``bench run -b``; a path may be relative to the study's file.
+        limit: only this many of its images, for quick studies; the report says so.
         reference: name of the arm that the others are compared with.
-        seeds: each arm is trained once with each.
+        seeds: each arm is trained once with each seed.
         arms: see there.
         probes: see there.
-        judge: sentence encoder that judges how near a wrong name is (semantic R-precision): ``minilm``, which is
-            packaged, or a folder (a path may be relative to the study's file); none = that is not measured.
+        judge: sentence encoder for the similarity of names (semantic R-precision): ``minilm``, which is
+            packaged, or a folder (a path may be relative to the study's file); none = not measured.
         speed: whether operations, time and memory of an image are measured, once per arm.
-        published: needed where an arm has published numbers.
+        published: needed if an arm has published numbers.
     """
 
     name: _Name
@@ -149,7 +149,7 @@ class Study(StrictModel):
 
 
 def shipped_studies() -> list[Path]:
-    """Files of the studies that come with the suite."""
+    """Files of the shipped studies."""
     return sorted(DEFINITIONS.glob("*.yaml"))
 
 
@@ -171,7 +171,7 @@ def read_study(path: Path) -> Study:
     """Read a study's YAML file.
 
     Raises:
-        DataError: no such file, no YAML, an unknown key, or values that do not fit together; one line.
+        DataError: no such file, no YAML, an unknown key, or inconsistent values; one line.
     """
     document = read_document(path)
     try:
@@ -181,7 +181,7 @@ def read_study(path: Path) -> Study:
 
 
 def _hint(error: ValidationError) -> str:
-    """Which keys there are, where one is unknown."""
+    """Hint with the valid keys, if a key is unknown."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] != "extra_forbidden":
         return ""

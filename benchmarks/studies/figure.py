@@ -14,9 +14,9 @@ from ovd_bench.benchmarks.studies.report import ArmReport, StudyReport
 from ovd_bench.benchmarks.studies.tables import heading
 
 _RESOLVED, _OPEN, _REFERENCE = "#2563eb", "#9ca3af", "#111827"
-#: Metrics whose differences are drawn, each with its own panel.
+#: Metrics whose differences are drawn, each in its own panel.
 _DRAWN = ("AP", "unseen/APu")
-#: Kinds of errors, and colours that people with colour blindness tell apart (Okabe and Ito).
+#: Kinds of errors, in colours that are distinguishable with colour blindness (Okabe and Ito).
 _ERRORS = {
     "tide/dAP_cls": ("class", "#0072B2"),
     "tide/dAP_loc": ("place", "#E69F00"),
@@ -43,10 +43,10 @@ def write_figure(path: Path, report: StudyReport) -> None:
 
 
 def write_further_figure(path: Path, report: StudyReport) -> bool:
-    """Write a second picture as PNG, of what there is beside AP; none where there is nothing.
+    """Write a second picture as PNG, with results besides AP, if there are any.
 
     Returns:
-        Whether there is one.
+        Whether it was written.
     """
     arms = report.arms
     drawn = [
@@ -71,7 +71,7 @@ def write_further_figure(path: Path, report: StudyReport) -> bool:
 
 
 def _probes(panel: Axes, report: StudyReport) -> None:
-    """A line per arm, AP of each question over it, a whisker of one standard deviation of the seeds."""
+    """A line per arm with the AP of each probe; whiskers are one standard deviation over the seeds."""
     asked = [probe.name for probe in report.resolved.study.probes]
     for number, arm in enumerate(report.arms):
         spreads = [arm.spreads.get("AP"), *(arm.probes[name][0] if name in arm.probes else None for name in asked)]

@@ -1,4 +1,4 @@
-"""Metrics of the cells of a study, each with its values on the same resamples of the images."""
+"""Metrics of the cells of a study, with their values on shared resamples of the images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ovd_bench.metrics.types import GroundTruth
 from ovd_bench.metrics.unseen import mean_over, unseen_classes
 
 RESAMPLES = 1000
-#: Another numpy may add up in another order; other predictions differ by far more.
+#: Another numpy may sum in another order; other predictions differ by much more.
 _SAME = 1e-9
 #: Rungs of the ladder above ``exact``, which is AP itself.
 RUNGS = ("syn", "basic", "super", "loc")
@@ -53,7 +53,7 @@ class Scored:
 
 
 def check_alike(scored: Sequence[Scored]) -> None:
-    """See that all runs are of one benchmark, protocol and set of images.
+    """Check that all runs have the same benchmark, protocol and images.
 
     Raises:
         DataError: one is not.

@@ -1,4 +1,4 @@
-"""The steps of a cell, each a command of the suite in a process of its own."""
+"""The steps of a cell, each a command of the suite in its own process."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Commands:
     device: str = "auto"
 
     def train(self, cell: Cell) -> list[str]:
-        """Train, or go on where the last checkpoint is."""
+        """Train, or continue from the last checkpoint."""
         place = ("--data-root", str(self.data_root.resolve()), "--device", self.device)
         folder = str(cell.folder.resolve())
         options = ("--out", folder, "--resume", "--threads", str(self.threads))
         return _bench("train", str(cell.folder.resolve() / CONFIG), *options, *place)
 
     def score(self, cell: Cell, probe: Probe | None = None) -> list[str]:
-        """Predict and score, or go on with the shard that is missing; of a probe only AP is wanted."""
+        """Predict and score, or continue with the missing shards; for a probe only AP is computed."""
         place = ("--data-root", str(self.data_root.resolve()), "--device", self.device)
         weights, results = cell.weights.resolve(), cell.results(probe).resolve()
         options = ("--weights", str(weights), "--out", str(results), "--threads", str(self.threads), "--quiet")
@@ -62,10 +62,10 @@ class Commands:
 
 @dataclass
 class Processes:
-    """Running steps; all of them end with this process, however it ends.
+    """Running steps; all of them end with this process, even if it is killed.
 
     Attributes:
-        threads: that each may use.
+        threads: of each step.
     """
 
     threads: int = 1
@@ -74,14 +74,14 @@ class Processes:
     _stopped: bool = False
 
     def run(self, command: Sequence[str], log: Path) -> str:
-        """Run a command to its end, with all that it prints in a log.
+        """Run a command to its end, with its output in a log.
 
         Args:
             command: program and arguments.
-            log: file to add to.
+            log: file to append to.
 
         Returns:
-            What went wrong, in one line; empty if nothing did.
+            The problem in one line; empty without one.
         """
         begin = log.stat().st_size if log.exists() else 0
         with log.open("ab") as file:
@@ -104,7 +104,7 @@ class Processes:
         return "" if code == 0 else _reason(code, log, begin)
 
     def stop(self) -> None:
-        """End what is running, and start nothing more."""
+        """End all running steps and start no others."""
         with self._lock:
             self._stopped = True
             running = list(self._running)
@@ -116,7 +116,7 @@ def _bench(*arguments: str) -> list[str]:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """The environment of a step: no framework takes more threads than it may."""
+    """The environment of a step, with the number of threads for all frameworks."""
     return os.environ | {"OMP_NUM_THREADS": str(threads), "COLUMNS": "120"}
 
 

@@ -1,4 +1,4 @@
-"""The report of a study: what was measured, what differs, what is resolved, and under which conditions."""
+"""The report of a study: measurements, differences, their significance, and the conditions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ovd_bench.benchmarks.studies.resolve import ResolvedArm, ResolvedStudy
 from ovd_bench.benchmarks.studies.statistics import RULE, Effect, Spread, corrected, effects
 from ovd_bench.metrics.errors import DataError
 
-#: Beside AP, by the names in a result: is the class there at all, which error costs how much, do scores mean anything.
+#: Statistics besides AP, by their names in a result: presence of classes, cost of errors, calibration.
 BEYOND = (
     "presence/auroc",
     "presence/fpr95",
@@ -30,7 +30,7 @@ BEYOND = (
     "calibration/oLRP",
     "calibration/la_ece",
 )
-#: Semantic R-precision, its parts, and what the same boxes earn with labels that say nothing.
+#: Semantic R-precision, its parts, and its value for the same boxes with uninformative labels.
 SEMANTIC = (
     "srp/SRP",
     "srp/SRP1",
@@ -48,15 +48,15 @@ class ArmReport:
 
     Attributes:
         arm: with its configuration.
-        seeds: that are finished.
+        seeds: with a finished cell.
         spreads: per metric.
-        effects: per metric, against the reference; empty for that one, and where either has no finished seed.
+        effects: per metric, against the reference; empty for the reference, or without finished seeds of both.
         parameters: of the detector, None where not known.
-        learned: numbers in its weights file, None without a finished seed; see ``cells.stored_numbers``.
+        learned: parameters in its weights file, None without a finished seed; see ``cells.stored_numbers``.
         speed: of one image at a time, None where it was not measured.
         core_minutes: of training, mean over the seeds; None where no log says it.
         beyond: further statistics of the results, by their names there, over the seeds.
-        probes: AP of each probe, and that minus the AP of the same weights asked as usual, over the seeds.
+        probes: AP of each probe, and its difference to the usual AP of the same weights, over the seeds.
     """
 
     arm: ResolvedArm
@@ -78,15 +78,15 @@ class ArmReport:
 
 @dataclass(frozen=True)
 class StudyReport:
-    """All that there is to say of a study.
+    """Content of a report.
 
     Attributes:
         resolved: the study.
         arms: in its order.
-        metrics: names of what was measured.
-        remarks: what a reader must know, one line each.
+        metrics: names of the measured metrics.
+        remarks: notes for the reader, one line each.
         facts: benchmark, protocol, images, resamples.
-        manifests: of a controlled study, what the trainings of each seed had in hand; None = it does not claim to be.
+        manifests: of a controlled study, the inputs of the trainings of each seed; None = not a controlled study.
     """
 
     resolved: ResolvedStudy
@@ -98,11 +98,11 @@ class StudyReport:
 
     @property
     def controlled(self) -> bool:
-        """Whether it is proved that the arms differ in design alone."""
+        """Whether it is proved that the arms differ only in design."""
         return bool(self.manifests) and not any(one.problems for one in self.manifests or ())
 
     def as_json(self) -> dict[str, Any]:
-        """One JSON object; shares of 1, not rounded."""
+        """One JSON object; fractions from 0 to 1, not rounded."""
         return {
             "schema": 1,
             "study": self.resolved.written.model_dump(mode="json"),
@@ -191,7 +191,7 @@ def build_report(
 
 
 def _proof(scored: Sequence[Scored], study: Study) -> tuple[SeedManifest, ...] | None:
-    """What the trainings wrote down of what they share, if the study claims to be controlled."""
+    """Recorded inputs of the trainings, if the study is a controlled one."""
     if not study.controlled:
         return None
     facts = {(one.cell.arm, one.cell.seed): training_facts(one.cell.weights) for one in scored}
@@ -199,7 +199,7 @@ def _proof(scored: Sequence[Scored], study: Study) -> tuple[SeedManifest, ...] |
 
 
 def _finished(cells: Sequence[Cell]) -> tuple[list[Scored], list[str]]:
-    """Finished cells, and a remark on the others."""
+    """Finished cells, and a note on the others."""
     scored, missing, stale = [], [], []
     for cell in cells:
         try:
@@ -216,7 +216,7 @@ def _finished(cells: Sequence[Cell]) -> tuple[list[Scored], list[str]]:
 
 
 def _conditions(scored: Sequence[Scored], resolved: ResolvedStudy) -> list[str]:
-    """What the cells do not share though they should, and how much the verdicts can bear."""
+    """Notes on conditions that differ between the cells, and on limits of the conclusions."""
     remarks = []
     facts = [training_facts(one.cell.weights) for one in scored]
     for key, what in (("sources", "training data"), ("annotations_sha256", "training data"), ("threads", "threads")):
@@ -259,7 +259,7 @@ def _arm_report(
 
 
 def _beyond(own: Sequence[Scored]) -> dict[str, Spread]:
-    """Statistics that the suite's scoring has beside AP, where all results have them."""
+    """Statistics besides AP that all results have."""
     found = {}
     for name in (*BEYOND, *SEMANTIC):
         values = [metric.value for one in own if (metric := one.result.metrics.get(name)) and metric.value is not None]
@@ -284,7 +284,7 @@ def _probes(own: Sequence[Scored]) -> dict[str, tuple[Spread, Spread]]:
 
 def _speed_json(speed: Measured) -> dict[str, Any]:
     document = speed.model_dump(mode="json")
-    # Where the study lies is no business of those who read its report: ARM/seed-N/FILE says which.
+    # Readers of the report do not need the path of the study: ARM/seed-N/FILE identifies the file.
     document["detector"]["weights"] = "/".join(Path(speed.detector.weights).parts[-3:])
     return document
 

@@ -91,6 +91,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     try:
         with temporary.open("xb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a crash of the machine could leave the name with an empty file
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How records become samples, and samples batches."""
+"""Make samples from records, and batches from samples."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from ovd_bench.grounding_dino_jt.tokenizer import Tokenizer
 from ovd_bench.grounding_dino_jt.training.batch import Targets, TrainingBatch
 from ovd_bench.metrics.errors import DataError
 
-#: Numbers of a batch's records, and numbers of the samples, of which each has randomness of its own.
+#: Numbers of a batch's records, and numbers of the samples, each of which seeds its own randomness.
 Task = Sequence[tuple[int, int]]
-#: Records of a batch that a message names.
+#: Maximum number of records that a message names.
 _NAMED = 4
 
 
 @dataclass(frozen=True)
 class _Open:
-    """What of a source is needed to make samples; it travels to the workers."""
+    """The parts of a source needed to make samples; sent to the workers."""
 
     records: OdvgFile
     folder: Path
@@ -40,7 +40,7 @@ class _Open:
 
 
 class BatchMaker:
-    """Makes batches from the records of several sources, which are numbered one source after the other."""
+    """Makes batches from the records of several sources, numbered one source after the other."""
 
     def __init__(self, sources: Sequence[Source], settings: GroundingSettings, tokenizer: Tokenizer, seed: int) -> None:
         """Tokenise all class names.
@@ -49,7 +49,7 @@ class BatchMaker:
             sources: opened.
             settings: of images and captions.
             tokenizer: the model's.
-            seed: of everything that is drawn.
+            seed: of all randomness.
 
         Raises:
             DataError: a class name without a word.
@@ -76,14 +76,14 @@ class BatchMaker:
         return collate([self._sample(record, number) for record, number in task])
 
     def where(self, task: Task) -> str:
-        """Where the records of a batch are, for people."""
+        """Description of the records of a batch, for messages."""
         found = [self._find(record) for record, _ in task[:_NAMED]]
         names = [f"{source.records.path}: record {position + 1}" for source, position in found]
         more = len(task) - len(names)
         return ", ".join(names) + (f" and {more} more" if more else "")
 
     def _find(self, record: int) -> tuple[_Open, int]:
-        """Source and position in it."""
+        """Source of a record and position in it."""
         which = int(np.searchsorted(self._begins, record, side="right")) - 1
         return self._sources[which], record - int(self._begins[which])
 
@@ -111,9 +111,9 @@ class BatchMaker:
         image: Transformed,
         rng: np.random.Generator,
     ) -> Captioned:
-        """The caption, drawn after the image was varied, so that a class that was cropped away counts as absent.
+        """The caption, drawn after the augmentation, so that a class that was cropped away counts as absent.
 
-        Of a mirrored image the sides in a sentence are swapped; class names stay as they are.
+        For a mirrored image, left and right in a sentence are swapped; class names are unchanged.
         """
         if record.grounding is None:
             return source.captions.draw(belongs, rng)

@@ -1,4 +1,4 @@
-"""Opens what a captioned training reads, whichever model learns from it."""
+"""Opens the data of a training on captions, for any model."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class OpenedData:
 
     Attributes:
         sources: opened.
-        settings: with paths as they are found from here.
-        evaluation: scores on the data set that is watched; None = none is.
+        settings: with resolved paths.
+        evaluation: of the configuration's ``watch`` data set; None = none.
     """
 
     sources: Sequence[Source]
@@ -48,18 +48,18 @@ class OpenedData:
         return GroundingData(self.sources, self.settings, tokenizer, batch=config.batch, seed=config.seed)
 
     def facts(self) -> dict[str, Any]:
-        """Which files, for the weights file."""
+        """The files, for the weights file."""
         paths = [Path(source.annotations) for source in self.settings.sources]
         return {"sources": [{"name": path.name, "sha256": file_sha256(path)} for path in paths]}
 
 
 def open_data(config: CaptionedTraining, data_root: Path, console: Console | None) -> OpenedData:
-    """Open the data, which is rendered first where it is missing and can be.
+    """Open the data; missing data is rendered first if possible.
 
     Args:
         config: of the training.
         data_root: folder of the data sets.
-        console: where it is said; None = nowhere.
+        console: for messages; None = no messages.
 
     Raises:
         DataError: data that is missing or bad.
@@ -80,7 +80,7 @@ def open_data(config: CaptionedTraining, data_root: Path, console: Console | Non
 
 
 def _rooted(source: SourceSettings, data_root: Path) -> SourceSettings:
-    """Paths under the folder of the data sets; absolute ones stay."""
+    """Resolve relative paths below the folder of the data sets; absolute ones are unchanged."""
     places = {
         name: str(data_root / value)
         for name in ("annotations", "images", "label_map")

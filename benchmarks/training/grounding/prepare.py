@@ -1,4 +1,4 @@
-"""From the YAML file of a training of Grounding DINO to a model and its data."""
+"""Model and data of a training of Grounding DINO, from its YAML file."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from ovd_bench.grounding_dino_jt.weights import (
 from ovd_bench.metrics.errors import DataError
 
 _Tensors = dict[str, npt.NDArray[np.float32]]
-#: Text encoders that are no folder, and a backbone that is no file.
+#: Names of text encoders that are no folders, and of a backbone that is no file.
 PACKAGED: Final = "packaged"
 CLASSES: Final = "classes"
 DRAWN: Final = "drawn"
 
 
 def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | None) -> Prepared:
-    """Open the data, which is rendered first where it is missing and can be, and make the model.
+    """Open the data and make the model; missing data is rendered first if possible.
 
     Raises:
         DataError: data or weights that are missing or bad.
@@ -66,7 +66,9 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
     data = opened.batches(config, tokenizer)
     phrases = vocabulary_phrases(opened.sources, tokenizer.words, config.data.max_tokens) if model.text.centred else []
 
-    os.environ["OMP_NUM_THREADS"] = str(machine.threads)  # read when Jittor and torch are imported, which is now
+    os.environ["OMP_NUM_THREADS"] = str(
+        machine.threads
+    )  # Jittor and torch read it when they are imported, which is now
     try:
         device = choose_device(machine.device, "jittor")
         if config.precision != "float32" and device == "cpu":
@@ -83,7 +85,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
 
     try:
         network = new_network(model, tensors, config.seed)
-    except ValueError as error:  # options that change what the weights are for
+    except ValueError as error:  # options that do not fit the weights
         raise DataError(printable(f"trainer 'grounding-dino': model: {error}")) from error
     if model.text.centred and TEXT_MEAN not in tensors:
         centre_text(network, phrases)
@@ -116,7 +118,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
 
 
 def _check(config: GroundingDinoTraining, model: Config) -> None:
-    """Raises ``DataError`` for what does not fit the model, which would otherwise show late or never."""
+    """Raise ``DataError`` for settings that do not fit the model, which would otherwise fail late or never."""
     try:
         names = [*expected_shapes(model), "label_enc.weight"]
     except ValueError as error:
@@ -129,7 +131,7 @@ def _check(config: GroundingDinoTraining, model: Config) -> None:
 
 
 def _start(config: GroundingDinoTraining, sources: Sequence[Source]) -> tuple[Tokenizer, _Tensors, Config, str]:
-    """Tokeniser, first weights as far as given, the model's configuration, sum of the packaged text encoder."""
+    """Tokeniser, given initial weights, configuration of the model, sha256 of the packaged text encoder."""
     settings = config.model
     try:
         if settings.weights:
@@ -154,7 +156,7 @@ def _start(config: GroundingDinoTraining, sources: Sequence[Source]) -> tuple[To
 
 
 def _text(settings: ModelSettings, sources: Sequence[Source]) -> tuple[Tokenizer, TextConfig, _Tensors, str]:
-    """Tokeniser, sizes and first weights of the text encoder, and the sum of the packaged one if it is that."""
+    """Tokeniser, sizes and initial weights of the text encoder, and its sha256 if it is the packaged one."""
     if settings.text_encoder == CLASSES:
         names = [name for source in sources for name in seen_names(source.names, source.records.labels.values)]
         return *class_encoder(packaged_tokenizer(), names, settings.config().hidden_dim), {}, ""

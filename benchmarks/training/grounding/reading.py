@@ -1,4 +1,4 @@
-"""How the text encoder of a training reads phrases, and which phrases the training is about."""
+"""How the text encoder of a training reads phrases, and the phrases of the training data."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ovd_bench.detectors.captions import SEPARATORS, Tokenize
 from ovd_bench.grounding_dino_jt.config import TextConfig
 from ovd_bench.grounding_dino_jt.training.recipe import Recipe
 
-#: Captions of a source that are looked at, evenly spread: their mean hardly changes with more.
+#: Number of captions read from a source, evenly spread; more hardly change the mean.
 _CAPTIONS = 1000
 
 Phrase = tuple[int, ...]
 
 
 def reading(settings: ModelSettings, text: TextConfig, *, frozen: bool) -> TextConfig:
-    """A pretrained text encoder with the way of reading that the settings ask for, or else that suits it.
+    """A pretrained text encoder with the frame and centring of the settings, or else with suitable ones.
 
     Args:
         settings: of the model.
         text: sizes of the encoder.
-        frozen: whether it is pretrained and does not learn. Then it must be given what it was pretrained with.
+        frozen: whether it is pretrained and does not learn. Then its input must be as in its pretraining.
 
     Raises:
         ValueError: frames or centring for CLIP, or centring for an encoder that learns.
@@ -43,15 +43,15 @@ def reading(settings: ModelSettings, text: TextConfig, *, frozen: bool) -> TextC
 
 
 def check_given(settings: ModelSettings, text: TextConfig, *, unlearned: bool) -> None:
-    """Check the way of reading of weights that a training starts from.
+    """Check frame and centring of initial weights.
 
     Args:
         settings: of the model.
         text: the weights' text encoder.
-        unlearned: whether it is a pretrained one that has never learned with a detector, and will not.
+        unlearned: whether it is pretrained and neither has been nor will be trained with a detector.
 
     Raises:
-        ValueError: the settings ask for another way, or the encoder cannot read so and nobody asked for it.
+        ValueError: the settings request others, or the encoder does not suit them and they were not requested.
     """
     for name in ("phrase_frame", "centred"):
         asked, has = getattr(settings, name), getattr(text, name)
@@ -70,9 +70,9 @@ def text_is_frozen(recipe: Recipe, names: Sequence[str] | Mapping[str, Any]) -> 
 
 
 def vocabulary_phrases(sources: Sequence[Source], tokenize: Tokenize, max_tokens: int) -> list[Phrase]:
-    """What a training reads, as tokens without separators, each once: class names with a box, and what captions say.
+    """Phrases of a training as tokens without separators, each once: class names with a box, and parts of captions.
 
-    Of the captions of a source at most ``_CAPTIONS`` are read, of each what stands between separators.
+    At most ``_CAPTIONS`` captions of a source are read; each is split at its separators.
 
     Args:
         sources: opened.
@@ -92,7 +92,7 @@ def vocabulary_phrases(sources: Sequence[Source], tokenize: Tokenize, max_tokens
 
 
 def reading_facts(phrase_frame: str, phrases: Sequence[Phrase]) -> dict[str, Any]:
-    """For the weights file and the manifest of a study: the frame, and of which phrases the mean is, if centred."""
+    """For the weights file and the manifest of a study: the frame and, if centred, the phrases of the mean."""
     sha256 = hashlib.sha256(repr([list(phrase) for phrase in phrases]).encode()).hexdigest()
     return {"phrase_frame": phrase_frame, "text_mean_of_sha256": sha256 if phrases else ""}
 

@@ -1,4 +1,4 @@
-"""Which records an epoch holds, and in which order."""
+"""The records of an epoch and their order."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy.typing as npt
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import Ragged
 
-#: Repeats are counted in these parts of one, so that an epoch's length is exact.
+#: Repeats are multiples of 1 / this number, so that the length of an epoch is exact.
 _PARTS = 2**32
 
 
 def repeat_factors(labels: Ragged, classes: int, threshold: float) -> npt.NDArray[np.float64]:
-    """How often an image is to be seen because of its rarest class (Gupta et al. 2019, LVIS, section 5.1).
+    """Repeats of an image because of its rarest class (Gupta et al. 2019, LVIS, section 5.1).
 
-    A class that the share f of all images has asks for ``max(1, sqrt(threshold / f))``; the image takes the most that
-    one of its classes asks for.
+    A class in a share f of all images has the factor ``max(1, sqrt(threshold / f))``. An image has the largest factor
+    of its classes.
 
     Args:
         labels: of each image, each label once.
-        classes: how many there are.
+        classes: number of classes.
         threshold: share of images below which a class is rare.
 
     Returns:
@@ -35,9 +35,9 @@ def repeat_factors(labels: Ragged, classes: int, threshold: float) -> npt.NDArra
 
 
 class Sampler:
-    """Record numbers, batch by batch, for ever.
+    """Endless batches of record numbers.
 
-    Batch number n depends on the arguments and n alone, so a training can go on from anywhere.
+    Batch n depends only on the arguments and n, so a training can continue from any batch.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Sampler:
         """Count the batches of an epoch.
 
         Args:
-            repeats: (N,), how often each record is seen per epoch, on average. Of a fraction the epochs get a part
-                each: over many of them, the average is met, and all epochs are equally long.
-            wide: bool (N,), images wider than high, which get batches of their own; None = all may meet.
+            repeats: (N,), how often each record is seen per epoch, on average over many epochs. All epochs have
+                the same length.
+            wide: bool (N,), images wider than high, which get separate batches; None = no separation.
             batch: records per batch.
             seed: of the order.
 
         Raises:
-            DataError: not one batch per epoch.
+            DataError: less than one batch per epoch.
         """
         whole = np.floor(repeats)
         self._whole = whole.astype(np.int64)
@@ -70,15 +70,15 @@ class Sampler:
     def plan(self, epoch: int) -> npt.NDArray[np.int64]:
         """Record numbers (batches, batch) of an epoch.
 
-        What is left over is not used in it: fewer than one batch, other records each time. Where wide and other images
-        are kept apart, those that fill no batch of their own may still share one.
+        The remainder of less than one batch is not used; it has other records each time. If wide and other images are
+        separate, the remainders of both may share a batch.
         """
         if self._planned is None or self._planned[0] != epoch:
             self._planned = epoch, self._drawn(np.random.Generator(np.random.PCG64([self._seed, 0, epoch])))
         return self._planned[1]
 
     def records_of(self, batch: int) -> npt.NDArray[np.int64]:
-        """Record numbers of one batch, counted from the beginning of the training."""
+        """Record numbers of one batch, numbered from the start of the training."""
         records: npt.NDArray[np.int64] = self.plan(batch // self.batches)[batch % self.batches]
         return records
 

@@ -1,4 +1,4 @@
-"""The part of a training's YAML file that says what is learned from and how it is varied."""
+"""The part of a training's YAML file for data and augmentation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SourceSettings(StrictModel):
     Attributes:
         annotations: ODVG JSONL.
         images: folder that the file names are relative to.
-        label_map: names of the classes; needed where the file holds detection records.
+        label_map: names of the classes; needed if the file has detection records.
         cleaning: ``lvis`` cuts out what LVIS puts in brackets to tell senses of a word apart, as in "bow_(weapon)";
             ``none``: names as they are.
         weight: how often per epoch each record is seen, on average; 1 for all sources = plain concatenation.
@@ -37,9 +37,9 @@ class CropSettings(StrictModel):
     """A random part of the image, as in DETR (``datasets/coco.py``, make_coco_transforms).
 
     Attributes:
-        probability: with which an image is cropped at all.
-        sizes: the shorter side is brought to one of these before the crop.
-        smallest, largest: sides of the crop, each drawn between the two.
+        probability: of a crop.
+        sizes: the shorter side is resized to one of these before the crop.
+        smallest, largest: limits of the sides of the crop, which are drawn independently.
     """
 
     probability: _Probability = 0.5
@@ -55,12 +55,12 @@ class CropSettings(StrictModel):
 
 
 class TransformSettings(StrictModel):
-    """How images are varied; the values given are DETR's, which Grounding DINO has as well.
+    """Augmentation of images; the defaults are those of DETR and Grounding DINO.
 
     Attributes:
         flip: probability of mirroring left to right.
-        sizes: the shorter side is brought to one of these, drawn anew each time; empty = images stay as they are.
-        longest: what the longer side is limited to.
+        sizes: the shorter side is resized to one of these, drawn each time; empty = no resizing.
+        longest: maximum of the longer side.
         crop: None = whole images only.
     """
 
@@ -77,12 +77,12 @@ class TransformSettings(StrictModel):
 
 
 class CaptionSettings(StrictModel):
-    """How captions are written; the values given are mmdetection's.
+    """Construction of captions; the defaults are mmdetection's.
 
     Attributes:
         max_tokens: of a caption, [CLS], [SEP] and dots counted.
-        num_negatives: classes at most that are asked for though they are not in the image; detection records only.
-        full_sampling_probability: with which all of ``num_negatives`` are asked for; otherwise 1 to that many.
+        num_negatives: maximum number of classes in the caption that are not in the image; detection records only.
+        full_sampling_probability: of ``num_negatives`` such classes; otherwise 1 to that many.
     """
 
     max_tokens: Annotated[int, Field(ge=8, le=256)] = 256
@@ -91,14 +91,14 @@ class CaptionSettings(StrictModel):
 
 
 class GroundingSettings(TransformSettings, CaptionSettings):
-    """What is learned from, and how.
+    """Data of a training.
 
     Attributes:
-        sources: files that are mixed.
+        sources: files that are mixed together.
         repeat_threshold: images with a class that fewer than this share of images have are seen more often (Gupta et
             al. 2019, LVIS, section 5.1; 0.001 there); 0 = all images equally often.
         aspect_buckets: whether images wider than high and others are put into separate batches.
-        workers: processes that prepare batches; 0 = the training's own.
+        workers: processes that prepare batches; 0 = the process of the training.
         cache_images: whether decoded images are kept in memory, in each process that prepares batches.
     """
 

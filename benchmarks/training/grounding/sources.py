@@ -15,12 +15,12 @@ from ovd_bench.metrics.errors import DataError
 
 @dataclass(frozen=True)
 class Source:
-    """Records to learn from.
+    """Training records.
 
     Attributes:
         records: one by one.
         folder: of the images.
-        names: of the labels, cleaned; none where all records are grounding records.
+        names: of the labels, cleaned; none if all records are grounding records.
         weight: how often per epoch each record is seen, on average.
     """
 
@@ -38,7 +38,7 @@ def open_source(settings: SourceSettings, progress: Callable[[int], None] | None
         progress: called with numbers of bytes checked.
 
     Raises:
-        DataError: a bad file, no such folder, or detection records whose labels the label map does not have.
+        DataError: a bad file, no such folder, or detection records with labels that are not in the label map.
     """
     folder = Path(settings.images)
     if not folder.is_dir():

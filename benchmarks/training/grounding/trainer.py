@@ -27,19 +27,19 @@ from ovd_bench.grounding_dino_jt.weights.safetensors_file import write_safetenso
 
 _Floats = npt.NDArray[np.float32]
 _FORMAT = "ovd-bench grounding-dino training 1"
-#: Entry of the weights file that tells how they came to be.
+#: Entry of the weights file that describes the training.
 TRAINING = "training"
 
 
 class GroundingDinoTrainer:
-    """See ``benchmarks.training.prepared.GroundingDinoOptimisation``.
+    """See ``benchmarks.training.prepared.Trainer``.
 
     Args:
         config: of the training.
         optimisation: the network in training.
         tokenizer: of its text encoder.
-        start: weights that the training started from, where some of them are mixed into the result.
-        packaged_text_sha256: sum of the packaged text encoder, if that is what the network has, frozen.
+        start: initial weights, if they are mixed into the result.
+        packaged_text_sha256: sha256 of the packaged text encoder, if the network has it, frozen.
     """
 
     def __init__(
@@ -61,21 +61,21 @@ class GroundingDinoTrainer:
     def train_step(self, batch: TrainingBatch) -> dict[str, float]:
         """One step; see ``grounding_dino_jt.training.optimisation.GroundingDinoOptimisation.train_step``.
 
-        ``dropped`` are boxes that the captions of this process's images had no place for.
+        ``dropped`` counts boxes without a place in the captions of this process's images.
         """
         dropped = sum(targets.dropped for targets in batch.targets)
         return {**self._optimisation.train_step(batch.split(self._config.parts)), "dropped": float(dropped)}
 
     def save(self, file: BinaryIO) -> None:
-        """Write all that is needed to go on, as safetensors."""
+        """Write a checkpoint as safetensors."""
         metadata = {"format": _FORMAT, "step": str(self.step), "model": self._model_config.to_json()}
         write_safetensors(file, self._optimisation.state(), metadata)
 
     def restore(self, data: bytes) -> None:
-        """Go on from what ``save`` wrote.
+        """Continue from a checkpoint of ``save``.
 
         Raises:
-            ValueError: it is none, or of another model or recipe.
+            ValueError: no checkpoint, or one of another model or recipe.
         """
         try:
             state = safetensors.numpy.load(data)
@@ -100,7 +100,7 @@ class GroundingDinoTrainer:
         return mean_gates({name: value.numpy() for name, value in state.items() if name.endswith(GATES)})
 
     def write_weights(self, path: Path, training: dict[str, Any]) -> None:
-        """Write the averaged weights, mixed with the start where the configuration asks for it."""
+        """Write the averaged weights, mixed with the initial ones if the configuration requests it."""
         tensors = {name: value.numpy() for name, value in self._optimisation.average.state_dict().items()}
         share = np.float32(self._config.interpolate)
         for name, start in self._start.items():

@@ -10,19 +10,19 @@ import PIL.Image
 
 from ovd_bench.benchmarks.training.grounding.settings import CropSettings, TransformSettings
 
-#: Boxes of which less is left, in pixels of the image that is learned from, show nothing.
+#: Boxes with smaller sides after the augmentation, in pixels, are removed.
 _MIN_SIDE = 1.0
 
 
 @dataclass(frozen=True)
 class Transformed:
-    """An image as it is learned from (k of n boxes left).
+    """An augmented image (k of n boxes left).
 
     Attributes:
         image: uint8 (H, W, 3) RGB.
         boxes_xyxy: float64 (k, 4), pixels of ``image``, clipped to it, sides of at least one pixel.
-        kept: int64 (k,), rows of the boxes given that are left.
-        mirrored: whether left and right have changed places.
+        kept: int64 (k,), rows of the remaining boxes.
+        mirrored: whether it was mirrored left to right.
     """
 
     image: npt.NDArray[np.uint8]
@@ -37,13 +37,13 @@ def transform(
     rng: np.random.Generator,
     settings: TransformSettings,
 ) -> Transformed:
-    """Vary an image as DETR does: mirror, then resize, by chance with a crop before (``datasets/coco.py``).
+    """Augment an image as in DETR: mirror, then resize, sometimes with a crop before (``datasets/coco.py``).
 
     Args:
         image: uint8 (H, W, 3) RGB; not changed.
-        boxes_xyxy: (n, 4), absolute pixels; what reaches over the border is clipped.
-        rng: all that the result depends on beside the image.
-        settings: what is varied, and how far.
+        boxes_xyxy: (n, 4), absolute pixels; clipped at the border.
+        rng: source of all randomness.
+        settings: of the augmentation.
     """
     picture = PIL.Image.fromarray(image)
     boxes = boxes_xyxy.copy()
@@ -62,7 +62,7 @@ def transform(
 
 
 def resized_size(width: int, height: int, shorter: int, longest: int | None) -> tuple[int, int]:
-    """Width and height with the shorter side brought to ``shorter``, or to less where the longer one is limited.
+    """Width and height with the shorter side resized to ``shorter``, or to less if the longer one is limited.
 
     Rounded as in DETR (``datasets/transforms.py``, resize).
     """
@@ -88,7 +88,7 @@ def _resized(
 def _cropped(
     picture: PIL.Image.Image, boxes: npt.NDArray[np.float64], crop: CropSettings, rng: np.random.Generator
 ) -> tuple[PIL.Image.Image, npt.NDArray[np.float64]]:
-    """A window with sides between ``smallest`` and ``largest``, as far as the image is that large."""
+    """A window with sides between ``smallest`` and ``largest``, or at most those of the image."""
     width, height = (
         int(rng.integers(min(crop.smallest, side), min(crop.largest, side), endpoint=True)) for side in picture.size
     )

@@ -1,4 +1,4 @@
-"""Processes that prepare batches ahead of the training, in the order in which it takes them."""
+"""Processes that prepare batches in advance, in the order of the training."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ovd_bench.benchmarks.training.grounding.make_sample import BatchMaker, Task
 from ovd_bench.grounding_dino_jt.training.batch import TrainingBatch
 from ovd_bench.metrics.errors import DataError
 
-#: Tasks that a worker has at hand: one whose batch waits to be taken, one that it works on meanwhile.
+#: Tasks queued per worker: one whose batch waits for the training, and the next one.
 _AHEAD = 2
 _SECONDS_TO_END = 5.0
 
 
 class Workers(Iterator[TrainingBatch]):
-    """Batches of a list of tasks, made by several processes; they come in the order of the tasks.
+    """Batches of a list of tasks, made by several processes, in the order of the tasks.
 
-    A worker that has made a batch waits until it is taken, so memory holds about one batch per worker. Workers are
-    started afresh, not forked: neither Jittor nor OpenMP survive a fork. They end when the training does, also when it
-    is killed, because their pipe then ends.
+    A worker waits until its batch is taken, so memory holds about one batch per worker. Workers are spawned, not
+    forked, because Jittor and OpenMP do not survive a fork. They end with the training, even if it is killed, because
+    their pipe is closed then.
     """
 
     def __init__(self, make: BatchMaker, tasks: Iterator[Task], workers: int) -> None:
         """Start the workers.
 
         Args:
-            make: makes a batch.
-            tasks: what is to be made, without an end.
+            make: makes a batch from a task.
+            tasks: endless.
             workers: processes.
         """
         self._make = make
@@ -93,14 +93,14 @@ class _Worker:
         self.connection, other = context.Pipe()
         self.process: FreshProcess = context.Process(target=_serve, args=(other, make), daemon=True)
         self.process.start()
-        other.close()  # so that the pipe ends with the worker
+        other.close()  # so that the pipe closes with the worker
 
     def receive(self) -> TrainingBatch:
         """The next of its batches.
 
         Raises:
-            DataError: it met one.
-            EOFError: it is dead.
+            DataError: an error of the worker.
+            EOFError: the worker has ended.
             OSError: likewise.
         """
         answer: tuple[TrainingBatch, tuple[int, ...]] | DataError = self.connection.recv()
@@ -123,8 +123,8 @@ class _Worker:
 
 
 def _serve(connection: Connection, make: BatchMaker) -> None:
-    """What a worker does: batches for tasks, until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training is interrupted, and then ends its workers
+    """Work of a worker: batches for tasks until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training is interrupted and ends its workers
     try:
         while True:
             _answer(connection, make, connection.recv())
@@ -136,13 +136,13 @@ def _answer(connection: Connection, make: BatchMaker, task: Task) -> None:
     try:
         batch = make(task)
     except DataError as error:
-        connection.send(DataError(str(error)))  # its kind may need more than a text to be made again
+        connection.send(DataError(str(error)))  # its class may need more than a text to be unpickled
         return
     except Exception as error:  # noqa: BLE001 - a fault of this program has to be seen in the parent, not here
         last = traceback.extract_tb(error.__traceback__)[-1]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         connection.send(DataError(f"{make.where(task)}: {reason} ({last.filename}:{last.lineno})"))
         return
-    # Pixels pass as they are: pickled, they would be copied twice more.
+    # Pixels are sent as raw bytes: pickling would copy them twice more.
     connection.send((replace(batch, images=batch.images[:0]), batch.images.shape))
     connection.send_bytes(batch.images.data.cast("B"))
