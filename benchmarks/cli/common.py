@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,22 @@ Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads; 0 = all pro
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show a traceback with an error.")]
 DataRoot = Annotated[
     Path, typer.Option("--data-root", envvar="OVD_BENCH_DATA", help="Folder of the data sets.", show_default="data")
+]
+
+
+def finite(text: str) -> float:
+    """The number in an option's text; NaN and infinity compare with every score in the same way."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{text!r:.40} is not a finite number")
+    return value
+
+
+Threshold = Annotated[
+    float, typer.Option(parser=finite, metavar="FLOAT", help="Score threshold of the presence decision.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the results.")]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose, console, print_json
+from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose, console, finite, print_json
 from ovd_bench.benchmarks.data.text import printable
 
 
@@ -94,7 +94,9 @@ def detect(
     classes: Annotated[Path | None, typer.Option(help="Text file with one class per line.")] = None,
     caption: Annotated[str | None, typer.Option(help="A sentence whose phrases are detected.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local folder or file, or hub id.")] = None,
-    threshold: Annotated[float, typer.Option(help="Minimum score of shown boxes.")] = 0.3,
+    threshold: Annotated[
+        float, typer.Option(parser=finite, metavar="FLOAT", help="Minimum score of shown boxes.")
+    ] = 0.3,
     count: Annotated[
         int, typer.Option("--count", "-n", min=1, max=10_000, help="Maximum number of boxes per image.")
     ] = 50,

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ovd_bench.benchmarks.cli.common import Threads, console, print_json
+from ovd_bench.benchmarks.cli.common import Threads, Threshold, console, print_json
 from ovd_bench.benchmarks.cli.run_options import RunOptions, with_run_options
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.errors import DataError
@@ -45,7 +45,7 @@ def run(
     tables: Annotated[
         Path | None, typer.Option(help="JSON tables of class names.", show_default="the benchmark's")
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Score threshold of the presence decision.")] = 0.5,
+    threshold: Threshold = 0.5,
     threads: Threads = 0,
 ) -> None:
     """Run detectors on benchmarks: predict and score, one run after the other. An interrupted run is resumed.

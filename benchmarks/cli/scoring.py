@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ovd_bench.benchmarks.cli.common import Annotations, DataRoot, Json, Seed, Threads, Verbose, console, print_json
+from ovd_bench.benchmarks.cli.common import (
+    Annotations,
+    DataRoot,
+    Json,
+    Seed,
+    Threads,
+    Threshold,
+    Verbose,
+    console,
+    print_json,
+)
 from ovd_bench.benchmarks.data.image_names import Match
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.errors import DataError
@@ -93,7 +103,7 @@ def score(
     ] = "",
     images: Annotated[Path | None, typer.Option(help="Folder of the images, for region.")] = None,
     region_judge: Annotated[Path | None, typer.Option(help="open_clip model folder, for region.")] = None,
-    threshold: Annotated[float, typer.Option(help="Score threshold of the presence decision.")] = 0.5,
+    threshold: Threshold = 0.5,
     match: Annotated[
         Match,
         typer.Option(
