@@ -1,10 +1,10 @@
 """OmDet-Turbo through transformers.
 
 Backbone and encoder run once per image and do not depend on the text. Class embeddings, one per class, are computed
-once per vocabulary. The decoder runs once per image and chunk of classes, because two things in it depend on all classes
-of the chunk: the task text "Detect a, b, c.", whose tokens take part in the self-attention of the queries, and the
-selection of the initial queries, the positions most similar to *any* class of the chunk. Scores of one class therefore
-depend on the other classes, and chunks are part of the protocol.
+once per vocabulary. The decoder runs once per image and chunk of classes, because two things in it depend on all
+classes of the chunk: the task text "Detect a, b, c.", whose tokens take part in the self-attention of the queries, and
+the selection of the initial queries, the positions most similar to *any* class of the chunk. Scores of one class
+therefore depend on the other classes, and chunks are part of the protocol.
 """
 
 from __future__ import annotations
