@@ -2,10 +2,10 @@
 
 What depends only on the text (BERT, projection, masks) is computed once per vocabulary, what depends only on the image
 (Swin, projections, positions) once per image; the fused encoder, query selection and decoder run per image and chunk of
-classes. The network's own sub-modules do the work, nothing of it is reimplemented.
+classes. The network's own sub-modules are called; nothing is reimplemented.
 
-Images of one batch are never padded: Swin sees padding and GroupNorm averages over it, so a padded image gives other
-boxes than the same image alone. A batch runs per group of equal network size instead.
+Images of one batch are never padded: Swin attends to padding and GroupNorm averages over it, so a padded image gives
+other boxes than the same image alone. Instead, images of equal network size are grouped and run together.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GroundingDinoDetecto
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """What one caption says to the network (n tokens); depends on no image.
+    """Text features of one caption (n tokens); independent of images.
 
     Attributes:
         caption: its tokens.
         features: (1, n, d), projected output of BERT.
-        phrase_mask: bool (1, n, n), which tokens see each other.
+        phrase_mask: bool (1, n, n), which tokens attend to each other.
         position_ids: int64 (1, n), counted from the start of each phrase.
         shares: float32 (phrases, n); a row has equal shares at the phrase's own tokens that sum to 1.
     """
@@ -81,7 +81,7 @@ class TextFeatures:
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What a batch of images of one size says to the network (B images, N positions, L levels); depends on no text.
+    """Features of a batch of images of one size (B images, N positions, L levels); independent of text.
 
     Attributes:
         features, positions: (B, N, d), all levels one after the other.
@@ -99,7 +99,7 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class GroundingOutput:
-    """What the network says of a batch and a caption (B images, Q queries, n tokens).
+    """Output of the network for a batch and a caption (B images, Q queries, n tokens).
 
     Attributes:
         logits: float32 (B, Q, n).
@@ -139,7 +139,7 @@ class GroundingDinoDetector:
         return self._card
 
     def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
-        """Cut the classes into captions and encode those."""
+        """Split the classes into captions and encode these."""
         limit = int(self._model.config.max_text_len)
         planned = planned_captions(self._card.name, vocabulary, plan, self._tokenize, limit)
         texts = [self.text_features(caption) for caption in planned.captions]
@@ -170,7 +170,7 @@ class GroundingDinoDetector:
 
         A phrase is what stands between separators (``. ?``). A (box, phrase) pair scores the highest probability among
         the phrase's tokens, as the official ``predict`` scores a box; its spans are the tokens above
-        ``token_scores.TEXT_THRESHOLD``, and the whole phrase where none is. Nothing is dropped by a threshold.
+        ``token_scores.TEXT_THRESHOLD``, or the whole phrase if none is. No threshold removes boxes.
 
         Raises:
             DetectorError: a caption is empty or longer than the model reads, or there are not as many as images.
@@ -180,7 +180,7 @@ class GroundingDinoDetector:
         return [self._ground(image, text) for image, text in zip(images, captions, strict=True)]
 
     def network_size(self, image: Image) -> tuple[int, int]:
-        """Height and width that the network sees."""
+        """Height and width of the network's input."""
         return shorter_side_size(image, self._shorter, self._longest)
 
     def prepare(self, image: Image) -> torch.Tensor:
@@ -191,7 +191,7 @@ class GroundingDinoDetector:
         """Encode one caption.
 
         Raises:
-            DetectorError: it is longer than the model reads; it would be cut.
+            DetectorError: it is longer than the model's limit and would be cut.
         """
         device, limit = self._loaded.device, int(self._model.config.max_text_len)
         if len(caption.ids) > limit:
@@ -233,7 +233,7 @@ class GroundingDinoDetector:
             )
 
     def predict(self, images: ImageFeatures, text: TextFeatures) -> GroundingOutput:
-        """Run what depends on both: encoder, query selection, decoder, last heads. Neither argument is changed."""
+        """Run what depends on both: encoder, query selection, decoder, last heads. The arguments are not changed."""
         core, batch = self._core, len(images.features)
         with self._loaded.inference():
             shapes = torch.tensor(images.shapes, device=self._loaded.device)
@@ -277,7 +277,7 @@ class GroundingDinoDetector:
     def _selected(
         self, seen: torch.Tensor, fused: torch.Tensor, real: torch.Tensor, images: ImageFeatures
     ) -> torch.Tensor:
-        """Boxes (B, Q, 4) of the positions that match any token best: where the queries start."""
+        """Initial boxes (B, Q, 4) of the queries: those of the positions that match any token best."""
         core = self._core
         candidates, proposals = core.generate_encoder_output_proposals(seen, ~images.mask, images.shapes)
         best_token = core.encoder_output_class_embed(candidates, fused, real).max(dim=-1).values
@@ -309,7 +309,7 @@ class GroundingDinoDetector:
 
 
 def tokenize_with(tokenizer: PreTrainedTokenizerBase) -> Tokenize:
-    """A tokeniser of transformers as captions want it."""
+    """Adapt a tokeniser of transformers for captions."""
 
     def tokenize(text: str) -> tuple[list[int], list[tuple[int, int]]]:
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -319,9 +319,9 @@ def tokenize_with(tokenizer: PreTrainedTokenizerBase) -> Tokenize:
 
 
 def _in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A module's ``forward`` that computes in float32 also where half precision was asked for.
+    """A module's ``forward`` that computes in float32 even if half precision is requested.
 
-    The fusion attention clamps its logits at 50,000 after sums over 1,024 channels, which half precision does not hold.
+    The fusion attention clamps its logits at 50,000 after sums over 1,024 channels, beyond the range of half precision.
     """
 
     def call(vision_features: torch.Tensor, text_features: torch.Tensor, **masks: Any) -> Any:

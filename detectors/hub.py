@@ -1,4 +1,4 @@
-"""Where the files of a model are: a local folder, or a snapshot of a repository of the Hugging Face hub."""
+"""Files of a model: a local folder, or a snapshot of a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _TEXT_FILES = ("*.json", "*.txt")
 
 
 def model_directory(detector: str, source: str) -> Path:
-    """Folder of a model: a local one as it is, or the newest snapshot of a hub repository.
+    """Folder of a model: a local folder, or the newest snapshot of a hub repository.
 
     Args:
         detector: its name, for messages.
-        source: path of a directory, or hub id; what is in the hub's local cache is not fetched again.
+        source: path of a directory, or hub id; files in the hub's local cache are not fetched again.
 
     Raises:
-        DetectorError: neither, or the repository cannot be had.
+        DetectorError: neither, or the repository cannot be fetched.
     """
     if not source:
         raise DetectorError(f"detector '{detector}' names no weights: give --weights DIR")
@@ -40,7 +40,7 @@ def model_directory(detector: str, source: str) -> Path:
 
 
 def _from_hub(detector: str, repository: str) -> Path:
-    """The newest snapshot of a hub repository; what is in the local cache is not fetched again."""
+    """The newest snapshot of a hub repository; files in the local cache are not fetched again."""
     with contextlib.suppress(LocalEntryNotFoundError, HFValidationError, DetectorError):
         cached = Path(snapshot_download(repository, local_files_only=True))
         weight_files(cached)
@@ -86,7 +86,7 @@ def weights_sha256(files: list[Path]) -> str:
 
 @contextlib.contextmanager
 def _no_bars() -> Iterator[None]:
-    """No progress bars: what matters is raised."""
+    """No progress bars; problems are raised as errors."""
     off = are_progress_bars_disabled()
     disable_progress_bars()
     try:

@@ -1,4 +1,4 @@
-"""What a detector is: any object of this shape. There is no base class."""
+"""Interface of detectors. Any object with these methods is a detector; there is no base class."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ovd_bench.detectors.class_vectors import ClassVectors
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 
-#: Raised when other (box, class) pairs are chosen from the same scores: limits per image and chunk, what competes with
-#: what, ties (``detectors.selection``, which needs torch and so cannot hold it). Part of every protocol's hash.
+#: Increased when other (box, class) pairs are chosen from the same scores: limits per image and chunk, which pairs
+#: compete, ties (``detectors.selection``, which needs torch and so cannot hold it). Part of every protocol's hash.
 SELECTION_VERSION = 1
 
 DType = Literal["float32", "float16", "bfloat16"]
@@ -22,20 +22,20 @@ DType = Literal["float32", "float16", "bfloat16"]
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """How to load a detector and how much it shall give.
+    """How to load a detector, and how many pairs it returns.
 
     Attributes:
-        weights: local directory or file, or a hub id; None = what the card names.
+        weights: local directory or file, or a hub id; None = those of the card.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: of the network.
-        image_size: shorter side or square side that the network sees, pixels; None = the model's own.
+        image_size: shorter side or square side of the network's input, pixels; None = the model's own.
         top_k: (box, class) pairs returned per image, over all chunks together.
         chunk_top_k: pairs kept per chunk of classes before that; None = ``top_k``. The chunks are the prompt plan's
-            (``PromptPlan.chunk_classes``), also where a model sees all classes at once.
-        chunk_batch: chunks of classes that a model may read at once, where it reads them together at all: more is
-            faster on a graphics processor, and takes that many times the memory. None = the detector's own choice.
-        nms_iou: overlap above which the lesser of two boxes of one class is dropped, more than 0 and at most 1; 1 =
-            nothing is dropped. None = the detector's own choice; only some detectors take another
+            (``PromptPlan.chunk_classes``), even if a model reads all classes at once.
+        chunk_batch: chunks of classes per forward pass, for models that read several classes together: more are
+            faster on a GPU and need proportionally more memory. None = the detector's own choice.
+        nms_iou: IoU above which, of two boxes of one class, the one with the lower score is removed, more than 0 and
+            at most 1; 1 = none is removed. None = the detector's own choice; only some detectors accept another
             (``detectors.registry.SUPPRESSING``).
 
     Raises:
@@ -62,28 +62,28 @@ class DetectorSettings:
 
 @runtime_checkable
 class Detector(Protocol):
-    """An open-vocabulary detector (closed-set ones map their classes onto the vocabulary).
+    """An open-vocabulary detector (closed-set ones map their classes to the vocabulary).
 
     A loader is a callable ``load(card, settings) -> Detector``; see ``detectors.registry``.
     """
 
     @property
     def card(self) -> DetectorCard:
-        """What it is; weights source, sha256 and parameter count filled in from what was loaded."""
+        """The card, with source, sha256 and parameter count of the loaded weights."""
         ...
 
     def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
-        """Encode the text once; holds until the next call.
+        """Encode the text once; valid until the next call.
 
         Raises:
-            DetectorError: the plan asks for what the model cannot do.
+            DetectorError: the model does not support the plan.
         """
         ...
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Boxes of each image, best first; the ``top_k`` (box, class) pairs by score, several classes per box allowed.
 
-        No threshold, no state from image to image: the same image gives the same boxes in any company.
+        There is no threshold and no state between images: an image gives the same boxes in every batch.
 
         Raises:
             DetectorError: no vocabulary was set.
@@ -102,13 +102,13 @@ class GroundingDetector(Detector, Protocol):
 
 @runtime_checkable
 class TextDetector(Detector, Protocol):
-    """A detector that makes a vector of each class name before it sees an image."""
+    """A detector that computes a vector of each class name before it gets an image."""
 
     def class_vectors(self) -> ClassVectors:
-        """Vectors (d,) of the vocabulary that is set, by category id, as the image first meets them.
+        """Vectors (d,) of the current vocabulary, by category id, as they are first combined with the image.
 
-        Classes with equal vectors are one class to the detector, unless it reads its captions once more beside the
-        image. Where a class is several prompts, their mean; learned classes have none.
+        Classes with equal vectors are one class to the detector, unless it reads its captions again together with the
+        image. Of a class with several prompts it is their mean; learned classes have none.
 
         Raises:
             DetectorError: no vocabulary was set.
@@ -118,19 +118,19 @@ class TextDetector(Detector, Protocol):
 
 @runtime_checkable
 class RawDetector(Detector, Protocol):
-    """A detector that shows what its network says before anything is chosen."""
+    """A detector that can return the raw output of its network."""
 
     def raw(self, image: Image, caption: str) -> dict[str, npt.NDArray[Any]]:
-        """Arrays by name, as the network gives them, for comparison with other implementations."""
+        """Arrays of the network's output by name, for comparison with other implementations."""
         ...
 
 
 @runtime_checkable
 class CountsFlops(Detector, Protocol):
-    """A detector whose framework has no counter of its own."""
+    """A detector whose framework has no counter of operations."""
 
     def flops(self, image: Image) -> int | None:
-        """Operations of ``detect`` on this image with the vocabulary that is set; a multiply-add counts as two.
+        """Operations of ``detect`` on this image with the current vocabulary; a multiply-add counts as two.
 
         Matrix products, convolutions and attention count, as in torch's ``FlopCounterMode``; None = not known.
         """

@@ -1,10 +1,10 @@
 """OmDet-Turbo through transformers.
 
-Backbone and encoder run once per image and never see the text. Class embeddings, one per class, are computed once per
-vocabulary. The decoder runs once per image and chunk of classes, because two things in it depend on all classes of the
-chunk: the task text "Detect a, b, c.", whose tokens take part in the self-attention of the queries, and the choice of
-the starting queries, the positions most similar to *any* class of the chunk. Scores of one class therefore depend on
-its company, and chunks belong to the protocol.
+Backbone and encoder run once per image and do not depend on the text. Class embeddings, one per class, are computed
+once per vocabulary. The decoder runs once per image and chunk of classes, because two things in it depend on all
+classes of the chunk: the task text "Detect a, b, c.", whose tokens take part in the self-attention of the queries, and
+the selection of the initial queries, the positions most similar to *any* class of the chunk. Scores of one class
+therefore depend on the other classes, and chunks are part of the protocol.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ChunkTexts:
 
     Attributes:
         classes: float32 (k, e), class embeddings.
-        task: (t, w), what the text encoder makes of the task's tokens.
+        task: (t, w), output of the text encoder for the task's tokens.
     """
 
     classes: torch.Tensor
@@ -56,7 +56,7 @@ class ChunkTexts:
 
 @dataclass(frozen=True)
 class OmDetOutput:
-    """What the network says of a batch and a chunk (B images, Q queries, k classes).
+    """Output of the network for a batch and a chunk (B images, Q queries, k classes).
 
     Attributes:
         logits: float32 (B, Q, k).
@@ -98,7 +98,7 @@ class OmDetTurboDetector:
     def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
         """Encode classes and tasks.
 
-        Classes are cut into chunks whose task fits the text encoder; the library cuts the task's text instead.
+        Classes are split into chunks whose task fits the text encoder; the library truncates the task's text instead.
         """
         if len(plan.templates) > 1:
             raise DetectorError(
@@ -145,7 +145,7 @@ class OmDetTurboDetector:
         return self._preprocessing.normalise(torch.from_numpy(resized(image, *self._size)))
 
     def class_embeddings(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Float32 (classes, e); text is causal, so padding behind its end does not matter."""
+        """Float32 (classes, e); attention is causal, so padding after the text has no effect."""
         found = []
         for begin in range(0, len(prompts), _PROMPTS_PER_BATCH):
             batch = list(prompts[begin : begin + _PROMPTS_PER_BATCH])
@@ -155,7 +155,7 @@ class OmDetTurboDetector:
         return torch.cat(found)
 
     def task_features(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Features (t, w) of the task that asks for the given classes."""
+        """Features (t, w) of the task for the given classes."""
         ids = torch.tensor([self._tokenizer(task_text(prompts)).input_ids], device=self._loaded.device)
         if ids.shape[1] > self._longest:
             raise DetectorError(
@@ -194,5 +194,5 @@ class OmDetTurboDetector:
 
 
 def task_text(prompts: Sequence[str]) -> str:
-    """What the model is asked to do (``run_demo.py`` of om-ai-lab/OmDet)."""
+    """Task text of the model (``run_demo.py`` of om-ai-lab/OmDet)."""
     return f"Detect {', '.join(prompts)}."

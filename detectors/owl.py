@@ -1,8 +1,8 @@
-"""OWL-ViT and OWLv2 through transformers, by the rules that gave the published numbers.
+"""OWL-ViT and OWLv2 through transformers, by the rules of the published results.
 
 The text is encoded once per vocabulary, the image once per image; the class head is one matrix product for any number
-of classes. Preprocessing, prompts, ensembling and selection follow ``scenic/projects/owl_vit/evaluator.py``, where they
-differ from the processors of transformers; ``docs/detectors.md`` lists how.
+of classes. Preprocessing, prompts, ensembling and selection follow ``scenic/projects/owl_vit/evaluator.py``;
+``docs/detectors.md`` lists the differences to the processors of transformers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabula
 
 _MODELS: dict[str, type[Any]] = {"owlvit": OwlViTForObjectDetection, "owlv2": Owlv2ForObjectDetection}
 
-#: CLIP's, which scenic applies after padding, so that padding is black and not grey.
+#: CLIP's, which scenic applies after padding, so that padding is black instead of grey.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -50,7 +50,7 @@ def load(card: DetectorCard, settings: DetectorSettings) -> OwlDetector:
 
 @dataclass(frozen=True)
 class OwlOutput:
-    """What the network says of a batch (B images, K classes, n boxes).
+    """Output of the network for a batch (B images, K classes, n boxes).
 
     Attributes:
         logits: float32 (B, K, n).
@@ -64,7 +64,7 @@ class OwlOutput:
 @dataclass(frozen=True)
 class _Queries:
     category_ids: tuple[int, ...]
-    vectors: torch.Tensor  # float32 (K, d): what unit image vectors are multiplied with
+    vectors: torch.Tensor  # float32 (K, d): factors of unit image vectors
     chunks: list[range]
 
 
@@ -105,8 +105,8 @@ class OwlDetector:
     def text_vectors(self, texts: OwlTexts) -> torch.Tensor:
         """Unit vectors of the prompts, float32 (K, templates, d), as the class head normalises them.
 
-        Every distinct prompt is encoded once, with others of its length: attention is causal and the vector is read at
-        the end-of-text token, so what stands behind that token does not matter.
+        Every distinct prompt is encoded once, together with others of its length. Attention is causal and the vector is
+        that of the end-of-text token, so tokens after it have no effect.
         """
         length = torch.tensor([len(ids) for ids in texts.distinct])
         order = torch.argsort(length, stable=True)
@@ -120,7 +120,7 @@ class OwlDetector:
         return vectors[torch.tensor(texts.rows)].to(self._loaded.device)
 
     def class_vectors(self) -> ClassVectors:
-        """See ``detectors.interface.TextDetector``: what unit image vectors are multiplied with."""
+        """See ``detectors.interface.TextDetector``: vectors that unit image vectors are multiplied with."""
         queries = self._asked()
         return dict(zip(queries.category_ids, queries.vectors.float().cpu().numpy(), strict=True))
 

@@ -26,20 +26,20 @@ from ovd_bench.detectors.shipped import check_sum, shipped_file
 from ovd_bench.detectors.suppression import NMS_IOU, NO_SUPPRESSION, NOTHING, without_duplicates
 from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 
-#: Longer side of the image that the network sees, pixels.
+#: Longer side of the network's input, pixels.
 IMAGE_SIZE = 192
 _SIZE_LIMIT = 4096
 
 
 def load(card: DetectorCard, settings: DetectorSettings) -> OwlNanoDetector:
-    """Load the weights that the settings or else the card names.
+    """Load the weights of the settings, else those of the card.
 
     Raises:
         DetectorError: no such file, another sha256 than the card's, not a weights file of owl-nano.
     """
     if settings.device == "cpu":
-        # Its layers are too small to be shared: 25 ms per image with one thread, 40 with two on a free machine of two
-        # processors, and a whole second where another process is at work, since the threads wait for each other.
+        # Its layers are too small for several threads: an image takes 25 ms with one thread, 40 with two on an idle
+        # machine of two processors, and a whole second if another process runs, since the threads wait for each other.
         torch.set_num_threads(1)
     source = settings.weights or card.weights
     path = shipped_file(source) or Path(source)

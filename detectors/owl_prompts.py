@@ -22,7 +22,7 @@ class OwlTexts:
     Attributes:
         distinct: token ids of each different prompt, start and end of text included.
         rows: per class and template, the row in ``distinct``.
-        notes: what could not be said as asked.
+        notes: on prompts that had to be changed.
     """
 
     distinct: list[list[int]]
@@ -31,9 +31,9 @@ class OwlTexts:
 
 
 def canonical(prompt: str) -> str:
-    """Lower case; every run of characters outside ``[a-z0-9-]`` one blank, every run of dashes one dash.
+    """Lower case; every run of characters outside ``[a-z0-9-]`` becomes one blank, every run of dashes one dash.
 
-    The whole prompt goes through this after the template is filled, so that a template's final dot disappears, as in
+    This is applied to the whole prompt after the template is filled, so a template's final dot disappears, as in
     ``scenic/projects/owl_vit/preprocessing/label_ops.py``.
     """
     return _DASHES.sub("-", _OTHER.sub(" ", prompt.translate(_CAPITALS))).strip()
@@ -45,8 +45,8 @@ def owl_texts(tokenizer: Any, prompts: Sequence[Sequence[str]], longest: int) ->
     Args:
         tokenizer: CLIP's.
         prompts: per class, one prompt per template.
-        longest: tokens that the text encoder takes; a longer prompt loses its last words, keeps its end-of-text token
-            and is noted.
+        longest: maximum number of tokens of the text encoder; a longer prompt loses its last words, keeps its
+            end-of-text token and gets a note.
     """
     texts = [[canonical(prompt) for prompt in row] for row in prompts]
     position = {text: number for number, text in enumerate(dict.fromkeys(text for row in texts for text in row))}

@@ -1,4 +1,4 @@
-"""How category names become text. The plan is part of the protocol: other words, other numbers."""
+"""How category names become text. The plan is part of the protocol, because other texts give other results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Literal
 
 from ovd_bench.detectors.types import DetectorError, Vocabulary
 
-#: Raised when ``PromptPlan`` makes other text of the same names, or asks in another order or in other chunks: changes
+#: Increased when ``PromptPlan`` makes other text, another order or other chunks from the same names, by changes
 #: of ``spoken``, ``rows``, ``clean``, ``fill`` or ``chunks``. It is part of every protocol's hash.
 CLEANING_VERSION = 1
 
@@ -20,7 +20,7 @@ Cleaning = Literal["none", "lvis"]
 Ensemble = Literal["logits", "embeddings"]
 Order = Literal["vocabulary", "id", "name"]
 
-#: From the first "(" to the last ")", as GLIP and mmdetection cut LVIS names such as "bow_(weapon)".
+#: From the first "(" to the last ")", which GLIP and mmdetection remove from LVIS names such as "bow_(weapon)".
 _QUALIFIER = re.compile(r"\(.*\)")
 
 #: The seven templates of OWL-ViT's LVIS evaluation (google-research/scenic, projects/owl_vit/evaluator.py).
@@ -40,17 +40,17 @@ class PromptPlan:
     """From category names to prompts.
 
     Attributes:
-        name: what people call it; not part of the hash.
-        cleaning: ``lvis``: "(…)" cut out, underscores and runs of white space to one blank; ``none``: as it is.
+        name: for people; not part of the hash.
+        cleaning: ``lvis``: "(…)" removed, underscores and runs of white space become one blank; ``none``: unchanged.
         templates: each with one ``{}``.
-        ensemble: what is averaged over templates; ``logits`` is what OWL-ViT's evaluation does.
-        chunk_classes: classes asked for together; None = as many as fit the token budget. A model without interaction
-            between classes may see all at once; ``DetectorSettings.chunk_top_k`` still counts per chunk.
+        ensemble: what is averaged over templates; OWL-ViT's evaluation averages ``logits``.
+        chunk_classes: classes in one text; None = as many as fit the token budget. A model without interaction
+            between classes may read all at once; ``DetectorSettings.chunk_top_k`` still counts per chunk.
         token_budget: text tokens per chunk of a model that reads all its classes as one caption.
-        order: of the classes before they are cut into chunks.
-        paraphrase: 0 = the names; n = the n-th synonym that the vocabulary lists for a category in place of its name,
-            counted round where there are fewer, and the name where there is none.
-        distractors: names that are asked for as well, of nothing that is annotated; what is found of them is dropped.
+        order: of the classes before they are split into chunks.
+        paraphrase: 0 = the names; n = the n-th synonym that the vocabulary lists for a category instead of its
+            name, cyclically if there are fewer; the name if there is none.
+        distractors: additional names that are not annotated; their detections are removed.
 
     Raises:
         DetectorError: no template, one without exactly one ``{}``, a number below 1, a distractor twice.
@@ -87,7 +87,10 @@ class PromptPlan:
     def sha256(self) -> str:
         """Hash of everything but the name."""
         content = {key: value for key, value in asdict(self).items() if key != "name"}
-        for added in ("paraphrase", "distractors"):  # as before they existed: hashes are part of published results
+        for added in (
+            "paraphrase",
+            "distractors",
+        ):  # hashes from before these fields existed are part of published results
             if not content[added]:
                 del content[added]
         return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
@@ -95,7 +98,7 @@ class PromptPlan:
     def spoken(self, vocabulary: Vocabulary) -> Vocabulary:
         """The vocabulary that a detector is given.
 
-        Ids and order stay; distractors come behind, with ids above all others.
+        Ids and order are unchanged; distractors follow, with ids above all others.
 
         Raises:
             DetectorError: a distractor is the name of a category.
@@ -120,7 +123,7 @@ class PromptPlan:
         return others[(self.paraphrase - 1) % len(others)] if others else name
 
     def rows(self, vocabulary: Vocabulary) -> list[int]:
-        """Positions of the categories in the order in which they are asked for."""
+        """Positions of the categories in the order of the plan."""
         rows = list(range(len(vocabulary)))
         if self.order == "id":
             rows.sort(key=lambda row: vocabulary.ids[row])
@@ -129,7 +132,7 @@ class PromptPlan:
         return rows
 
     def clean(self, name: str) -> str:
-        """The words of one category name; a name of which cleaning would leave nothing keeps its qualifier."""
+        """The words of one category name; if cleaning would leave nothing, the qualifier is kept."""
         if self.cleaning == "none":
             return name
         words = " ".join(name.replace("_", " ").split())
@@ -141,24 +144,24 @@ class PromptPlan:
         return [template.replace("{}", words) for template in self.templates]
 
     def collisions(self, vocabulary: Vocabulary) -> dict[str, list[int]]:
-        """Words that stand for more than one category, with the category ids: no detector can tell these apart."""
+        """Texts of more than one category, with the category ids; no detector can distinguish these."""
         ids: dict[str, list[int]] = {}
         for category, name in zip(vocabulary.ids, vocabulary.names, strict=True):
             ids.setdefault(self.clean(name).casefold(), []).append(category)
         return {words: members for words, members in ids.items() if len(members) > 1}
 
     def chunks(self, classes: int, tokens: Sequence[int] | None = None, overhead: int = 0) -> list[range]:
-        """Cut ``classes`` categories, already in order, into consecutive chunks.
+        """Split ``classes`` categories, already in order, into consecutive chunks.
 
         Args:
-            classes: how many categories.
+            classes: number of categories.
             tokens: text tokens of each category, separator included; None = the model reads classes one by one, and
                 only ``chunk_classes`` counts.
             overhead: tokens of a caption that belong to no category, such as [CLS] and [SEP].
 
         Returns:
-            Positions of each chunk, none without categories. A category's tokens are never cut: what does not fit
-            starts the next chunk.
+            Positions of each chunk, none without categories. A category's tokens are never split: a category that does
+            not fit starts the next chunk.
 
         Raises:
             DetectorError: one category alone is longer than the budget.

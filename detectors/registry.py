@@ -1,4 +1,4 @@
-"""Which detectors there are, and how one is loaded. Knowing a detector imports no framework."""
+"""The available detectors, and how one is loaded. Listing detectors imports no framework."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from ovd_bench.detectors.interface import Detector, DetectorSettings
 from ovd_bench.detectors.third_party import checked_card, third_party
 from ovd_bench.detectors.types import DetectorError
 
-#: ``load(card, settings)``: what a card's ``loader`` names and what a third party's class or function must be.
+#: ``load(card, settings)``: type of a card's ``loader``, and of a class or function of a third party.
 Loader = Callable[[DetectorCard, DetectorSettings], Detector]
 
 #: Entry point group under which an installed package offers detector cards.
 ENTRY_POINTS = "ovd_bench.detectors"
 
-#: Loaders whose detectors take ``DetectorSettings.nms_iou``. Of the others some have a suppression of their own.
+#: Loaders whose detectors accept ``DetectorSettings.nms_iou``. Some of the others have their own suppression.
 SUPPRESSING = (
     "ovd_bench.detectors.contestants:load",
     "ovd_bench.detectors.grounding_dino:load",
@@ -83,7 +83,7 @@ def find_card(name: str) -> DetectorCard:
     ``loader``, as an attribute ``card``.
 
     Raises:
-        DetectorError: no such detector; says which there are.
+        DetectorError: no such detector; the message says how to list them.
     """
     if _names_file(name):
         return _card_of_file(name)
@@ -101,7 +101,7 @@ def load_detector(name: str, settings: DetectorSettings) -> Detector:
     """Load a detector.
 
     Raises:
-        DetectorError: unknown name, missing package, weights that do not load, a suppression that it does not take.
+        DetectorError: unknown name, missing package, weights that do not load, or an unsupported ``nms_iou``.
     """
     card = find_card(name)
     if settings.nms_iou is not None and card.loader not in SUPPRESSING:
@@ -155,7 +155,7 @@ def _loader(card: DetectorCard) -> Loader:
 
 @cache
 def _module_of_file(path: Path) -> ModuleType:
-    """The module in a file of the user's, which is trusted as any program the user runs."""
+    """The module in a file of the user, which is trusted like any program that the user runs."""
     name = f"ovd_bench_detector_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path) if path.is_file() else None
     if spec is None or spec.loader is None:

@@ -1,4 +1,4 @@
-"""Weights that lie in a package, so that a first run needs no download."""
+"""Weights inside a package, so that a first run needs no download."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PREFIX = "package:"
 def shipped_file(source: str) -> Path | None:
     """Path of ``package:FOLDER/FILE``; None for any other source.
 
-    ``FOLDER`` is a room of the suite, else a package of somebody else's.
+    ``FOLDER`` is a package of the suite, or else of a third party.
 
     Raises:
         DetectorError: no such package.
@@ -29,7 +29,7 @@ def shipped_file(source: str) -> Path | None:
 
 
 def check_sum(card: DetectorCard, path: Path, sha256: str) -> None:
-    """See that the file a card names is the one it means.
+    """Check the sha256 of the file of a card.
 
     Raises:
         DetectorError: it has another sha256.

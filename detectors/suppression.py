@@ -1,4 +1,4 @@
-"""Suppression of duplicates: of two boxes of one class that overlap by much, only the better one is reported."""
+"""Non-maximum suppression: of two strongly overlapping boxes of one class, only the better one is reported."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-#: Overlap above which the lesser of two boxes of one class is a duplicate, where nothing else is asked for.
+#: Default IoU above which, of two boxes of one class, the one with the lower score is a duplicate.
 NMS_IOU = 0.6
-#: The overlap at which nothing is a duplicate.
+#: The IoU at which nothing is a duplicate.
 NO_SUPPRESSION = 1.0
-#: Boxes of a class, the best ones, among which duplicates are looked for; the others are dropped.
+#: Maximum number of boxes per class, the best ones; the others are removed before the suppression.
 NMS_BOXES = 100
-#: In place of a score: this pair is not reported.
+#: Score of pairs that are not reported.
 NOTHING = -1.0
 #: Classes that are gone through together; what is between fits the second cache.
 _CLASSES_AT_ONCE = 64
@@ -22,12 +22,12 @@ _CLASSES_AT_ONCE = 64
 def without_duplicates(scores: Floats, boxes: Floats, iou: float = NMS_IOU) -> Floats:
     """Scores with ``NOTHING`` in place of boxes that a better one of the same class overlaps, and of the worst.
 
-    Another rule raises ``suppression_version`` of the cards of all that use it.
+    If the rule changes, increase ``suppression_version`` on the cards of all detectors that use it.
 
     Args:
         scores: (K, N).
         boxes: (N, 4) xyxy.
-        iou: overlap above which a box is a duplicate; ``NO_SUPPRESSION`` gives the scores back as they are.
+        iou: above which a box is a duplicate; ``NO_SUPPRESSION`` returns the scores unchanged.
     """
     if iou >= NO_SUPPRESSION:
         return scores

@@ -1,6 +1,6 @@
-"""Loads models in the file layout of the Hugging Face hub: from a local directory or by hub id, strictly and safely.
+"""Strict and safe loading of models in the file layout of the Hugging Face hub, from a local directory or by hub id.
 
-Safetensors where there are any, else ``pytorch_model*.bin`` with ``weights_only``; no pickle, no code from the hub.
+Reads safetensors if there are any, else ``pytorch_model*.bin`` with ``weights_only``; no pickle, no code from the hub.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Preprocessing(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _older_layout(cls, content: Any) -> Any:
-        """``size`` was a number once, with ``max_size`` beside it."""
+        """In older files ``size`` is a number, with ``max_size`` beside it."""
         if isinstance(content, dict) and isinstance(content.get("size"), int) and "max_size" in content:
             return content | {"size": {"shortest_edge": content["size"], "longest_edge": content["max_size"]}}
         return content
@@ -69,7 +69,7 @@ class Preprocessing(BaseModel):
         return values
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Float pixels 0 … 255 of shape (3, H, W) as the network wants them."""
+        """Normalise float pixels 0 … 255 of shape (3, H, W) for the network."""
         scaled = pixels * self.rescale_factor if self.do_rescale else pixels
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.image_mean, self.image_std))
         return (scaled - mean) / std
@@ -77,14 +77,14 @@ class Preprocessing(BaseModel):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network in evaluation mode on its device, and what is known about it.
+    """A network in evaluation mode on its device, with its card and files.
 
     Attributes:
-        module: float32 parameters; ``inference`` computes in the asked precision.
+        module: with float32 parameters; ``inference`` computes in the requested precision.
         card: with weights source, sha256 and parameter count.
         directory: of its files.
-        device: that the network is on.
-        dtype: that ``inference`` computes in.
+        device: of the network.
+        dtype: of ``inference``.
     """
 
     module: Any
@@ -95,7 +95,7 @@ class LoadedModel:
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
-        """No gradients; matrix products in half precision where that was asked for."""
+        """No gradients; matrix products in half precision if requested."""
         half = self.dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=half):
             yield
@@ -103,7 +103,7 @@ class LoadedModel:
     def tokenizer(self, sample: str, expected: list[int]) -> PreTrainedTokenizerBase:
         """The model's tokenizer.
 
-        transformers makes an empty one, without a word, where the files are missing; hence the sample.
+        Without files, transformers silently makes an empty one, so a sample is checked.
 
         Args:
             sample: a text.
@@ -123,7 +123,7 @@ class LoadedModel:
         return tokenizer
 
     def preprocessing(self) -> Preprocessing:
-        """How its images are prepared; read from ``preprocessor_config.json`` or ``processor_config.json``.
+        """Preprocessing of images, read from ``preprocessor_config.json`` or ``processor_config.json``.
 
         Raises:
             DetectorError: there is none, or it is not valid.
@@ -144,9 +144,9 @@ def load_model(
 
     Args:
         card: of the detector; ``card.weights`` is the default source.
-        settings: where from, to which device, in which precision.
+        settings: source, device and precision.
         model_class: of transformers.
-        model_type: what ``config.json`` must say.
+        model_type: required ``model_type`` in ``config.json``.
 
     Raises:
         DetectorError: no such files, another kind of model, tensors missing, left over or of the wrong shape, a device
@@ -233,7 +233,7 @@ def _preprocessing(file: Path, content: object) -> Preprocessing:
 
 @contextlib.contextmanager
 def _one_line(what: str) -> Iterator[None]:
-    """Whatever a broken file makes the library raise becomes one line; its parsers promise no exception types."""
+    """Convert any error of the library about a broken file to one line; its parsers document no exception types."""
     try:
         yield
     except DetectorError:
@@ -245,7 +245,7 @@ def _one_line(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and no load reports: what matters is raised."""
+    """No progress bars and no load reports; problems are raised as errors."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()

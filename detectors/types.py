@@ -1,4 +1,4 @@
-"""Value types at the seam between detectors and whoever uses them. Numpy only; validated on construction."""
+"""Value types between detectors and their users. Numpy only; validated on construction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 
 class DetectorError(ValueError):
-    """A detector cannot do what is asked. The message is one line: what is wrong, where, what to do."""
+    """A detector cannot do what is requested. The message is one line: what is wrong, where, what to do."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Image:
     Attributes:
         id: image id of the data set.
         pixels: uint8 (H, W, 3), RGB, EXIF orientation applied.
-        path: where it came from, for messages only.
+        path: of the file, for messages only.
 
     Raises:
         DetectorError: pixels of another type or shape, or without any pixel.
@@ -53,7 +53,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What to look for: category ids and names, in a fixed order (K categories).
+    """Classes to find: category ids and names, in a fixed order (K categories).
 
     Attributes:
         ids: category ids, unique, each fitting int32.
@@ -103,7 +103,7 @@ class Vocabulary:
 
     @property
     def sha256(self) -> str:
-        """Hash of ids and names in order: what a detector gets to see."""
+        """Hash of ids and names in order, the input of a detector."""
         text = json.dumps([self.ids, self.names], ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -146,7 +146,7 @@ class Detections:
         return len(self.scores)
 
     def check_vocabulary(self, vocabulary: Vocabulary) -> None:
-        """Refuse a category that was not asked for.
+        """Refuse a category that is not in the vocabulary.
 
         Raises:
             DetectorError: naming the category.
@@ -173,10 +173,10 @@ class Detections:
 
     @staticmethod
     def of(image: Image, boxes_xyxy: npt.ArrayLike, scores: npt.ArrayLike, category_ids: npt.ArrayLike) -> Detections:
-        """Detections of an image from anything that numpy reads; types are converted, values are checked.
+        """Detections of an image from anything that numpy converts; types are converted, values are checked.
 
         Raises:
-            DetectorError: as ``Detections``; a category id that int32 does not hold.
+            DetectorError: as ``Detections``; a category id beyond int32.
         """
         boxes = np.ascontiguousarray(boxes_xyxy, np.float32)
         ids = np.asarray(category_ids)

@@ -14,17 +14,17 @@ Layout = Literal["jittor", "official", "hf"]
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was converted.
+    """Report of a conversion.
 
     Attributes:
-        source: path of what was read.
+        source: path that was read.
         source_kind: ``jittor``, ``official``, ``hf`` or ``mmdet``.
         source_sha256: of the file; of several, of the list of their sums.
-        target: path of what was written.
-        layout: of what was written.
+        target: path that was written.
+        layout: of the target.
         sha256: of the written weights file.
-        parameters: how many numbers.
-        tensors: how many tensors.
+        parameters: number of scalars.
+        tensors: number of tensors.
         dropped: names of tensors that are in the source and not in the target: leftovers of training.
         config: of the model.
     """
@@ -42,10 +42,10 @@ class Conversion:
 
 
 def target_layout(target: Path, layout: str | None) -> Layout:
-    """The layout to write: as asked, or as the form of the path says.
+    """The layout to write: the requested one, or that of the path's suffix.
 
     Raises:
-        DetectorError: an unknown layout, or a path of no known form.
+        DetectorError: an unknown layout, or a path with an unknown suffix.
     """
     if layout is None:
         by_suffix: dict[str, Layout] = {".safetensors": "jittor", ".pth": "official", "": "hf"}
@@ -65,9 +65,9 @@ def convert_weights(source: Path, target: Path, *, layout: str | None = None, ov
 
     Args:
         source: ``.safetensors`` of this suite, official or mmdetection ``.pth``, or a Hugging Face folder.
-        target: what to write.
+        target: path to write.
         layout: see ``target_layout``.
-        overwrite: replace what is there.
+        overwrite: replace an existing target.
 
     Raises:
         DetectorError: the source is refused, the target exists, or its layout cannot hold the model.
@@ -124,7 +124,7 @@ def convert_weights(source: Path, target: Path, *, layout: str | None = None, ov
 def _holds_glip(source: Path) -> bool:
     try:
         from ovd_bench.baselines.glip.weights import holds_glip
-    except ModuleNotFoundError:  # without torch there is no GLIP
+    except ModuleNotFoundError:  # without torch GLIP cannot be read
         return False
     return source.is_file() and holds_glip(source)
 
