@@ -24,6 +24,7 @@ from ovd_bench.detectors.cards.grounding_dino import CARDS as GROUNDING_DINO
 from ovd_bench.detectors.cards.nano import CARDS as NANO
 from ovd_bench.detectors.cards.omdet_turbo import CARDS as OMDET_TURBO
 from ovd_bench.detectors.cards.owl import CARDS as OWL
+from ovd_bench.detectors.extras import missing_package
 from ovd_bench.detectors.interface import Detector, DetectorSettings
 from ovd_bench.detectors.types import DetectorError
 
@@ -95,7 +96,11 @@ def load_detector(name: str, settings: DetectorSettings) -> Detector:
     if settings.nms_iou is not None and card.loader not in SUPPRESSING:
         able = ", ".join(one.name for one in BUILT_IN.values() if one.loader in SUPPRESSING)
         raise DetectorError(f"detector '{card.name}' takes no nms_iou: those that do are {able}")
-    detector = _loader(card)(card, settings)
+    try:
+        detector = _loader(card)(card, settings)
+    except ModuleNotFoundError as error:
+        lacking = missing_package(error) or f"needs the package '{error.name}', which is not installed"
+        raise DetectorError(f"detector '{card.name}' {lacking}") from error
     if not isinstance(detector, Detector):
         raise DetectorError(
             f"detector '{name}': {card.loader} gave no detector: card, set_vocabulary, detect are needed"
@@ -121,15 +126,8 @@ def _card_of_file(name: str) -> DetectorCard:
 
 def _loader(card: DetectorCard) -> Loader:
     module_name, _, attribute = card.loader.rpartition(":")
-    if module_name.endswith(".py"):
-        module = _module_of_file(Path(module_name))
-    else:
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            raise DetectorError(
-                f"detector '{card.name}' needs the package '{error.name}': install the suite with its extra 'torch'"
-            ) from error
+    in_file = module_name.endswith(".py")
+    module = _module_of_file(Path(module_name)) if in_file else importlib.import_module(module_name)
     return cast(Loader, _attribute(module, attribute, card.loader))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -21,6 +22,7 @@ from ovd_bench.benchmarks.cli import (
     weights,
 )
 from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.detectors.extras import missing_package
 from ovd_bench.detectors.types import DetectorError
 from ovd_bench.metrics.native import CompilerError
 from ovd_bench.metrics.types import DataError
@@ -48,6 +50,14 @@ def main() -> None:
     except (DataError, DetectorError, CompilerError, OSError, MemoryError) as error:
         if verbose:
             raise
-        reason = str(error) or type(error).__name__
-        print("error:", printable(reason), file=sys.stderr)
-        sys.exit(1)
+        _end(str(error) or type(error).__name__)
+    except ModuleNotFoundError as error:
+        lacking = missing_package(error)
+        if verbose or lacking is None:
+            raise
+        _end(f"this {lacking}")
+
+
+def _end(reason: str) -> NoReturn:
+    print("error:", printable(reason), file=sys.stderr)
+    sys.exit(1)
