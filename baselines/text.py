@@ -95,5 +95,5 @@ def packaged_encoder() -> PhraseEncoder:
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise ValueError("the text encoder is not installed: install the suite with its extra 'torch'")
+        raise ValueError("the text encoder is not installed: pip install 'ovd-bench[torch]'")
     return PhraseEncoder(Path(spec.origin).parent / "model")

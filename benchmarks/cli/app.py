@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -21,6 +22,8 @@ from ovd_bench.benchmarks.cli import (
     weights,
 )
 from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.detectors.extras import missing_package
+from ovd_bench.detectors.third_party import described
 from ovd_bench.detectors.types import DetectorError
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.native import CompilerError
@@ -48,6 +51,27 @@ def main() -> None:
     except (DataError, DetectorError, CompilerError, OSError, MemoryError) as error:
         if verbose:
             raise
-        reason = str(error) or type(error).__name__
-        print("error:", printable(reason), file=sys.stderr)
-        sys.exit(1)
+        _end(str(error) or type(error).__name__)
+    except SystemExit as stop:
+        if _is_of_typer(stop):
+            raise
+        _end(f"third-party code ended the program: {described(stop)}")
+    except ModuleNotFoundError as error:
+        lacking = missing_package(error)
+        if verbose or lacking is None:
+            raise
+        _end(f"this {lacking}")
+
+
+def _is_of_typer(stop: SystemExit) -> bool:
+    """Whether the command line itself ended: every verb of the suite does so by ``typer.Exit``."""
+    place = None
+    trace = stop.__traceback__
+    while trace is not None:
+        place, trace = trace.tb_frame.f_globals.get("__name__", ""), trace.tb_next
+    return str(place).partition(".")[0] in ("typer", "click")
+
+
+def _end(reason: str) -> NoReturn:
+    print("error:", printable(reason), file=sys.stderr)
+    sys.exit(1)

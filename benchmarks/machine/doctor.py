@@ -6,6 +6,7 @@ Frameworks are tested in separate processes: a broken one is a line of the table
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -191,6 +192,8 @@ def _cuda(facts: Mapping[str, Any], trouble: str) -> list[Check]:
 
 def _torch(facts: Mapping[str, Any], trouble: str) -> Check:
     if not facts:
+        if importlib.util.find_spec("torch") is None:
+            return Check("PyTorch", "absent", "not installed", "pip install 'ovd-bench[torch]'")
         return Check("PyTorch", "failed", trouble, "make setup")
     built = f"for CUDA {facts['cuda']}" if facts["cuda"] else "for the CPU"
     return Check("PyTorch", "ok", f"{facts['version']}, {built}; {', '.join(facts['devices']) or 'no device'}")

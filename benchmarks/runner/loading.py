@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import random
 import sys
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ def choose_device(device: str, framework: str) -> str:
     if device != "auto":
         return device
     if framework == "torch":
+        if importlib.util.find_spec("torch") is None:
+            return "cpu"  # the loader of the detector says that it is missing
         import torch
 
         return "cuda" if torch.cuda.is_available() else "cpu"

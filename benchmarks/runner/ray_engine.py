@@ -146,7 +146,9 @@ def _cluster() -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise DataError("--engine ray needs the package ray: install the suite with its extra 'ray'") from None
+        raise DataError(
+            "--engine ray needs the package ray: install the extra 'ray' (pip install 'ovd-bench[ray]')"
+        ) from None
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     address = os.environ.get("RAY_ADDRESS", "auto")
     _refuse_deaf(address)

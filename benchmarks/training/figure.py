@@ -60,7 +60,7 @@ class Curves:
 
     def __init__(self, out: Path | None, step: int) -> None:
         self._writer: Any = None
-        if out is not None and importlib.util.find_spec("tensorboard"):
+        if out is not None and all(map(importlib.util.find_spec, ("tensorboard", "torch"))):
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(out / _TENSORBOARD), purge_step=step + 1)

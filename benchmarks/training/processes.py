@@ -48,7 +48,8 @@ def group() -> Group:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise DataError(
-            f"started by mpiexec, but MPI cannot be used ({error}): install the suite with its extra 'mpi'"
+            f"started by mpiexec, but MPI cannot be used ({error}): "
+            "install the extra 'mpi' (pip install 'ovd-bench[mpi]')"
         ) from error
     everyone = MPI.COMM_WORLD
 

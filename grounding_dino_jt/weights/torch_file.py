@@ -35,7 +35,9 @@ def read_torch(path: Path) -> dict[str, Any]:
     try:
         import torch
     except ModuleNotFoundError:
-        raise WeightsError(f"{path}: a .pth file is read with torch, which is not installed") from None
+        raise WeightsError(
+            f"{path}: a .pth file is read with torch, which is not installed: pip install 'ovd-bench[torch]'"
+        ) from None
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -114,6 +116,8 @@ def write_torch(file: BinaryIO, state: Mapping[str, Array], extra: Mapping[str, 
     try:
         import torch
     except ModuleNotFoundError:
-        raise WeightsError("a .pth file is written with torch, which is not installed") from None
+        raise WeightsError(
+            "a .pth file is written with torch, which is not installed: pip install 'ovd-bench[torch]'"
+        ) from None
     tensors = {id(array): torch.from_numpy(np.ascontiguousarray(array)) for array in state.values()}
     torch.save({"model": {name: tensors[id(array)] for name, array in state.items()}, **extra}, file)

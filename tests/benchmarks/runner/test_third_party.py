@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from ovd_bench.benchmarks.runner.events import End, Event, Fault
 from ovd_bench.benchmarks.runner.predict import run_worker
 from ovd_bench.benchmarks.store.manifest import manifest_path
-from ovd_bench.tests.benchmarks.runner.toy import failures, folder_of, make, make_data, request
+from ovd_bench.tests.benchmarks.runner.toy import bench, failures, folder_of, make, make_data, request
 
 HEAD = """
 import ctypes, os, sys, time
@@ -94,3 +95,11 @@ def test_an_edited_adapter_that_never_finished_a_shard_is_started_anew(gt: Path,
     events = _run(gt, tmp_path)
     assert failures(events) == []
     assert manifest_path(folder_of(events)).read_bytes() != before
+
+
+def test_a_verb_that_runs_it_in_its_own_process(tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    PIL.Image.new("RGB", (32, 32)).save(image)
+    said = bench("detect", "-d", _adapter(tmp_path, detect="os._exit(0)"), image, "--prompt", "a cat")
+    assert said.returncode == 1
+    assert said.stderr == "error: third-party code ended the program: SystemExit: os._exit(0) (mine.py:15)\n"
