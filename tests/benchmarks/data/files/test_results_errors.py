@@ -13,6 +13,7 @@ import pytest
 from ovd_bench.benchmarks.data.files.predictions import read_predictions, read_results, write_predictions
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import Predictions
+from ovd_bench.tests.benchmarks.data.files.complaints import assert_names_the_place
 
 GOOD = '{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}'
 BOX_NEED = "a list of 4 numbers [x, y, width, height] within ±1e100 is needed"
@@ -116,7 +117,7 @@ def test_message(tmp_path: Path, text: str, message: str, block_bytes: int) -> N
     path.write_text(text.replace("¦", ""))
     with pytest.raises(DataError) as error:
         read_results(path, threads=2, block_bytes=block_bytes)
-    assert str(error.value) == f"{path}: {message}"
+    assert_names_the_place(str(error.value), path, message)
 
 
 @pytest.mark.parametrize(
