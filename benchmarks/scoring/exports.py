@@ -98,7 +98,7 @@ def write_arrays(path: Path, evaluation: Evaluation) -> None:
 
 
 def _verified_images(gt: GroundTruth, evaluation: Evaluation) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Images in which a class counts: all under COCO rules; under LVIS rules those where it is present or listed as absent."""
+    """Images in which a class counts: all, or under LVIS rules those where it is present or listed as absent."""
     if not evaluation.protocol.federated:
         return np.full(gt.num_classes, gt.num_images, np.int64)
     present = gt.area > 0

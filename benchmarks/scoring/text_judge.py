@@ -162,7 +162,7 @@ def save_similarity(path: Path, similarity: SimilarityMatrix) -> None:
 
 
 def load_similarity(path: Path) -> SimilarityMatrix:
-    """Read a file of :func:`save_similarity`, without trust: no pickle, no compression, no array beyond the file's size.
+    """Read a file of :func:`save_similarity`, without trust: no pickle, no compression, no larger array than the file.
 
     Raises:
         DataError: the file is missing, is not a similarity matrix, or was changed after it was written.
