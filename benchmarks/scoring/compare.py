@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def compare_files(
     a: Path, b: Path, annotations: Path, protocol: str, *, resamples: int, seed: int, threads: int
 ) -> tuple[GroundTruth, Comparison, list[str]]:
-    """Paired comparison of two prediction files: ground truth, result, remarks.
+    """Paired comparison of two prediction files: ground truth, result, notes.
 
     Raises:
         DataError: bad input; one line.
@@ -44,7 +44,7 @@ def compare_files(
 
 
 def _about_protocols(a: Source, b: Source) -> list[str]:
-    """What sets two runs apart besides the detector."""
+    """Differences between two runs besides the detector."""
     if a.manifest is None or b.manifest is None:
         return []
     protocols = (a.manifest.protocol, b.manifest.protocol)
@@ -56,7 +56,7 @@ def _about_protocols(a: Source, b: Source) -> list[str]:
 
 
 def _facts(protocol: ProtocolInfo) -> dict[str, object]:
-    """A protocol in short words, version by version; None where it was made before that was kept."""
+    """Short description of a protocol with its versions; None for runs from before versions were recorded."""
     hashes = {**(protocol.lookups or {}), "class names": protocol.tables}
     return (
         protocol.model_dump(exclude={"sha256", "plan", "versions", "lookups", "tables", "judge"})

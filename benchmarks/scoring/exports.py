@@ -1,4 +1,4 @@
-"""Files written beside a score: AP per class, the official arrays."""
+"""Files beside a score: AP per class, the official arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.types import GroundTruth
 
-#: Columns of the table of classes: those of the annotations, then what was measured.
+#: Columns of the table of classes: from the annotations, then the statistics.
 PER_CLASS_COLUMNS = (
     *("category_id", "name", "frequency", "train_images", "boxes", "images"),
     *("verified_images", "detections", "AP", "AP50", "AR"),
@@ -34,7 +34,7 @@ def class_rows(gt: GroundTruth, evaluation: Evaluation) -> list[tuple[object, ..
 
     Columns: ``category_id``, ``name``, ``frequency``, ``train_images`` (the file's image count), ``boxes`` and
     ``images`` (ground truth in these annotations), ``verified_images`` (images in which the class counts),
-    ``detections`` (that took part), ``AP``, ``AP50``, ``AR`` (recall averaged over IoU).
+    ``detections`` (that were evaluated), ``AP``, ``AP50``, ``AR`` (recall averaged over IoU).
     """
     categories, matches = gt.categories, evaluation.matches
     pairs = np.unique(np.stack([gt.class_index, gt.image_index], axis=1), axis=0)
@@ -89,7 +89,7 @@ def write_arrays(path: Path, evaluation: Evaluation) -> None:
     """``precision`` and ``recall`` in the official axis order with the labels of the axes, as an npz file.
 
     ``precision`` is (IoU 10, recall 101, class, area 4) as lvis-api's ``eval["precision"]``, with COCO rules followed
-    by the axis of detection limits; -1 where undefined, as there. Read with ``numpy.load``; there is no pickle in it.
+    by the axis of detection limits; undefined is -1, as there. Read with ``numpy.load``; there is no pickle in it.
     """
     if path.suffix != ".npz":
         raise DataError(f"{path}: name the file .npz")
@@ -98,7 +98,7 @@ def write_arrays(path: Path, evaluation: Evaluation) -> None:
 
 
 def _verified_images(gt: GroundTruth, evaluation: Evaluation) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Images in which a class counts: all with COCO rules; those where it is present or listed absent with LVIS's."""
+    """Images in which a class counts: all, or under LVIS rules those where it is present or listed as absent."""
     if not evaluation.protocol.federated:
         return np.full(gt.num_classes, gt.num_images, np.int64)
     present = gt.area > 0

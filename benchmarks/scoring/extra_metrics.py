@@ -22,11 +22,11 @@ Share = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class MetricInput:
-    """What an extra statistic is computed from."""
+    """Input of an extra statistic."""
 
     gt: GroundTruth
     predictions: Predictions
-    spoken: Predictions  # as the file has them, where phrases were mapped to classes
+    spoken: Predictions  # as in the file, if phrases were mapped to classes
     protocol: Protocol
     evaluation: Evaluation
     tables: VocabularyTables
@@ -42,11 +42,11 @@ class MetricResult:
 
     Attributes:
         metrics: flat.
-        notes: one-line remarks that belong beside them.
-        shares: for statistics that are a sum over images divided by a sum over images, both per image: what the
-            bootstrap needs.
-        class_means: for statistics that are a mean of AP over some classes, positions of these.
-        context: what the numbers depend on; it must agree where two of them are compared.
+        notes: one-line notes on them.
+        shares: for statistics that are a sum over images divided by a sum over images, the terms per image, for the
+            bootstrap.
+        class_means: for statistics that are a mean of AP over some classes, positions of these classes.
+        context: what the numbers depend on; numbers are comparable only if it is equal.
     """
 
     metrics: Numbers

@@ -11,7 +11,7 @@ from ovd_bench.benchmarks.data.files.atomic import file_sha256
 if TYPE_CHECKING:
     from ovd_bench.metrics.grounding import GroundingResult
 
-#: Protocols of phrase grounding, whose files are of another kind.
+#: Protocols of phrase grounding, which have other files.
 GROUNDING = ("grounding-recall", "refcoco")
 
 

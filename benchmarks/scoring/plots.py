@@ -21,10 +21,10 @@ _FREQUENCY_COLORS = {"r": "#c2410c", "c": "#2563eb", "f": "#15803d"}
 
 
 def write_plots(folder: Path, gt: GroundTruth, evaluation: Evaluation) -> list[Path]:
-    """Write ``pr_curves.png`` and, where classes carry training image counts, ``ap_vs_frequency.png``.
+    """Write ``pr_curves.png`` and, if classes have training image counts, ``ap_vs_frequency.png``.
 
     Raises:
-        DataError: the folder cannot be made.
+        DataError: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,9 @@ def write_plots(folder: Path, gt: GroundTruth, evaluation: Evaluation) -> list[P
     for name, figure in figures.items():
         FigureCanvasAgg(figure)
         with atomic_write(folder / name) as file:
-            figure.savefig(file, format="png", metadata={"Software": None})  # no version in it: same data, same bytes
+            figure.savefig(
+                file, format="png", metadata={"Software": None}
+            )  # without the version, so that the same data gives the same bytes
         paths.append(folder / name)
     return paths
 

@@ -1,6 +1,6 @@
 """The region-text judge: embeds the crops of annotated objects and the class names with an open_clip model.
 
-A diagnosis only (:mod:`metrics.region_text`): it never ranks. The model comes from a local directory and is loaded
+It is only for diagnosis (:mod:`metrics.region_text`), never for rankings. The model is loaded from a local directory,
 without network and without pickle.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CONFIG = "open_clip_config.json"
-#: The name open_clip itself prefers; any other safetensors file could lose against a pickle beside it.
+#: The name that open_clip prefers; it could prefer a pickle to another safetensors file.
 _WEIGHTS = "open_clip_model.safetensors"
 
 
@@ -52,8 +52,9 @@ def embed_regions(
 ) -> RegionEmbeddings:
     """Embed the crop of every annotated box and the prompt of every class.
 
-    A crop is the box widened to whole pixels and cut at the image's border, without context, resized to the model's
-    input without keeping its aspect, so that no part of a long object is cut off. EXIF orientation is applied first.
+    A crop is the box, enlarged to whole pixels and clipped at the image's border, without context. It is resized to the
+    model's input without keeping its aspect ratio, so that no part of a long object is cut off. EXIF orientation is
+    applied first.
 
     Images that :func:`benchmarks.data.images.read_image` refuses are listed in ``unreadable``; their objects, and boxes
     without a pixel, have no crop.
@@ -61,16 +62,16 @@ def embed_regions(
     Args:
         ground_truth: I images, N annotations, K classes.
         file_names: path of every image relative to ``data_root``, in the order of ``ground_truth.image_ids``.
-        data_root: folder that no path may leave.
+        data_root: folder of the images; no path may leave it.
         model: directory with ``open_clip_config.json`` and ``open_clip_model.safetensors``; a tokenizer other than
-            open_clip's own lies there too.
+            open_clip's own is also there.
         template: prompt with one ``{}``.
         batch_size: crops and prompts per forward pass.
         device: torch device.
 
     Raises:
-        DataError: a path that leaves ``data_root``, a model that does not load, missing packages, or what
-            :func:`benchmarks.scoring.text_judge.prompts` refuses.
+        DataError: a path that leaves ``data_root``, a model that does not load, missing packages, or an error of
+            :func:`benchmarks.scoring.text_judge.prompts`.
     """
     if len(file_names) != ground_truth.num_images:
         raise DataError(f"region judge: {len(file_names)} file names for {ground_truth.num_images} images")
@@ -145,7 +146,7 @@ def _load(directory: Path, device: str) -> _Judge:
             name, device=device, image_resize_mode="squash", weights_only=True
         )
         tokenizer = open_clip.get_tokenizer(name, **own_tokenizer)
-    except Exception as error:  # whatever a wrong configuration or wrong weights provoke
+    except Exception as error:  # any error that a wrong configuration or wrong weights cause
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{directory}: open_clip cannot load this model ({reason})") from error
     model.eval()
@@ -162,7 +163,7 @@ def _load(directory: Path, device: str) -> _Judge:
 
 
 def _check_model(directory: Path) -> None:
-    """Refuse a directory that lacks a file or whose configuration would reach for the network."""
+    """Refuse a directory that lacks a file, or whose configuration needs the network."""
     for name in (_CONFIG, _WEIGHTS):
         if not (directory / name).is_file():
             raise DataError(

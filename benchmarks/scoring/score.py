@@ -32,7 +32,7 @@ from ovd_bench.metrics.unseen import mean_over
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What to score and how.
+    """Request of a score.
 
     Attributes:
         predictions: a prediction file, a run folder or its ``result.json``.
@@ -45,8 +45,8 @@ class ScoreRequest:
         judge: similarity matrix file for ``srp``.
         tables: vocabulary tables file.
         threshold: score threshold of the presence decision.
-        map_phrases: rung up to which phrases are mapped to classes before scoring (``metrics.lexicon.RUNGS``); empty =
-            category ids count.
+        map_phrases: last rung of the mapping of phrases to classes before scoring (``metrics.lexicon.RUNGS``); empty =
+            category ids are used.
         region_judge: open_clip model folder for ``region``.
         images: folder of the images for ``region``.
         match: what image ids that are texts mean, see ``benchmarks.data.image_names``.
@@ -68,7 +68,7 @@ class ScoreRequest:
     match: Match = "id"
 
     def missing(self, predictions: Predictions) -> set[str]:
-        """Extra statistics for which something was not given."""
+        """Extra statistics with missing input."""
         have = {
             "phrases": predictions.phrase is not None,
             "srp": self.judge is not None,
@@ -82,12 +82,12 @@ class Score:
     """Result of a ``ScoreRequest``.
 
     Attributes:
-        request: what was asked.
+        request: the request.
         gt: ground truth.
-        evaluation: AP and what it rests on.
+        evaluation: AP and its basis.
         metrics: all statistics, flat; official ones first.
-        estimates: per statistic that was resampled.
-        notes: one-line remarks.
+        estimates: of each resampled statistic.
+        notes: one-line notes.
         context: per extra statistic, what its numbers depend on besides the protocol.
         seconds: wall time per stage.
     """
@@ -103,12 +103,12 @@ class Score:
 
     @property
     def sd(self) -> dict[str, float]:
-        """Standard deviation of each statistic that has one over data sets of as many images."""
+        """Standard deviation of each statistic over data sets of this many images, if defined."""
         return {name: sd for name, estimate in self.estimates.items() if (sd := estimate.sd) is not None}
 
     @property
     def ci95(self) -> dict[str, tuple[float, float]]:
-        """95 % interval of each statistic that has one; see ``metrics.estimate``."""
+        """95 % interval of each statistic, if defined; see ``metrics.estimate``."""
         return {name: ci95 for name, estimate in self.estimates.items() if (ci95 := estimate.ci95) is not None}
 
     @property
@@ -153,7 +153,7 @@ class _Clock:
 
 
 def score(request: ScoreRequest) -> Score:
-    """Read, score and, if asked, bootstrap.
+    """Read, score and, if requested, bootstrap.
 
     Raises:
         DataError: bad input; one line.
@@ -162,7 +162,7 @@ def score(request: ScoreRequest) -> Score:
     if request.protocol not in PROTOCOLS:
         raise DataError(f"unknown protocol '{request.protocol}': choose from {', '.join([*PROTOCOLS, *GROUNDING])}")
     protocol = PROTOCOLS[request.protocol]
-    wanted_metrics(request.extra_metrics, set())  # refuse a misspelt name before reading gigabytes
+    wanted_metrics(request.extra_metrics, set())  # refuse a wrong name before reading gigabytes
     tables = VocabularyTables.read(request.tables)
     source = Source.of(request.predictions)
     with clock("read annotations"):
@@ -248,7 +248,7 @@ def _resampled(
 def _mapped(
     spoken: Predictions, gt: GroundTruth, request: ScoreRequest, tables: VocabularyTables
 ) -> tuple[Predictions, list[str]]:
-    """Predictions whose classes are what their phrases name, and a remark on what was not understood."""
+    """Predictions with the classes that their phrases name, and a note on phrases without a class."""
     from ovd_bench.metrics.lexicon import RUNGS, Lexicon
     from ovd_bench.metrics.phrases import map_phrases, to_predictions
 
@@ -267,7 +267,7 @@ def evaluate_file(
     """Evaluate the predictions of a file; see ``metrics.evaluate.evaluate``.
 
     Raises:
-        DataError: predictions and ground truth do not go together; names the file.
+        DataError: predictions do not fit the ground truth; the message names the file.
     """
     try:
         return evaluate(gt, predictions, PROTOCOLS[protocol], keep_records=keep_records, threads=threads or None)

@@ -1,4 +1,4 @@
-"""What a user should know about the files behind a score: dropped records, odd records, doubtful use."""
+"""Notes on the files of a score: dropped records, unusual records, doubtful use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _USUAL_CAP = PROTOCOLS["lvis"].image_cap
 
 
 def check_fit(gt: GroundTruth, protocol: Protocol) -> None:
-    """Refuse a protocol that the annotations cannot serve.
+    """Refuse a protocol that the annotations do not support.
 
     Raises:
         DataError: LVIS rules on annotations without federated lists.
@@ -27,7 +27,7 @@ def check_fit(gt: GroundTruth, protocol: Protocol) -> None:
 
 
 def score_notes(gt: GroundTruth, predictions: Predictions, evaluation: Evaluation) -> list[str]:
-    """One line per kind of record that was dropped or is odd, saying what was done."""
+    """One line per kind of dropped or unusual record, with its treatment."""
     lines = [*gt.notes, *_about_ground_truth(gt, evaluation.protocol), *_about_detections(evaluation)]
     return [*lines, *_about_fit(gt, predictions, evaluation.protocol), *likely_causes(gt, predictions, evaluation)]
 

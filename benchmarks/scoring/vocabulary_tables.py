@@ -37,7 +37,7 @@ _COCO_TABLE = TypeAdapter(dict[str, _CocoSynset])
 
 
 class VocabularyTables:
-    """What the user knows about the names of a vocabulary. Every table may be missing.
+    """Tables about the names of a vocabulary. Every table is optional.
 
     The file is JSON, either ``{"synset": {name: synset}, "basic": {name: basic name}, "supercategory": {name: name},
     "hypernyms": {word: [hypernym, …nearest first]}}`` with any subset of the keys, or a table in the format of
@@ -56,7 +56,7 @@ class VocabularyTables:
         """Read and validate a table file; without a path there are no tables.
 
         Raises:
-            DataError: not such a file; one line naming file and field.
+            DataError: no such file, or an invalid one; one line with file and field.
         """
         if path is None:
             return VocabularyTables()
@@ -78,10 +78,10 @@ class VocabularyTables:
         return self._tables.hypernyms
 
     def hierarchy(self, categories: Categories) -> Hierarchy:
-        """Rungs of the granularity ladder: the annotation file's own fields, tables taking precedence.
+        """Rungs of the granularity ladder, from the tables or else from the fields of the annotation file.
 
         Raises:
-            DataError: a table misses a class, or the rungs are not nested; names the file at fault.
+            DataError: a table lacks a class, or the rungs are not nested; the message names the file.
         """
         from ovd_bench.metrics.hierarchy import Hierarchy, coco_synsets
 

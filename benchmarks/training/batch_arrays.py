@@ -1,4 +1,4 @@
-"""The arrays of a batch: as a file, to be looked at, and as a sum, to know that two trainings saw the same."""
+"""The arrays of a batch: written to a file for inspection, and hashed to compare the data of two trainings."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def write_batch(file: BinaryIO, batch: Any) -> None:
 
     Args:
         file: to write to.
-        batch: dataclasses, named tuples and sequences of arrays and numbers, one in another.
+        batch: dataclasses, named tuples and sequences of arrays and numbers, nested in any way.
     """
     np.savez_compressed(file, **dict(_arrays("", batch)))
 
 
 def chained_sha256(before: str, batch: Any) -> str:
-    """Sum of a row of batches, of which ``batch`` is the last.
+    """Hash of a sequence of batches that ends with ``batch``.
 
     Args:
-        before: sum of those before it; empty for the first.
+        before: hash of the batches before it; empty for the first.
         batch: see ``write_batch``.
     """
     sha256 = hashlib.sha256(before.encode())

@@ -23,11 +23,11 @@ Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class TrainingConfig(StrictModel):
-    """What every training has; each trainer adds keys of its own.
+    """Keys of every training; each trainer adds its own.
 
     Attributes:
         trainer: name in ``benchmarks.training.registry.TRAINERS``.
-        seed: of weights, order and whatever else is drawn.
+        seed: of weights, order and all other randomness.
         batch: images per step.
         log_every, evaluate_every, checkpoint_every: steps between these; 0 for ``evaluate_every`` = only at the end.
     """
@@ -40,11 +40,11 @@ class TrainingConfig(StrictModel):
     checkpoint_every: Positive = 1000
 
     def as_yaml(self) -> bytes:
-        """The file, all keys written out."""
+        """The YAML text with all keys."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False).encode()
 
     def resolved(self) -> dict[str, Any]:
-        """All values, also those that a free part of the file leaves to other defaults: what two trainings differ in.
+        """All values, with the defaults of free parts of the file, to compare two trainings.
 
         Raises:
             DataError: that part does not fit.
@@ -70,7 +70,7 @@ def read_document(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        DataError: no such file, no YAML, or something else than a mapping.
+        DataError: no such file, no YAML, or not a mapping.
     """
     document = read_yaml(path, _MAX_BYTES, "configuration")
     if not isinstance(document, dict):
@@ -97,7 +97,7 @@ def validated(kind: type[Config], document: dict[str, Any], path: Path) -> Confi
 
 
 def _keys(kind: type[BaseModel], place: Sequence[Any]) -> list[str]:
-    """Keys of the part of a configuration that a place leads to."""
+    """Keys of a part of a configuration, by its location."""
     for step in place:
         field = kind.model_fields.get(step) if isinstance(step, str) else None
         kinds = [field.annotation, *get_args(field.annotation)] if field else []

@@ -40,7 +40,7 @@ from ovd_bench.grounding_dino_jt.training.batch import TrainingBatch
 from ovd_bench.grounding_dino_jt.weights import draw_backbone, read_backbone, tensors_sha256
 from ovd_bench.metrics.errors import DataError
 
-#: Beginning of the canonical names of the backbone's parameters.
+#: Prefix of the canonical names of the backbone's parameters.
 _BACKBONE = "backbone.0."
 
 
@@ -52,8 +52,8 @@ class ContestantModel(StrictModel):
         backbone: its first weights: ``drawn``, or a file or folder, as in Grounding DINO's ``ModelSettings``.
         text_encoder: ``packaged``: all-MiniLM-L6-v2, which does not learn.
         options: values of ``ContestantConfig`` other than the defaults. Phrases are framed and centred unless
-            ``phrase_frame: bare`` or ``centred: false`` is asked for: a text encoder that does not learn reads as it
-            was trained to.
+            ``phrase_frame: bare`` or ``centred: false`` is given: a text encoder that does not learn needs the input of
+            its pretraining.
     """
 
     kind: Kind
@@ -145,7 +145,7 @@ class ContestantTrainer:
     Args:
         config: of the training.
         optimisation: the contestant in training.
-        device: that it is on.
+        device: of the model.
     """
 
     def __init__(self, config: ContestantTraining, optimisation: ContestantOptimisation, device: torch.device) -> None:
@@ -158,7 +158,7 @@ class ContestantTrainer:
         return self._optimisation.step
 
     def train_step(self, batch: TrainingBatch) -> dict[str, float]:
-        """One step; ``dropped`` are boxes that the captions had no place for.
+        """One step; ``dropped`` counts boxes without a place in the captions.
 
         Raises:
             DataError: the graphics processor has not enough memory.
@@ -176,7 +176,7 @@ class ContestantTrainer:
         return {**values, "dropped": float(dropped)}
 
     def save(self, file: BinaryIO) -> None:
-        """Write all that is needed to go on."""
+        """Write a checkpoint."""
         file.write(self._optimisation.checkpoint())
 
     def detector(self) -> ContestantDetector:
@@ -199,7 +199,7 @@ class ContestantTrainer:
 
 
 def prepare(config: ContestantTraining, machine: Machine, console: Console | None) -> Prepared:
-    """Open the data, which is rendered first where it is missing and can be, and make the model.
+    """Open the data and make the model; missing data is rendered first if possible.
 
     Raises:
         DataError: data or weights that are missing or bad, or a device that is not there.
@@ -249,7 +249,7 @@ def torch_device(asked: str) -> torch.device:
         raise DataError(printable(f"{place}: choose auto, cpu, cuda or cuda:N"))
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)  # which only works where it is
+        torch.empty(0, device=device)  # works only if the device exists
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].split(". ")[0]
         raise DataError(printable(f"{place} is not there: {reason}: choose another, or --device cpu")) from error
@@ -257,7 +257,7 @@ def torch_device(asked: str) -> torch.device:
 
 
 def _backbone(config: ContestantTraining, swin: SwinConfig) -> dict[str, npt.NDArray[np.float32]]:
-    """First weights of the backbone by canonical name, norms of the outputs included."""
+    """Initial weights of the backbone by canonical name, with the norms of the outputs."""
     same = JittorSwinConfig(**TypeAdapter(SwinConfig).dump_python(swin))
     drawn = draw_backbone(same, config.seed)
     if config.model.backbone == DRAWN:

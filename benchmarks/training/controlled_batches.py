@@ -1,4 +1,4 @@
-"""Batches of Grounding DINO as the contestants of a controlled study take them."""
+"""Batches of Grounding DINO in the form of the contestants of a controlled study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ovd_bench.grounding_dino_jt.training.batch import Targets, TrainingBatch
 
 
 def captioned(batch: TrainingBatch) -> CaptionedBatch:
-    """The same content as PyTorch's side takes it: corners in pixels, and phrases that are absent as well."""
+    """The same content in the form of the PyTorch models: corners in pixels, and absent phrases too."""
     boxes, words, phrases = [], [], []
     for image, (targets, (height, width)) in enumerate(zip(batch.targets, batch.sizes.tolist(), strict=True)):
         centres, halves = targets.boxes[:, :2], targets.boxes[:, 2:] / 2
@@ -35,11 +35,11 @@ def class_names(batches: Iterable[CaptionedBatch]) -> list[tuple[int, ...]]:
 
 
 def with_class_names(batch: CaptionedBatch, names: Sequence[tuple[int, ...]]) -> CaptionedBatch:
-    """The same images and boxes, each image asked for the same class names, of which it has some and lacks the others.
+    """The same images and boxes, with the same class names for every image; each image has only some of them.
 
     Args:
         batch: captions of class names; no sentences.
-        names: see ``class_names``; those of the batch at least.
+        names: see ``class_names``; at least those of the batch.
     """
     cls, sep, dot, _ = SEPARATORS
     caption = np.array([cls, *(token for name in names for token in (*name, dot)), sep], np.int32)
@@ -61,12 +61,12 @@ def with_class_names(batch: CaptionedBatch, names: Sequence[tuple[int, ...]]) ->
 
 
 def _names(batch: CaptionedBatch, image: int) -> list[tuple[int, ...]]:
-    """Tokens of each phrase of an image's caption; a caption without phrases has one without words."""
+    """Tokens of each phrase of an image's caption; a caption without phrases has one empty phrase."""
     return [tuple(batch.ids[image][word].tolist()) for word in batch.words[image] if word.any()]
 
 
 def _asked(targets: Targets, apart: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """What a caption of T tokens asks for: the phrases of its n boxes, and whatever else it lists without a box.
+    """Phrases of a caption of T tokens: those of its n boxes, and others without a box.
 
     A phrase in several places of a sentence is one, with all its words. A box with two phrases is two objects, as for
     Grounding DINO.

@@ -22,7 +22,7 @@ from ovd_bench.metrics.types import GroundTruth
 class TrainingData:
     """Images of equal size with boxes, and the names of the classes that have at least one box (K of them).
 
-    Classes without a box are not part of it, not even by name: what is learned from it has never read them.
+    Classes without a box are left out with their names, so a model trained on it has never read them.
 
     Attributes:
         images: uint8 (I, H, W, 3).
@@ -73,12 +73,12 @@ class TrainingData:
         )
 
     def batches(self, size: int, seed: int, first: int = 0) -> Generator[Batch, None, None]:
-        """Endless batches; every image once per epoch, mirrored left to right every second time, by chance.
+        """Endless batches; every image once per epoch, mirrored left to right with probability 0.5.
 
-        Batch number n depends on ``size``, ``seed`` and n alone, so a training can go on from anywhere.
+        Batch n depends only on ``size``, ``seed`` and n, so a training can continue from any batch.
 
         Args:
-            size: images per batch; the images that are left over at the end of an epoch are not used in it.
+            size: images per batch; the remainder of an epoch is not used.
             seed: of order and mirroring.
             first: number of the first batch given.
 

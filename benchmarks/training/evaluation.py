@@ -1,4 +1,4 @@
-"""Evaluation while training, through the suite's own scoring, on a split that is never reported."""
+"""Evaluation during a training, with the suite's scoring, on a split that is never reported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SplitEvaluation:
         protocol: kind of AP (``metrics.protocol.PROTOCOLS``).
     """
 
-    #: What is reported, 0 … 1, where it is defined; ``APu``: of the classes without any training image.
+    #: Reported statistics, 0 … 1, if defined; ``APu``: AP of the classes without a training image.
     NAMES: ClassVar[tuple[str, ...]] = ("AP", "AP50", "APr", "APc", "APf", "APu")
 
     def __init__(self, annotations: Path, folder: Path, protocol: str = "lvis") -> None:

@@ -1,4 +1,4 @@
-"""A training as pictures: its loss and what it reached, as PNG at the end and as curves for TensorBoard meanwhile."""
+"""Pictures of a training: loss and AP, as PNG at the end and as curves for TensorBoard during the training."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.training.evaluation import SplitEvaluation
 
-#: Of TensorBoard's files, in the folder of a training.
+#: Folder of TensorBoard's files, in the folder of a training.
 _TENSORBOARD = "tensorboard"
-#: In every record, and no part of the loss.
+#: Keys of records that are not parts of the loss.
 _OTHER = {"step", "core_seconds", "gradient", "lr", *SplitEvaluation.NAMES}
 
 
@@ -51,11 +51,11 @@ def write_figure(path: Path, records: Sequence[dict[str, Any]]) -> None:
 
 
 class Curves:
-    """Event files for TensorBoard in the folder of a training, where TensorBoard is installed.
+    """Event files for TensorBoard in the folder of a training, if TensorBoard is installed.
 
     Args:
         out: folder of the training; None = no files.
-        step: steps done so far; what an earlier run wrote beyond is hidden.
+        step: steps done so far; later records of an earlier run are hidden.
     """
 
     def __init__(self, out: Path | None, step: int) -> None:

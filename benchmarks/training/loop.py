@@ -1,6 +1,6 @@
-"""The training itself: steps, log, periodic evaluation, checkpoints, and the weights file at the end.
+"""The training loop: steps, log, periodic evaluation, checkpoints, and the weights file at the end.
 
-The folder of a training holds ``config.yaml`` (what was asked for), ``log.jsonl`` (one record per ``log_every`` steps
+The folder of a training holds ``config.yaml`` (the configuration), ``log.jsonl`` (one record per ``log_every`` steps
 and per evaluation, and of a model with fusion its mean gates at each evaluation and checkpoint), curves for
 TensorBoard, ``checkpoint.bin`` (to go on from) and, when it is done, ``curve.png`` and ``weights.safetensors``.
 """
@@ -30,7 +30,7 @@ from ovd_bench.metrics.errors import DataError
 
 CONFIG, LOG, CHECKPOINT, WEIGHTS = "config.yaml", "log.jsonl", "checkpoint.bin", "weights.safetensors"
 CURVE = "curve.png"
-#: The batch whose loss was not finite; of several processes, each writes its own part, with its number in front.
+#: The batch whose loss was not finite; each of several processes writes its part, prefixed with its number.
 BAD_BATCH = "bad_batch.npz"
 _HEADER = b"ovd-bench training 1\n"
 
@@ -42,7 +42,7 @@ class Log:
     Attributes:
         records: dictionaries with at least ``step``.
         core_seconds: processor time spent in steps, all threads added up.
-        data_sha256: of all batches so far, in their order; equal in two trainings that saw the same.
+        data_sha256: of all batches so far, in order; equal in two trainings on the same data.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Log:
     _sums: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, values: dict[str, float]) -> None:
-        """Take in the numbers of a step."""
+        """Add the numbers of a step."""
         for name, value in values.items():
             self._sums.setdefault(name, []).append(value)
 
@@ -63,7 +63,7 @@ class Log:
         return self.records[-1]
 
     def state(self) -> dict[str, Any]:
-        """What ``resumed`` needs."""
+        """State for ``resumed``."""
         return {
             "records": self.records,
             "core_seconds": self.core_seconds,
@@ -73,7 +73,7 @@ class Log:
 
     @staticmethod
     def resumed(state: dict[str, Any]) -> Log:
-        """The log as it was."""
+        """The log of a state."""
         return Log(state["records"], state["core_seconds"], state["data_sha256"], state["sums"])
 
     def as_jsonl(self) -> bytes:
@@ -89,20 +89,20 @@ def run_training(
     resume: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any] | None:
-    """Train, on data that is rendered first where it is missing and can be.
+    """Train; missing data is rendered first if possible.
 
     Args:
-        config: what to do.
-        machine: to do it on.
+        config: of the training.
+        machine: where it runs.
         out: folder of the training.
-        resume: go on from its checkpoint.
+        resume: continue from its checkpoint.
         console: for progress.
 
     Returns:
         See ``train``; None in all but the first of several processes.
 
     Raises:
-        DataError: whatever the training cannot work with.
+        DataError: the configuration or its data cannot be used.
     """
     prepared = find_trainer(config.trainer).prepare(config, machine, console)
     leader = prepared.leader
@@ -122,14 +122,14 @@ def train(
     """Train to the end.
 
     Args:
-        config: what is trained, for the files.
+        config: for the files.
         prepared: model and data.
         out: folder, made if it does not exist.
-        resume: go on from the folder's checkpoint, if there is one.
-        console: where the progress is drawn; None = nowhere.
+        resume: continue from the folder's checkpoint, if there is one.
+        console: for progress; None = none.
 
     Returns:
-        Steps, core seconds, the last evaluation and the paths of what was written.
+        Steps, core seconds, the last evaluation and the paths of the written files.
 
     Raises:
         DataError: the folder holds another training, the loss is not finite, or the weights cannot be stored.
@@ -186,7 +186,7 @@ def train(
 
 
 def _begin(config: TrainingConfig, prepared: Prepared, out: Path, resume: bool) -> Log:
-    """Prepare the folder; with ``resume``, put trainer and log where the checkpoint left them."""
+    """Prepare the folder; with ``resume``, restore trainer and log from the checkpoint."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -209,7 +209,7 @@ def _begin(config: TrainingConfig, prepared: Prepared, out: Path, resume: bool) 
             raise ValueError("is of a training with another configuration")
         prepared.trainer.restore(data)
         if prepared.leader:
-            for half_written in out.glob(f".{CHECKPOINT}.*.tmp"):  # what a kill left behind may be gigabytes
+            for half_written in out.glob(f".{CHECKPOINT}.*.tmp"):  # leftovers of a killed process may be gigabytes
                 half_written.unlink()
         return Log.resumed(document["log"])
     except (ValueError, KeyError, TypeError) as error:
@@ -241,7 +241,7 @@ def _step(prepared: Prepared, batches: Iterator[Any], log: Log, out: Path) -> No
 
 def _save(config: TrainingConfig, trainer: Trainer, log: Log, out: Path) -> None:
     state = {"config": config.model_dump(mode="json"), "log": log.state()}
-    with atomic_write(out / LOG) as file:  # first: once the checkpoint of the last step is there, no other log follows
+    with atomic_write(out / LOG) as file:  # first, because after the checkpoint of the last step no log is written
         file.write(log.as_jsonl())
     with atomic_write(out / CHECKPOINT) as file:
         file.write(_HEADER + json.dumps(state).encode() + b"\n")

@@ -45,7 +45,7 @@ class OwlNanoTraining(TrainingConfig):
     """The YAML file of a training of ``owl-nano``.
 
     Attributes:
-        data: data set whose split ``train`` is learned and whose ``minival`` watches.
+        data: data set; its split ``train`` is learned, its ``minival`` is evaluated.
         steps: optimisation steps.
         lr: peak learning rate.
         precision: of the matrix products in training.
@@ -95,7 +95,7 @@ class OwlNanoTrainer:
         return {}
 
     def save(self, file: BinaryIO) -> None:
-        """Write all that is needed to go on."""
+        """Write a checkpoint."""
         file.write(self._optimisation.checkpoint())
 
     def write_weights(self, path: Path, training: dict[str, Any]) -> None:
@@ -106,10 +106,10 @@ class OwlNanoTrainer:
 
 
 def prepare(config: OwlNanoTraining, machine: Machine, console: Console | None) -> Prepared:
-    """Read the data, which is rendered first where it is missing, and make the model.
+    """Read the data and make the model; missing data is rendered first.
 
     Raises:
-        DataError: no such data set, or whatever the training cannot work with.
+        DataError: no such data set, or a configuration that cannot be used.
     """
     names = [f"{config.data}-{split}" for split in ("train", "minival")]
     if missing := [name for name in names if name not in CARDS]:

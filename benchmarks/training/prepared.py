@@ -21,7 +21,7 @@ class Trainer(Protocol):
         ...
 
     def train_step(self, batch: Any) -> dict[str, float]:
-        """One step of optimisation; numbers for the log, among them ``loss``.
+        """One step of optimisation; returns numbers for the log, with ``loss``.
 
         Raises:
             FloatingPointError: the loss is not finite.
@@ -29,31 +29,31 @@ class Trainer(Protocol):
         ...
 
     def save(self, file: BinaryIO) -> None:
-        """Write all that is needed to go on as if never stopped."""
+        """Write a checkpoint, from which the training continues as if it had never stopped."""
         ...
 
     def restore(self, data: bytes) -> None:
-        """Go on from what ``save`` wrote.
+        """Continue from a checkpoint of ``save``.
 
         Raises:
-            ValueError: it is none, or of another model or recipe.
+            ValueError: no checkpoint, or one of another model or recipe.
         """
         ...
 
     def detector(self) -> Detector:
-        """What has been learned so far."""
+        """A detector with the current weights."""
         ...
 
     def gates(self) -> dict[str, float]:
-        """Mean absolute fusion gates of what ``detector`` has; see ``detectors.fusion_gates``. Empty without fusion."""
+        """Mean absolute fusion gates of ``detector``; see ``detectors.fusion_gates``. Empty without fusion."""
         ...
 
     def write_weights(self, path: Path, training: dict[str, Any]) -> None:
-        """Write the weights file (safetensors); it appears whole or not at all.
+        """Write the weights file (safetensors) atomically.
 
         Args:
             path: of the file.
-            training: what the file says about how it came to be.
+            training: description of the training for the file.
 
         Raises:
             ValueError: the weights cannot be stored.
@@ -62,10 +62,10 @@ class Trainer(Protocol):
 
 
 class Batches(Iterator[Any], Protocol):
-    """Batches, and what prepares them."""
+    """Batches, and the processes that prepare them."""
 
     def close(self) -> None:
-        """Prepare no more."""
+        """End the preparation."""
         ...
 
 
@@ -76,8 +76,8 @@ class Prepared:
     Attributes:
         trainer: the model.
         steps: optimisation steps.
-        batches: endless batches from a number on; to be closed at the end.
-        evaluation: evaluates now and then, and at the end; None = never.
+        batches: endless batches from a number on; must be closed.
+        evaluation: used periodically and at the end; None = never.
         facts: about data and machine, for the weights file.
         processes: that train together; the first of them writes the files.
     """
@@ -97,12 +97,12 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a training runs; nothing of it changes the result, but for the order of sums.
+    """Where a training runs; this changes the result only by the order of sums.
 
     Attributes:
         data_root: folder of the data sets.
         threads: of the network.
-        device: ``cpu``, ``cuda``, or ``auto``: CUDA where it is there and the trainer can use it.
+        device: ``cpu``, ``cuda``, or ``auto``: CUDA if available and supported by the trainer.
     """
 
     data_root: Path

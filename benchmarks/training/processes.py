@@ -13,12 +13,12 @@ import numpy.typing as npt
 from ovd_bench.grounding_dino_jt.training.processes import Arrays, Processes
 from ovd_bench.metrics.errors import DataError
 
-#: What launchers tell their processes: MPICH and Intel MPI, Open MPI, Slurm's PMIx.
+#: Environment variables of launchers: MPICH and Intel MPI, Open MPI, Slurm's PMIx.
 _LAUNCHED = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
 
 
 def _nothing() -> None:
-    """One process alone has no others to take leave of."""
+    """A single process has nothing to end."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Group(Processes):
     """The processes of a training.
 
     Attributes:
-        end: to be called when all is well. A process that ends without it takes the others along, so that none waits
-            for one that has failed.
+        end: must be called after success. A process that ends without it ends the others too, so that none waits for
+            a failed one.
     """
 
     end: Callable[[], None] = _nothing
 
 
 def group() -> Group:
-    """The group that this process was started in; alone if it was started as usual.
+    """The group in which this process was started; a single process if it was not started by ``mpiexec``.
 
     Raises:
         DataError: started by ``mpiexec``, but mpi4py is not installed or does not work.

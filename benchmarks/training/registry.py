@@ -1,4 +1,4 @@
-"""The trainers there are, by name: the class of the configuration of each, and what makes it ready to start."""
+"""The trainers by name, with the class of the configuration and the function that prepares a training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TrainerKind:
     Attributes:
         detector: name of the detector that its weights are for.
         config: loads the class of its configuration.
-        prepare: from a configuration, a machine and a console to a training; raises ``DataError``.
+        prepare: makes a training from a configuration, a machine and a console; raises ``DataError``.
     """
 
     detector: str

@@ -1,4 +1,4 @@
-"""What a record's boxes are called in its caption."""
+"""The caption of a record and the phrases of its boxes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-#: Rows of the label embedding of Grounding DINO's denoising queries, which phrase numbers address.
+#: Rows of the label embedding of Grounding DINO's denoising queries, the limit of phrase numbers.
 MAX_PHRASES = 256
 
 
@@ -16,8 +16,8 @@ class Dropped:
     """Boxes that were left out because of their caption.
 
     Attributes:
-        over_budget: whose phrase did not fit into the caption.
-        wordless: whose character spans hold no word.
+        over_budget: number of boxes whose phrase did not fit into the caption.
+        wordless: number of boxes whose character spans hold no word.
     """
 
     over_budget: int = 0
@@ -29,14 +29,14 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Captioned:
-    """A caption and where in it the boxes are named (k boxes kept, T tokens).
+    """A caption and the positions of its boxes' names (k boxes kept, T tokens).
 
     Attributes:
         ids: T token ids, [CLS] and [SEP] included.
         kept: int64 (k,), rows of the boxes that have a phrase, ascending.
         phrases: int64 (k,), number of the phrase in the order of the caption, below ``MAX_PHRASES``.
         token_map: bool (k, T), true at the tokens of the box's phrase.
-        dropped: what became of the other boxes.
+        dropped: counts of the other boxes.
     """
 
     ids: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Captions of detection records: names of the image's classes among names of others (``a. b. c.``)."""
+"""Captions of detection records: names of the image's classes and of other classes (``a. b. c.``)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ALTERNATIVES = re.compile(r"\s*/\s*")
 
 
 class ClassCaptions:
-    """Draws captions for the classes of one source.
+    """Draws random captions for the classes of one source.
 
-    Classes whose names read alike, or that share an alternative, are one phrase: no text tells them apart, so one of
-    them is never asked for as absent while another is there. Classes without a box in the source are asked for in no
-    caption: what is learned from it has never read their names.
+    Classes with the same text, or that share an alternative, are one phrase: no text distinguishes them, so none of
+    them is a negative while another is present. Classes without a box in the source are in no caption, so a model
+    trained on it has never read their names.
 
     Attributes:
         phrases: per phrase, the tokens of each of its alternatives.
@@ -60,13 +60,13 @@ class ClassCaptions:
     def draw(self, labels: npt.NDArray[np.int64], rng: np.random.Generator) -> Captioned:
         """A caption for an image with these boxes.
 
-        Positives, in random order, take from the token budget what their names need; one that no longer fits is left
-        out together with its boxes. Negatives fill up to the first that does not fit (mmdetection,
+        Positives, in random order, are added until the token budget is used; one that does not fit is left out with its
+        boxes. Negatives fill up to the first that does not fit (mmdetection,
         ``text_transformers.py``, RandomSamplingNegPos). The order in the caption is random again.
 
         Args:
             labels: (n,) of the boxes.
-            rng: all that the caption depends on beside the labels.
+            rng: source of all randomness.
         """
         wanted = self.phrase_of[labels]
         left = self._settings.max_tokens - 2
@@ -101,7 +101,7 @@ class ClassCaptions:
 
     def _written(self, chosen: list[tuple[int, tuple[int, ...]]], wanted: npt.NDArray[np.int64]) -> Captioned:
         caption = caption_of_names([ids for _, ids in chosen])
-        # A caption of no class at all is a dot, which is what the tokeniser makes of an empty text.
+        # A caption without classes is a dot, as the tokeniser makes of an empty text.
         ids = caption.ids if chosen else (CLS, DOT, SEP)
         place = np.full(len(self.phrases), -1, np.int64)
         place[[phrase for phrase, _ in chosen]] = np.arange(len(chosen))
@@ -125,7 +125,7 @@ def seen_names(names: Sequence[str], seen: npt.NDArray[np.integer[Any]]) -> list
 
 
 def _alternatives(name: str, tokenize: Tokenize) -> list[list[int]]:
-    """Tokens of each alternative that has a word, or of the whole name where none has.
+    """Tokens of each alternative that has a word, or of the whole name if none has.
 
     Raises:
         DataError: the name has no word.

@@ -26,8 +26,8 @@ class ModelSettings(StrictModel):
     """What is trained.
 
     Attributes:
-        size: of a model that starts from random numbers.
-        weights: start from these instead: a file or folder of any layout that ``convert-weights`` reads. ``size`` is
+        size: of a model with random initial weights.
+        weights: initial weights instead: a file or folder of any layout that ``convert-weights`` reads. ``size`` is
             then the file's.
         backbone: where a model that starts from random numbers has its image backbone from: a ``.pth`` of
             microsoft/Swin-Transformer, a folder in the layout of transformers, or ``drawn`` for random numbers that are
@@ -66,7 +66,7 @@ class ModelSettings(StrictModel):
 
 
 class ScheduleSettings(StrictModel):
-    """Learning rate over time; see ``grounding_dino_jt.training.recipe.Schedule``.
+    """Learning rate schedule; see ``grounding_dino_jt.training.recipe.Schedule``.
 
     Attributes:
         kind, gamma, final, warm_up_from: as there.
@@ -114,8 +114,8 @@ class CaptionedTraining(TrainingConfig):
 
     Attributes:
         epochs, steps: length; exactly one of the two.
-        needs: data sets of the suite that ``data`` is made of; they are rendered, or it is said how to get them.
-        watch: data set that is scored while training; None = none.
+        needs: data sets of the suite in ``data``; they are rendered, or the error says how to get them.
+        watch: data set that is evaluated during the training; None = none.
         data: see there; its paths are relative to the folder of the data sets.
     """
 
@@ -148,7 +148,7 @@ class GroundingDinoTraining(CaptionedTraining):
         model, optimizer, denoising: see there.
         losses: divisors of the losses and weights of the matching, as in mmdetection or in Open-GroundingDino.
         interpolate: share of the start weights that is mixed into the result (Wortsman et al. 2022, "Robust fine-tuning
-            of zero-shot models"): what fine-tuning forgets of other classes comes back in part. 0 = none.
+            of zero-shot models"): this restores part of what fine-tuning forgot about other classes. 0 = none.
         half: whether the weights file holds float16.
     """
 

@@ -25,11 +25,11 @@ def read_caption(
     region_of: npt.NDArray[np.int64],
     max_tokens: int,
 ) -> Captioned:
-    """Tokens of a caption, and those that name each box.
+    """Tokens of a caption, and the tokens of each box's phrase.
 
-    A dot is added where there is none at the end, as officially (``groundingdino/util/inference.py``,
-    preprocess_caption). A caption that is too long is cut, and still ends with a dot. Spans count characters of the
-    caption as it is written: lower-casing is left to the tokeniser, since it may change how long a text is.
+    A missing final dot is added, as in the official code (``groundingdino/util/inference.py``,
+    preprocess_caption). A caption that is too long is truncated and still ends with a dot. Spans count characters of
+    the caption as it is written: lower-casing is left to the tokeniser, since it may change how long a text is.
 
     Args:
         tokenize: the model's tokeniser.
@@ -62,16 +62,16 @@ def read_caption(
 
 
 def _numbers(maps: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Phrases in the order of the caption; those of the same tokens have the same number, those of none -1."""
+    """Numbers of the phrases in the order of the caption; equal for equal tokens, -1 without tokens."""
     columns = [tuple(np.flatnonzero(row).tolist()) for row in maps]
     place = {tokens: number for number, tokens in enumerate(sorted({tokens for tokens in columns if tokens}))}
     return np.array([place.get(tokens, -1) for tokens in columns], np.int64)
 
 
 def swap_sides(caption: str, regions: Sequence[Spans]) -> tuple[str, list[Spans]]:
-    """The caption of the mirrored image: left is right and right is left, and spans move with their words.
+    """The caption of the mirrored image: left and right are swapped, and spans move with their words.
 
-    Words such as "leftmost" and "left-hand" change as well; upper case stays.
+    Words such as "leftmost" and "left-hand" change too; upper case is kept.
     """
     found = list(_SIDE.finditer(caption))
     parts, begin = [], 0
@@ -86,7 +86,7 @@ def swap_sides(caption: str, regions: Sequence[Spans]) -> tuple[str, list[Spans]
         for start, stop, length in places:
             if position >= stop:
                 shift += length - (stop - start)
-            elif position > start:  # inside of a word, which then belongs to the phrase as a whole
+            elif position > start:  # inside a word, which then belongs to the phrase as a whole
                 return start + shift + (length if end else 0)
         return position + shift
 

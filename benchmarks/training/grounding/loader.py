@@ -1,4 +1,4 @@
-"""Batches of a training: which records, with which randomness, in which process."""
+"""Batches of a training: their records, randomness and processes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ovd_bench.metrics.errors import DataError
 class GroundingData:
     """Batches of several sources.
 
-    Batch number n depends on sources, settings, seed and n alone: not on where a training was resumed, how many worker
-    processes prepare it, or how it is shared out among the processes of a parallel training.
+    Batch n depends only on sources, settings, seed and n: not on resuming, on the number of workers, or on the split
+    among the processes of a parallel training.
 
     Attributes:
         batches_per_epoch: full batches.
@@ -34,7 +34,7 @@ class GroundingData:
 
         Args:
             sources: opened.
-            settings: all of them.
+            settings: of the data.
             tokenizer: the model's.
             batch: images per step, all processes of a parallel training together.
             seed: of order and augmentation.
@@ -56,7 +56,7 @@ class GroundingData:
         self.batches_per_epoch = self._sampler.batches
 
     def batches(self, first: int = 0, *, rank: int = 0, world: int = 1) -> Batches:
-        """Batches without an end; close them, or use them in a ``with`` statement, so that their workers end.
+        """Endless batches; close them, or use them in a ``with`` statement, so that their workers end.
 
         A script that calls this with workers needs the usual ``if __name__ == "__main__"``.
 
@@ -85,7 +85,7 @@ class Batches(Iterator[TrainingBatch]):
     """Batches without an end."""
 
     def __init__(self, make: BatchMaker, tasks: Iterator[Task], workers: int) -> None:
-        """Begin, with so many processes beside this one."""
+        """Start, with this many worker processes."""
         self._workers = Workers(make, tasks, workers) if workers else None
         self._made: Iterator[TrainingBatch] = self._workers or map(make, tasks)
 
@@ -98,7 +98,7 @@ class Batches(Iterator[TrainingBatch]):
         return next(self._made)
 
     def close(self) -> None:
-        """End the workers, if there are any."""
+        """End the workers, if any."""
         if self._workers:
             self._workers.close()
 
