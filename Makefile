@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PACKAGES := bench metrics kernels grounding_dino_jt baselines detectors benchmarks perf examples tests
 
-.PHONY: setup bench test test-full lint clean
+.PHONY: setup bench test test-full wheel lint clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,11 @@ test: setup
 
 test-full: setup
 	@$(BIN)/pytest -n 2 --dist loadfile -m "full or not full"
+
+# Proofs on the built wheel, in environments that uv makes; PROOFS names some of them, NEWEST another newest Python.
+NEWEST := 3.14
+wheel:
+	@$(PYTHON) tests/wheel_proofs.py --python $(PYTHON) --newest $(NEWEST) $(PROOFS)
 
 lint: setup
 	@$(BIN)/ruff check .
