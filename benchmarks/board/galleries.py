@@ -17,6 +17,8 @@ from ovd_bench.benchmarks.pictures.gallery.select import select_images
 from ovd_bench.benchmarks.store.manifest import manifest_path, read_manifest
 from ovd_bench.metrics.errors import DataError
 
+#: Runs that are compared: with more of them the differences of the best are lost among those of the worst.
+_RUNS = 2
 #: Maximum number of columns per row, so that a report stays readable.
 _COLUMNS = 4
 _CELL = 400
@@ -28,8 +30,11 @@ def make_galleries(board: Board, count: int) -> dict[str, Gallery]:
 
 
 def _gallery(table: BoardTable, count: int) -> Gallery:
-    there = [row for row in table.rows if manifest_path(row.folder).is_file()]
-    notes = [f"no predictions of {row.name} on this machine" for row in table.rows if row not in there]
+    having = [row for row in table.rows if manifest_path(row.folder).is_file()]
+    notes = [f"no predictions of {row.name} on this machine" for row in table.rows if row not in having]
+    there = having[:_RUNS]  # rows are sorted, the best first
+    if len(having) > len(there):
+        notes.append(f"the pictures compare the {_RUNS} best runs; 'bench show A,B,C' compares others")
     if not there:
         return Gallery((), tuple(notes))
     try:

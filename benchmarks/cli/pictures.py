@@ -25,7 +25,10 @@ def show(
     worst: Annotated[bool, typer.Option("--worst", help="Show the images with the lowest F1.")] = False,
     disagree: Annotated[
         bool,
-        typer.Option("--disagree", help="Show the images on which F1 differs most; the default for two runs or more."),
+        typer.Option(
+            "--disagree",
+            help="Images with objects that some runs find and others do not; the default for two runs or more.",
+        ),
     ] = False,
     only: Annotated[str | None, typer.Option("--class", metavar="NAME", help="Only this class.")] = None,
     ids: Annotated[str | None, typer.Option("--ids", help="Ids of the images to show, comma-separated.")] = None,

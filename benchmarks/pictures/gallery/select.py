@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from ovd_bench.benchmarks.pictures.gallery.matched_run import MatchedRun, badness, candidates_of, choose, disagreement
+from ovd_bench.benchmarks.pictures.gallery.matched_run import (
+    MatchedRun,
+    badness,
+    candidates_of,
+    choose,
+    choose_disagreed,
+)
 from ovd_bench.benchmarks.pictures.gallery.runs import GalleryData
 
 Order = Literal["disagree", "worst"]
@@ -27,11 +33,11 @@ def select_images(
     """
     images = data.gt.num_images
     by = order or ("disagree" if len(matched) > 1 else "worst")
+    candidates = candidates_of(matched, images) & data.covered
     if by == "disagree":
-        measure = disagreement(matched, images)
-        how = "Images on which F1 differs most between the runs"
+        positions = choose_disagreed(matched, images, count, candidates)
+        how = "Images with the most objects that some of the runs find and others do not, varied in their classes"
     else:
-        measure = badness(matched, images)
+        positions = choose(badness(matched, images), count, candidates)
         how = "Images with the lowest F1" + (", mean of the runs" if len(matched) > 1 else "")
-    positions = choose(measure, count, candidates_of(matched, images) & data.covered)
     return positions, f"{how}, each at the score threshold with its best F1 over the data set"

@@ -24,6 +24,7 @@ from ovd_bench.benchmarks.store.manifest import (
     RunManifest,
     ShardRange,
     ShardRecord,
+    ids_sha256,
     manifest_path,
     write_document,
 )
@@ -182,7 +183,7 @@ def make_run(
         weights_sha256=weights_sha256,
         source_sha256=None,
         annotations_sha256=annotations_sha256,
-        images_sha256="1" * 64,
+        images_sha256=ids_sha256(ids[: len(ids) // 2] if partial else ids),
         protocol_sha256=protocol.sha256,
         shards=1,
         device="cpu",

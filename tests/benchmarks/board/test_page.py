@@ -159,7 +159,7 @@ def test_gallery_pictures_are_there_and_say_how_they_were_chosen(results: Path) 
     board = of_runs([load(folder) for folder in folders], resamples=20)
     gallery = make_galleries(board, 3)[board.tables[0].slug]
     assert len(gallery.pictures) == 3
-    assert any("differs most" in note for note in gallery.notes)
+    assert any("some of the runs find" in note for note in gallery.notes)
     assert all(picture.uri.startswith("data:image/webp;base64,") for picture in gallery.pictures)
 
 

@@ -17,7 +17,7 @@ from ovd_bench.benchmarks.pictures.gallery.matched_run import (
     best_f1,
     candidates_of,
     choose,
-    disagreement,
+    choose_disagreed,
     match_run,
 )
 from ovd_bench.benchmarks.pictures.gallery.pictures import gallery
@@ -120,16 +120,34 @@ def test_images_are_ordered_by_disagreement_and_by_badness(tmp_path: Path) -> No
     both = [(4, 1, 0.9, BOX), (1, 1, 0.9, BOX)]
     a = _matched(gt, _found(*both, (2, 1, 0.9, BOX), (2, 2, 0.9, BOX), (3, 1, 0.9, BOX)))
     b = _matched(gt, _found(*both, (2, 1, 0.9, BOX)))
-    difference = disagreement([a, b], 6)
-    # image 2: 1 against 2/3; image 3: 1 against 0; image 5: both 0; image 6 is empty
-    assert difference.tolist() == pytest.approx([0, 1 / 3, 1, 0, 0, 0])
     candidates = candidates_of([a, b], 6)
     assert candidates.tolist() == [True] * 5 + [False]
-    assert choose(difference, 2, candidates) == [2, 1]
-    assert choose(difference, 9, candidates) == [2, 1, 0, 3, 4]
+    # images 2 and 3 have one disputed object each; F1 differs by 1/3 and by 1
+    assert choose_disagreed([a, b], 6, 2, candidates) == [2, 1]
+    assert choose_disagreed([a, b], 6, 9, candidates) == [2, 1, 0, 3, 4]
     assert choose(badness([a, b], 6), 3, candidates) == [4, 2, 1]
     with pytest.raises(DataError, match="no image"):
-        choose(difference, 1, np.zeros(6, np.bool_))
+        choose_disagreed([a, b], 6, 1, np.zeros(6, np.bool_))
+
+
+def test_disagreement_of_many_runs_is_of_objects_and_varied_in_classes(tmp_path: Path) -> None:
+    # images 1 to 3: an object of class 1 that half of the runs find; 4: the same of class 2; 5: only one run misses it
+    objects = [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2)]
+    gt = _truth(tmp_path / "gt.json", objects, 5)
+    everything = [(image, label, 0.9, BOX) for image, label in objects]
+    few = [(5, 2, 0.9, BOX)]
+    runs = [_matched(gt, _found(*rows)) for rows in (everything, everything, few, [(1, 1, 0.1, AWAY)])]
+    chosen = choose_disagreed(runs, 5, 5, candidates_of(runs, 5))
+    assert chosen == [0, 3, 1, 2, 4]  # another class comes before a second image of the same
+
+
+def test_the_measure_does_not_saturate(tmp_path: Path) -> None:
+    """Of eight runs the best and the worst differ by 1 on either image; the runs disagree more on the second."""
+    gt = _truth(tmp_path / "gt.json", [(1, 1), (2, 1)], 2)
+    one, both = [(1, 1, 0.9, BOX)], [(1, 1, 0.9, BOX), (2, 1, 0.9, BOX)]
+    none = [(1, 1, 0.1, AWAY)]
+    runs = [_matched(gt, _found(*rows)) for rows in (*[both] * 4, *[one] * 3, none)]
+    assert choose_disagreed(runs, 2, 2, candidates_of(runs, 2)) == [1, 0]
 
 
 def test_a_class_alone_is_judged_at_the_threshold_of_all(tmp_path: Path) -> None:
@@ -164,7 +182,7 @@ def test_gallery_has_a_row_per_image_and_a_column_per_run(tmp_path: Path) -> Non
     setting = gallery_data(runs, find_benchmark(runs, tmp_path))
     matched = setting.match_runs(runs)
     positions, how = select_images(setting, matched, None, 4)
-    assert "differs most" in how
+    assert "some of the runs find and others do not" in how
     assert len(positions) == 4
     picture = gallery(setting.gt, matched, positions, setting.read, cell=96)
     one = gallery(setting.gt, matched, positions[:1], setting.read, cell=96)
