@@ -84,7 +84,7 @@ def _top(**values: Any) -> Any:
         (_top(seeds=[]), "seeds: Tuple should have at least 1 item"),
         (_top(published=None), "an arm has published numbers"),
         (_top(base="nowhere"), "base: no configuration 'nowhere'"),
-        (lambda document: document["arms"].append(document["arms"][0]), "arm 'full' is there twice"),
+        (lambda document: document["arms"].append(copy.deepcopy(document["arms"][0])), "arm 'full' is there twice"),
         (
             lambda document: document["arms"][0].update(color=1),
             "color: Extra inputs are not permitted: the keys are na",
