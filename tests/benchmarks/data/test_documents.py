@@ -32,6 +32,7 @@ YAML = [
     "? [1, 2]\n: 3",
     "{" * 2000,
     "a: \x00",
+    "a: &a [*a]",
     BOMB,
 ]
 READERS: list[Callable[[Path], Any]] = [
@@ -53,10 +54,11 @@ def test_hostile_yaml_is_one_line(text: str, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_yaml_without_aliases_is_read(tmp_path: Path) -> None:
+def test_ordinary_yaml_is_read(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("a: [1, 2.5, yes, null, text]\nb: {c: d}\n")
-    assert read_yaml(path, 100, "file") == {"a": [1, 2.5, True, None, "text"], "b": {"c": "d"}}
+    path.write_text("a: &list [1, 2.5, yes, null, text]\nb: {c: d, e: *list}\n")
+    wanted = [1, 2.5, True, None, "text"]
+    assert read_yaml(path, 100, "file") == {"a": wanted, "b": {"c": "d", "e": wanted}}
 
 
 def test_a_pipe_is_not_read(tmp_path: Path) -> None:
