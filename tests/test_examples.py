@@ -1,4 +1,4 @@
-"""The notebook of ``examples`` runs from top to bottom, and as a plain script, which has no main guard."""
+"""The notebook of ``examples`` runs from top to bottom, also as a plain script; the template keeps the contract."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ovd_bench.benchmarks.conformance.checks import check_detector
+from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.registry import load_detector
+from ovd_bench.detectors.types import DetectorError
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -47,3 +53,22 @@ def test_the_notebook_runs(notebook: dict[str, Any], tmp_path: Path) -> None:
     assert float(numbers[0]) > 0.5
     assert (tmp_path / "quickstart" / "found.png").is_file()
     assert len(done.stdout.split("partial")) >= 3
+
+
+def test_the_template_in_pytorch_keeps_the_contract(tmp_path: Path) -> None:
+    safetensors_torch = pytest.importorskip("safetensors.torch")
+    name = f"{EXAMPLES / 'torch_detector.py'}:TorchDetector"
+
+    def load(top_k: int) -> Detector:
+        return load_detector(name, DetectorSettings(top_k=top_k))
+
+    made = list(check_detector(name, load))
+    assert [(one.check, one.detail) for one in made if one.status == "failed"] == []
+    network = sys.modules[type(load(1)).__module__].Network()
+    safetensors_torch.save_file(network.state_dict(), tmp_path / "my.safetensors")
+    loaded = load_detector(name, DetectorSettings(weights=str(tmp_path / "my.safetensors")))
+    assert loaded.card.weights_sha256 == file_sha256(tmp_path / "my.safetensors")
+    (tmp_path / "my.safetensors").write_bytes(b"no weights")
+    with pytest.raises(DetectorError, match=r"my\.safetensors: ") as caught:
+        load_detector(name, DetectorSettings(weights=str(tmp_path / "my.safetensors")))
+    assert "\n" not in str(caught.value)
