@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from typing import Any
 
@@ -11,6 +9,7 @@ from ovd_bench.benchmarks.board.collect import Board
 from ovd_bench.benchmarks.board.columns import COLUMNS, contamination_notes, shown_columns, spread, table_facts
 from ovd_bench.benchmarks.board.published import PublishedTable
 from ovd_bench.benchmarks.board.rows import BoardTable, Row
+from ovd_bench.benchmarks.data.csv_text import csv_text
 from ovd_bench.benchmarks.data.text import printable
 
 
@@ -63,12 +62,10 @@ def _row_document(row: Row) -> dict[str, Any]:
 
 def board_csv(board: Board) -> str:
     """One line per row of all tables, with the hashes that say which rows may be compared."""
-    text = io.StringIO(newline="")
+    rows = []
     header = ["benchmark", "split", "annotations_sha256", "protocol", "plan", "protocol_sha256", "rank", "name"]
     header += ["weights_sha256", "result_id", "starred", "star_basis"]
     header += [column.key for column in COLUMNS] + ["AP_ci95_low", "AP_ci95_high", "contamination"]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
     for table in board.tables:
         benchmark, protocol = table.benchmark, table.protocol
         for row in table.rows:
@@ -78,13 +75,8 @@ def board_csv(board: Board) -> str:
             cells += [row.result.id, int(row.standing.starred), row.standing.basis]
             cells += [column.raw(row) for column in COLUMNS] + [low, high]
             cells.append(" ".join(sorted({f"{c.dataset}:{c.level}" for c in row.result.contamination})))
-            writer.writerow([_harmless(cell) for cell in cells])
-    return text.getvalue()
-
-
-def _harmless(cell: object) -> object:
-    """Text that a spreadsheet would run as a formula gets an apostrophe as prefix."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+            rows.append(cells)
+    return csv_text(header, rows)
 
 
 def board_markdown(board: Board) -> str:

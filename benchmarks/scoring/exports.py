@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ovd_bench.benchmarks.data.csv_text import csv_text
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.metrics.comparison import Comparison
 from ovd_bench.metrics.errors import DataError
@@ -113,9 +112,5 @@ def _number(value: float) -> float | None:
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
     with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
+        file.write(csv_text(header, rows).encode())
