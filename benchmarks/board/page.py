@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,10 @@ class Section:
     gallery: Gallery | None
 
 
+#: Control characters, and those that turn the direction of text around: names could pretend to be others.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
 def render(board: Board, *, title: str, galleries: Mapping[str, Gallery] | None = None, detailed: bool = False) -> str:
     """The page.
 
@@ -103,7 +108,7 @@ def render(board: Board, *, title: str, galleries: Mapping[str, Gallery] | None 
     environment.globals |= {"spread": spread, "difference": difference, "marker": marker, "series_count": SERIES}
     script = environment.get_template("script.js.j2").render()
     document = board_json(board).encode()
-    return environment.get_template("page.html.j2").render(
+    page = environment.get_template("page.html.j2").render(
         title=title,
         board=board,
         sections=[_section(table, (galleries or {}).get(table.slug), detailed) for table in board.tables],
@@ -113,6 +118,7 @@ def render(board: Board, *, title: str, galleries: Mapping[str, Gallery] | None 
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         document="data:application/json;base64," + base64.b64encode(document).decode(),
     )
+    return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", page)
 
 
 def _section(table: BoardTable, gallery: Gallery | None, detailed: bool) -> Section:

@@ -29,6 +29,7 @@ from ovd_bench.benchmarks.store.schema import Contamination, TrainingDataInfo
 from ovd_bench.tests.benchmarks.board.made_runs import load, make_benchmark, make_run
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}"
+UNSEEN = "a\x1b[31m\u202etxet\x00"
 
 
 @dataclass
@@ -63,6 +64,12 @@ def look(page: str) -> Seen:
 @pytest.fixture(scope="module")
 def page(results: Path) -> str:
     return render(collect(results, resamples=50), title="Board", detailed=True)
+
+
+def test_no_name_hides_or_turns_text_around(results: Path) -> None:
+    page = render(collect(results, resamples=50), title="a\x1b[31m\u202etxet\x00", detailed=True)
+    assert "a\ufffd[31m\ufffdtxet\ufffd" in page
+    assert not [c for c in page if not c.isprintable() and c != "\n"]
 
 
 def test_nothing_is_loaded_from_anywhere(page: str) -> None:
