@@ -45,15 +45,30 @@ def build(name: str, sources: Sequence[Path]) -> Path:
         raise CompilerError(f"C++ compiler '{compiler[0]}' not found: install g++ 11 or newer, or set CXX")
     directory = user_cache_path("ovd-bench") / "native"
     target = directory / f"{name}-{_key(compiler, sources)}.so"
-    if target.exists():
+    if _is_intact(target):
         return target
     from filelock import FileLock  # imported here because it takes 30 ms and only a build needs it
 
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(str(target) + ".lock"):
-        if not target.exists():
+        if not _is_intact(target):
             _compile(compiler, sources, target)
     return target
+
+
+def _is_intact(target: Path) -> bool:
+    """Whether the library is there and has the hash that was noted when it was built.
+
+    Loading a cut one could kill the process, which leaves nothing to catch.
+    """
+    try:
+        return hashlib.sha256(target.read_bytes()).hexdigest() == _noted(target).read_text()
+    except OSError:
+        return False
+
+
+def _noted(target: Path) -> Path:
+    return target.with_suffix(".sha256")
 
 
 def _key(compiler: list[str], sources: Sequence[Path]) -> str:
@@ -81,11 +96,18 @@ def _processor() -> str:
 
 
 def _compile(compiler: list[str], sources: Sequence[Path], target: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    scratch_name = f"{target.stem}-build-"
+    for leftover in target.parent.glob(f"{scratch_name}*"):  # of a build that was killed: this one holds the lock
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=scratch_name, dir=target.parent) as scratch:
         output = Path(scratch) / target.name
         command = [*compiler, *FLAGS, *map(str, sources), "-o", str(output)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             cause = RuntimeError(result.stderr)
             raise CompilerError(f"{compiler[0]} could not build {target.name}; -v shows its output") from cause
+        sha256 = hashlib.sha256(output.read_bytes()).hexdigest()
         output.replace(target)
+        note = Path(scratch) / "sha256"
+        note.write_text(sha256)
+        note.replace(_noted(target))
