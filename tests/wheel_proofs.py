@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Made by the environment under test: a data set in COCO's format, results, and a picture.
+#: Made by the environment under test: a data set in the formats of COCO and LVIS, results, and a picture.
 _FILES = """
 import json
 import numpy as np
@@ -38,6 +38,11 @@ for image in images:
                           "bbox": [x + dx, y + dy, w, h]})
 json.dump({"images": images, "annotations": boxes, "categories": categories}, open("truth.json", "w"))
 json.dump(found, open("found.json", "w"))
+for image in images:
+    image |= {"neg_category_ids": [int(draw.integers(1, 6))], "not_exhaustive_category_ids": []}
+for category in categories:
+    category["frequency"] = "rcf"[category["id"] % 3]
+json.dump({"images": images, "annotations": boxes, "categories": categories}, open("federated.json", "w"))
 Image.fromarray(draw.integers(0, 256, (120, 160, 3), np.uint8)).save("x.png")
 """
 #: AP of the reference on the same files.
@@ -51,6 +56,18 @@ with contextlib.redirect_stdout(io.StringIO()):
     run = COCOeval(truth, truth.loadRes("found.json"), "bbox")
     run.evaluate(); run.accumulate(); run.summarize()
 print(json.dumps([float(value) for value in run.stats[:3]]))
+"""
+_LVIS_ORACLE = """
+import json, logging
+import numpy as np
+np.float = float  # lvis 0.5.3 uses the alias that numpy 1.24 removed
+from lvis import LVIS, LVISEval, LVISResults
+
+logging.disable(logging.CRITICAL)
+truth = LVIS("federated.json")
+run = LVISEval(truth, LVISResults(truth, "found.json"), "bbox")
+run.run()
+print(json.dumps([float(run.get_results()[name]) for name in ("AP", "AP50", "APr")]))
 """
 
 
@@ -112,13 +129,15 @@ def beside_kernels(folder: Path, wheel: Path, python: str) -> None:
 
 
 def newest(folder: Path, wheel: Path, python: str) -> None:
-    """The newest numpy on the newest Python: AP equals pycocotools'."""
-    environment = Environment(folder, wheel, python, "", "numpy>=2", "pycocotools")
-    metrics = json.loads(environment.bench("score", "found.json", "-a", "truth.json", "-p", "coco", "--json"))[
-        "metrics"
-    ]
-    expected = json.loads(environment.python(_ORACLE))
-    assert [metrics[name] for name in ("AP", "AP50", "AP75")] == expected, (metrics, expected)
+    """The newest numpy on the newest Python: AP equals pycocotools' and lvis-api's."""
+    environment = Environment(folder, wheel, python, "", "numpy>=2", "pycocotools", "lvis")
+    for rules, truth, names, oracle in (
+        ("coco", "truth.json", ("AP", "AP50", "AP75"), _ORACLE),
+        ("lvis", "federated.json", ("AP", "AP50", "APr"), _LVIS_ORACLE),
+    ):
+        said = json.loads(environment.bench("score", "found.json", "-a", truth, "-p", rules, "--json"))
+        expected = json.loads(environment.python(oracle))
+        assert [said["metrics"][name] for name in names] == expected, (rules, said["metrics"], expected)
     print(
         environment.python("import sys, numpy; print('Python', sys.version.split()[0], 'numpy', numpy.__version__)"),
         end="",
