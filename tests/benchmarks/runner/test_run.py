@@ -241,4 +241,4 @@ def test_bad_options_are_one_line(gt: Path, tmp_path: Path, name: str) -> None:
 def test_bad_shard(gt: Path, tmp_path: Path, shard: str) -> None:
     result = bench("predict", "-d", detector(), "-b", gt, "--out", tmp_path, "--shard", shard)
     assert result.returncode == 1
-    assert "K/N is needed, K from 0 to N - 1" in result.stderr
+    assert "expected K/N with K from 0 to N - 1" in result.stderr
