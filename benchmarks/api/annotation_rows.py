@@ -49,10 +49,10 @@ def read_json(path: StrPath, kind: type[dict[str, Any]] | type[list[Any]]) -> An
     try:
         content = json.loads(Path(path).read_bytes())
     except ValueError as error:  # also of an encoding
-        raise DataError(f"{path}: no JSON: {error}") from error
+        raise DataError(f"{path}: not JSON: {error}") from error
     if not isinstance(content, kind):
         need = "an object" if kind is dict else "an array"
-        raise DataError(f"{path}: {need} is needed, this is a {type(content).__name__}")
+        raise DataError(f"{path}: expected {need}, found a {type(content).__name__}")
     return content
 
 
@@ -72,7 +72,7 @@ def box_results(results: Iterable[Mapping[str, Any]], image_ids: Iterable[Any]) 
             _, _, width, height = result["bbox"]
             image = result["image_id"]
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"result {number}: 'image_id' and 'bbox' of four numbers are needed") from error
+            raise DataError(f"result {number}: expected 'image_id' and 'bbox' of four numbers") from error
         if image not in known:
             raise DataError(f"result {number}: image_id {image} is not among the annotations' images")
         rows.append({**result, "area": width * height, "id": number + 1})
@@ -139,7 +139,7 @@ def to_columns(
     )
     for row in results:
         if not row.get("id", 1) > 0:
-            raise DataError(f"result with id {row['id']}: ids from 1 up are needed, as loadRes gives them")
+            raise DataError(f"result with id {row['id']}: expected ids from 1 up, as loadRes assigns them")
     predictions = Predictions.from_boxes(
         ints(results, "result", "image_id", place_of_image),
         result_class.astype(np.int32),
@@ -165,5 +165,5 @@ def _floats(rows: Sequence[Row], what: str, key: str) -> npt.NDArray[np.float64]
         array = np.array(values, np.float64).reshape(len(rows), width)
     except (TypeError, ValueError) as error:
         bad = next((row for row, value in zip(rows, values, strict=True) if np.size(value) != width), rows[0])
-        raise DataError(f"{what} with id {bad.get('id')}: '{key}' is {bad[key]}, {width} numbers are needed") from error
+        raise DataError(f"{what} with id {bad.get('id')}: '{key}' is {bad[key]}, expected {width} numbers") from error
     return array if width == 4 else array[:, 0]

@@ -37,7 +37,7 @@ def to_grid(params: object, names: Mapping[str, str]) -> Grid:
         except DataError as error:
             raise DataError(f"params.{name}: {error}") from error
         except (TypeError, ValueError) as error:
-            raise DataError(f"params.{name} is {value!r}: {_NEEDED[axis]} are needed") from error
+            raise DataError(f"params.{name} is {value!r}: expected {_NEEDED[axis]}") from error
     return grid
 
 

@@ -175,7 +175,7 @@ class COCO:
             DataError: another shape.
         """
         if data.ndim != 2 or data.shape[1] != 7:
-            raise DataError(f"an array of results has shape {data.shape}, (N, 7) is needed")
+            raise DataError(f"an array of results has shape {data.shape}, expected (N, 7)")
         return [
             {"image_id": int(row[0]), "bbox": list(row[1:5]), "score": row[5], "category_id": int(row[6])}
             for row in data
@@ -352,7 +352,7 @@ class COCOeval:
     def _prepare(self) -> None:
         """Take the rows that count. Programs with an ``evaluate`` of their own call this and ``evaluateImg``."""
         if self.cocoGt is None or self.cocoDt is None:
-            raise DataError("COCOeval: cocoGt and cocoDt are needed to evaluate")
+            raise DataError("COCOeval: evaluate() needs cocoGt and cocoDt")
         p = self.params
         truth, results = (
             coco.loadAnns(coco.getAnnIds(imgIds=p.imgIds, catIds=p.catIds)) for coco in (self.cocoGt, self.cocoDt)
@@ -415,7 +415,7 @@ class COCOeval:
         if not self.eval:
             raise DataError("COCOeval: call accumulate() before summarize()")
         if len(self.params.maxDets) < 3:
-            raise DataError(f"params.maxDets is {self.params.maxDets}: summarize() needs three; eval has all")
+            raise DataError(f"params.maxDets is {self.params.maxDets}: summarize() needs three; eval has all results")
         first, second, third = self.params.maxDets[:3]
         if len(self.params.areaRngLbl) > len(self.params.areaRng):
             raise DataError(f"params.areaRngLbl is {self.params.areaRngLbl}: there are fewer ranges in params.areaRng")
@@ -460,7 +460,7 @@ def _joined_columns(entries: Sequence[Row | None], p: Params) -> Columns:
     classes, areas, images = len(p.catIds) if p.useCats else 1, len(p.areaRng), len(p.imgIds)
     if len(entries) != classes * areas * images:
         needed = f"{classes} categories × {areas} area ranges × {images} images"
-        raise DataError(f"evalImgs has {len(entries)} entries: {needed} are needed")
+        raise DataError(f"evalImgs has {len(entries)} entries: expected {needed}")
     rows: tuple[list[Row], list[Row]] = ([], [])
     for category in range(classes):
         start = category * areas * images  # the entries of all area ranges hold the same
@@ -468,7 +468,10 @@ def _joined_columns(entries: Sequence[Row | None], p: Params) -> Columns:
             if entry is None:
                 continue
             if "truth" not in entry or entry["image_id"] != image:
-                raise DataError(f"evalImgs: the entry of image {image} is another's: join what evaluate() makes here")
+                raise DataError(
+                    f"evalImgs: the entry for image {image} is not from evaluate() of that image: "
+                    "join only entries that evaluate() made"
+                )
             rows[0].extend(entry["truth"])
             rows[1].extend(entry["results"])
     return to_columns(*rows, p.imgIds, p.catIds, one_class=not p.useCats)

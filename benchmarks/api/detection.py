@@ -106,8 +106,8 @@ class NamedDetector:
         from ovd_bench.benchmarks.pictures.detect import plain_vocabulary
 
         if isinstance(names, str):
-            raise DataError(f"vocabulary is the text {names!r:.60}: a list of names is needed")
-        vocabulary = plain_vocabulary(names, "vocabulary names no class: a list of names is needed")
+            raise DataError(f"vocabulary is the text {names!r:.60}: expected a list of names")
+        vocabulary = plain_vocabulary(names, "vocabulary names no class: expected a list of names")
         self.detector.set_vocabulary(vocabulary, _plan(prompts))
         self._vocabulary = vocabulary
 
@@ -141,7 +141,7 @@ class NamedDetector:
 
         check_number("count", count, 1, 10_000)
         if self._vocabulary is None:
-            raise DataError("no vocabulary is set: give names to load_detector or set_vocabulary")
+            raise DataError("no vocabulary is set: pass names to load_detector or set_vocabulary")
         found = detect_again(self.detector, _images(images), self._vocabulary, threshold, count)
         return _named(found, alone=_is_one(images))
 
@@ -255,7 +255,7 @@ def show(
 
     read, found = _images(images), [boxes] if isinstance(boxes, NamedDetections) else list(boxes)
     if not read or len(read) != len(found):
-        raise DataError(f"show: {len(read):,} images and boxes of {len(found):,}: as many of both are needed")
+        raise DataError(f"show: {len(read):,} images and boxes of {len(found):,}: expected as many of each")
     pictures = [
         draw_boxes(image.pixels, one.xyxy, one.names, one.scores, title=title)
         for image, one in zip(read, found, strict=True)
@@ -290,7 +290,7 @@ def _image(number: int, image: AnImage) -> Image:
         return Image(number, image)
     if isinstance(image, str | os.PathLike):
         return read_image(number, Path(image))
-    raise DataError(f"image {number} is a {type(image).__name__}: an array uint8 (H, W, 3) or a path is needed")
+    raise DataError(f"image {number} is a {type(image).__name__}: expected a uint8 array (H, W, 3) or a path")
 
 
 def _named(found: Sequence[Found], *, alone: bool) -> NamedDetections | list[NamedDetections]:

@@ -33,7 +33,7 @@ def check_number(name: str, value: int, least: int, most: int) -> None:
         DataError: naming the parameter.
     """
     if not least <= value <= most:
-        raise DataError(f"{name} is {value}: {least:,} to {most:,} is needed")
+        raise DataError(f"{name} is {value}: expected {least:,} to {most:,}")
 
 
 def check_scoring(bootstrap: int, seed: int, threads: int, *, least: int = 0) -> None:

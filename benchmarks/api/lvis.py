@@ -352,12 +352,12 @@ class LVISEval:
     def _frequency_groups(self) -> list[list[int]]:
         labels = list(self.params.img_count_lbl)
         if len(labels) < len(FREQUENCIES):
-            raise DataError(f"params.img_count_lbl is {labels}: three letters are needed, for APr, APc and APf")
+            raise DataError(f"params.img_count_lbl is {labels}: expected three letters, for APr, APc and APf")
         groups: list[list[int]] = [[] for _ in labels]
         for place, category in enumerate(self.lvis_gt.load_cats(self.params.cat_ids)):
             letter = category.get("frequency")
             if letter not in labels:
-                raise DataError(f"category {category['id']}: frequency is {letter!r}, one of {labels} is needed")
+                raise DataError(f"category {category['id']}: frequency is {letter!r}, expected one of {labels}")
             groups[labels.index(letter)].append(place)
         return groups
 

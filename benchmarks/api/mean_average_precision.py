@@ -101,7 +101,7 @@ class MeanAveragePrecision:
         """
         if len(predictions) != len(targets):
             raise DataError(
-                f"{len(predictions)} predictions and {len(targets)} targets: one of each per image is needed"
+                f"{len(predictions)} predictions and {len(targets)} targets: expected one of each per image"
             )
         batch = []
         for number, (predicted, target) in enumerate(zip(predictions, targets, strict=True)):
@@ -220,7 +220,9 @@ def _boxes(entry: Mapping[str, ArrayLike], where: str) -> _Boxes:
     if boxes.size == 0:
         boxes = boxes.reshape(0, 4)
     if boxes.shape != (len(labels), 4):
-        raise DataError(f"{where}: boxes have shape {boxes.shape}, ({len(labels)}, 4) is needed, as there are labels")
+        raise DataError(
+            f"{where}: boxes have shape {boxes.shape}, expected ({len(labels)}, 4), as there are {len(labels)} labels"
+        )
     if boxes.dtype.kind != "f":
         boxes = boxes.astype(np.float64)
     elif boxes.dtype.itemsize < 4:
@@ -238,9 +240,9 @@ def _column(
     if values.size == 0:
         values = values.reshape(0)
     if values.ndim != 1 or length not in (None, len(values)):
-        raise DataError(f"{where}: {key} have shape {values.shape}, ({'n' if length is None else length},) is needed")
+        raise DataError(f"{where}: {key} have shape {values.shape}, expected ({'n' if length is None else length},)")
     if dtype is np.int64 and values.size and values.dtype.kind not in "iu":
-        raise DataError(f"{where}: {key} are {values.dtype}, integers are needed")
+        raise DataError(f"{where}: {key} are {values.dtype}, expected integers")
     if not np.all(np.isfinite(values)):
         raise DataError(f"{where}: a number of {key} is not finite")
     return values.astype(dtype)
@@ -258,5 +260,5 @@ def _array(entry: Mapping[str, ArrayLike], key: str, where: str) -> npt.NDArray[
         value = value.float()
     array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{where}: {key} are {array.dtype}, numbers are needed")
+        raise DataError(f"{where}: {key} are {array.dtype}, expected numbers")
     return array

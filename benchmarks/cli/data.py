@@ -78,7 +78,7 @@ def list_datasets(data_root: DataRoot = Path("data"), as_json: Json = False, ver
         table.add_row(str(row["name"]), str(row["title"]), here, *numbers)
     out = console(as_json)
     out.print(table)
-    say(out, f"'bench data get NAME' says how a data set comes here ({data_root}).")
+    say(out, f"'bench data get NAME' explains how to get a data set into {data_root}.")
 
 
 def get(name: Name, data_root: DataRoot = Path("data"), as_json: Json = False, verbose: Verbose = False) -> None:
@@ -144,7 +144,7 @@ def get(name: Name, data_root: DataRoot = Path("data"), as_json: Json = False, v
     elif card.derived_from and found.annotations is None:
         say(out, f"then run 'bench data get {card.name}' again: it cuts {card.annotations[0]} out of the file")
     else:
-        say(out, f"not complete: run 'bench data get {card.name}' again when it is")
+        say(out, f"not complete: run 'bench data get {card.name}' again when the files are in place")
 
 
 def verify(
@@ -188,7 +188,7 @@ def verify(
         for wrong in report.wrong:
             say(out, f"wrong: {wrong}", "bold red")
         if not report.wrong:
-            say(out, "usable, with the notes above" if report.remarks else "all is right")
+            say(out, "usable, with the notes above" if report.remarks else "no problems found")
     if report.wrong:
         raise typer.Exit(1)
 
@@ -229,7 +229,7 @@ def show(
         shown, passed_over = write_contact_sheet(benchmark, output, count, class_name=class_name, seed=seed)
     out = console(as_json)
     for line in passed_over:
-        say(out, f"passed over: {line}")
+        say(out, f"skipped: {line}")
     if as_json:
         key = "records" if kind == "records" else "image_ids"
         print_json({"picture": str(output), key: shown, "passed_over": passed_over})

@@ -26,7 +26,7 @@ Kind = Literal["detectors", "datasets", "metrics", "protocols", "prompts", "gate
 
 #: Meaning of the families of ``benchmarks.scoring.extra_metrics.EXTRA_METRICS``.
 METRICS = {
-    "pool": "AP over all classes at once: do scores of different classes compare?",
+    "pool": "AP over all classes at once: are scores of different classes comparable?",
     "ladder": "AP at coarser names: class, basic level, supercategory, any object",
     "srp": "semantic R-precision: near misses of the name count by similarity; needs --judge",
     "region": "region-text margin under an image-text model; needs --images and --region-judge",
@@ -54,7 +54,7 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            metavar="KIND", help=f"One of {', '.join(get_args(Kind))}; all but gates without it.", show_default=False
+            metavar="KIND", help=f"One of {', '.join(get_args(Kind))}; default: all but gates.", show_default=False
         ),
     ] = None,
     weights: Annotated[
@@ -159,7 +159,7 @@ def _detectors() -> _Listing:
 
     cards = list(detector_cards(broken).values())
     rows = [(card.name, _about(card)) for card in cards]
-    hint = "One's own is path/to/file.py:Name. 'bench check NAME' tells whether a detector keeps the contract."
+    hint = "Your own: path/to/file.py:Name. 'bench check NAME' tests whether a detector keeps to the interface."
     return _Listing("Detectors", ("detector", "what is known"), rows, [asdict(card) for card in cards], hint)
 
 
@@ -179,7 +179,7 @@ def _datasets() -> _Listing:
         {"name": card.name, "title": card.title, "protocol": card.protocol, "licence": card.licence}
         for card in CARDS.values()
     ]
-    hint = "'bench data list' says what of them is on this machine."
+    hint = "'bench data list' shows which of them are on this machine."
     return _Listing("Data sets", ("data set", "what it is", "protocol"), rows, facts, hint)
 
 
@@ -188,7 +188,7 @@ def _metrics() -> _Listing:
 
     rows = [(name, METRICS[name]) for name in EXTRA_METRICS]
     facts = [{"name": name, "about": about} for name, about in rows]
-    hint = "AP, AP50, AP75, by size and by frequency are always there. These are asked for with --metric."
+    hint = "AP, AP50, AP75, AP by size and by frequency are always computed; --metric adds the metrics above."
     return _Listing("Metrics beyond AP", ("metric", "what it says"), rows, facts, hint)
 
 
@@ -210,7 +210,7 @@ def _protocols() -> _Listing:
         asked = f"{top_k:,} per image" + (f", {per_chunk:,} per chunk of classes" if per_chunk else "")
         rows.append((name, rules, _words(caps), asked))
         facts.append({**asdict(protocol), "top_k": top_k, "chunk_top_k": per_chunk})
-    headers = ("protocol", "rules", "boxes that count", "boxes asked of a detector")
+    headers = ("protocol", "rules", "boxes that count", "boxes requested from a detector")
     hint = "'bench score' also knows grounding-recall and refcoco, for phrases and expressions."
     return _Listing("Protocols", headers, rows, facts, hint)
 
@@ -227,7 +227,7 @@ def _prompts() -> _Listing:
         facts.append({**asdict(plan), "sha256": plan.sha256})
     headers = ("plan", "names", "templates", "classes", "tokens", "order", "hash")
     hint = (
-        "names: how they are cleaned; classes, tokens: at most, of a chunk that is asked for together. A plan of one's "
+        "names: how they are cleaned; classes, tokens: maximum per chunk (classes asked for together). A plan of your "
         "own is a YAML file with the keys name (required), cleaning, templates, ensemble, chunk_classes, token_budget, "
         "order."
     )

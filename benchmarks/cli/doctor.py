@@ -43,5 +43,5 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
         epilog="Examples:\n\n  bench doctor\n\n  bench doctor --json\n\n"
-        "✓ there, ✗ missing, – missing but not needed on the CPU. Exit code 1 if detectors cannot run on the CPU."
+        "✓ found, ✗ missing, – missing but not needed on the CPU. Exit code 1 if detectors cannot run on the CPU."
     )(doctor)

@@ -180,8 +180,8 @@ def register(app: typer.Typer) -> None:
         "  bench show owl-nano,gdino-nano -b shapes -o show.png\n\n"
         "  bench show owl-nano --worst --class 'striped red star' -n 6\n\n"
         "  bench show a.json b.json -a lvis_v1_val.json --images coco -o show.png\n\n"
-        "The threshold of a run is the score at which its F1 over the data set is highest (IoU 0.5); it stands in the "
-        "title of its pictures. Per image, ✓ is right, ✗ wrong, ? missed, ~ not judged by the protocol's rules."
+        "The threshold of a run is the score at which its F1 over the data set is highest (IoU 0.5); the title "
+        "of its pictures states it. Per image, ✓ is right, ✗ wrong, ? missed, ~ not judged by the protocol's rules."
     )(show)
     app.command(
         epilog="Examples:\n\n"

@@ -36,12 +36,12 @@ Prompts = Annotated[
     str | None,
     typer.Option(
         help=f"Prompt plan: {', '.join(PLANS)}, or a YAML file.",
-        show_default="names, or raw if that would change names that are not LVIS's",
+        show_default="names; raw if cleaning would change names that are not from LVIS",
     ),
 ]
 Mode = Annotated[
     Literal["full", "present", "verified"],
-    typer.Option(help="Classes given for an image: all, those in it, or these and those known to be absent."),
+    typer.Option(help="Classes asked for in an image: all, those in it, or those in it and those known to be absent."),
 ]
 ImageSize = Annotated[
     int | None, typer.Option(min=1, help="Side of the network's input, pixels.", show_default="the model's")
@@ -65,11 +65,11 @@ ChunkBatch = Annotated[
 NmsIou = Annotated[
     float | None,
     typer.Option(
-        help="IoU (0 to 1) above which, of two boxes of a class, the one with the lower score is removed; 1 = none is.",
+        help="If two boxes of a class have a higher IoU (0 to 1), the lower-scoring one is removed; 1 removes none.",
         show_default="the detector's choice",
     ),
 ]
-RunSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
+RunSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")]
 Shards = Annotated[
     int | None,
     typer.Option(
@@ -84,7 +84,7 @@ ImageIds = Annotated[
 ]
 OverwriteMode = Annotated[
     Literal["missing", "always", "never"],
-    typer.Option(help="missing: make what is missing; always: make all again; never: keep a scored run as it is."),
+    typer.Option(help="missing: make missing shards; always: make all again; never: keep a scored run as it is."),
 ]
 EngineName = Annotated[
     Literal["local", "ray"], typer.Option(help="Worker process on this machine, or tasks on a Ray cluster.")
@@ -134,9 +134,9 @@ class RunOptions:
 
         names, specs = split_names(self.detector), split_names(self.benchmark)
         if self.weights is not None and len(names) > 1:
-            raise DataError("--weights goes with one --detector")
+            raise DataError("--weights needs exactly one --detector")
         if self.images is not None and len(specs) > 1:
-            raise DataError("--images goes with one --benchmark")
+            raise DataError("--images needs exactly one --benchmark")
         return [
             user_request(
                 name,

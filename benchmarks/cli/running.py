@@ -70,7 +70,9 @@ def predict(
     """Predict only, all shards or one. Finished shards are kept; 'bench score RUN --save' merges and scores."""
     only, count = _shard(shard, options.shards)
     if only is not None and options.engine == "ray":
-        raise DataError("--shard makes one shard here; --engine ray makes all of them on the cluster")
+        raise DataError(
+            "--shard makes one shard on this machine, --engine ray all shards on the cluster: give one of them"
+        )
     _carry_out(dataclasses.replace(options, shards=count), None, only)
 
 
@@ -140,7 +142,7 @@ def _shard(shard: str | None, shards: int | None) -> tuple[list[int] | None, int
         return None, shards
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
     if match is None or not int(match[1]) < int(match[2]) or shards not in (None, int(match[2])):
-        raise DataError(f"--shard {shard}: K/N is needed, K from 0 to N - 1, and N as in --shards")
+        raise DataError(f"--shard {shard}: expected K/N with K from 0 to N - 1 and N as in --shards")
     return [int(match[1])], int(match[2])
 
 

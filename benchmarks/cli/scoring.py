@@ -54,9 +54,9 @@ ProtocolName = Annotated[
 ]
 
 _UNCERTAINTY = (
-    "An image is the unit of chance: a resample draws as many images as there are, with replacement. "
-    "What is printed is the number ± t standard deviations over the resamples (Student's t, 95 %), completed for "
-    "classes that hardly any image shows: a number always lies in its interval. Percentiles are not used: a "
+    "The bootstrap resamples images: a resample draws as many images as there are, with replacement. "
+    "The printed interval is the number ± t standard deviations over the resamples (Student's t, 95 %), completed for "
+    "classes that few images show: a number always lies in its interval. Percentiles are not used: a "
     "resample holds fewer distinct images, and its AP is higher. To tell two runs apart use [bold]compare[/bold]: both "
     "are scored on the same resamples, what they share (hard images) cancels, and interval and P(B > A) of the "
     "difference come from one distribution. docs/intervals.md has the measured coverage."
@@ -107,8 +107,8 @@ def score(
     match: Annotated[
         Match,
         typer.Option(
-            help="What image ids that are texts mean: id (as in the annotations), or stem (file names, with or without "
-            "folder and suffix)."
+            help="How to read image ids that are strings: id (as in the annotations), or stem (file names, with or "
+            "without folder and suffix)."
         ),
     ] = "id",
     per_class: Annotated[Path | None, typer.Option(help="Write AP per class as CSV.")] = None,
@@ -141,7 +141,9 @@ def score(
     if save:
         given = (protocol, map_phrases or None, region_judge, images)
         if any(option is not None for option in given):
-            raise DataError("--save scores a run by its own protocol: -p, --map-phrases and region do not go with it")
+            raise DataError(
+                "--save scores a run by its own protocol: leave out -p, --map-phrases, --region-judge and --images"
+            )
     request = ScoreRequest(
         predictions,
         truth,
@@ -234,7 +236,7 @@ def _save(request: ScoreRequest, bootstrap: int | None) -> Score:
 
     source = Source.of(request.predictions)
     if source.manifest is None:
-        raise DataError(f"{request.predictions}: --save is for the folder of a run")
+        raise DataError(f"{request.predictions}: --save needs the folder of a run")
     options = ScoreOptions(
         request.extra_metrics,
         BOOTSTRAP if bootstrap is None else bootstrap,

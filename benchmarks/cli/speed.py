@@ -71,9 +71,9 @@ def speed(
     inputs = gather(benchmark, image, vocabulary, data_root, max(sizes))
     names = split_names(detector)
     if not names:
-        raise DataError("--detector names none: 'bench list' shows them")
+        raise DataError("--detector names no detector: 'bench list detectors' shows them")
     if weights is not None and len(names) > 1:
-        raise DataError("--weights goes with one --detector")
+        raise DataError("--weights needs exactly one --detector")
     plan = read_plan(prompts)
     requests = [
         checked(
@@ -113,7 +113,7 @@ def _sizes(text: str) -> tuple[int, ...]:
     """Batch sizes of a list such as ``1,8``."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise DataError(f"--batch {text!r:.60}: whole numbers from 1, comma-separated, are needed")
+        raise DataError(f"--batch {text!r:.60}: expected whole numbers from 1, comma-separated")
     return tuple(sorted({int(word) for word in words}))
 
 
@@ -125,5 +125,5 @@ def register(app: typer.Typer) -> None:
         "  bench speed -d grounding-dino-tiny-hf,owlv2-base-patch16 --vocabulary 1203 --batch 1 --iters 10\n\n"
         "  bench speed -d my_detector.py:Mine -b lvis-minival --json --out speed.json\n\n"
         "Exit codes: 0 done, 1 error, 2 usage, 3 some detectors or batch sizes failed, 130 interrupted. "
-        "A detector that did not have the machine for itself is measured all the same; the result says so and by whom."
+        "If other processes used the machine, a detector is measured anyway; the result says so and names them."
     )(speed)

@@ -194,7 +194,7 @@ def _names(text: str | None) -> list[str]:
 
 def _seed(text: str) -> int:
     if not text.isdigit():
-        raise DataError(f"--seeds {text}: whole numbers separated by commas are needed")
+        raise DataError(f"--seeds {text}: expected whole numbers, comma-separated")
     return int(text)
 
 

@@ -68,9 +68,9 @@ def register(app: typer.Typer) -> None:
         "  bench train my.yaml --out runs/mine --resume\n\n"
         "  bench train grounding-dino-nano\n\n"
         "  mpiexec -n 2 bench train my.yaml --out runs/mine\n\n"
-        "Data that is missing is rendered first. Seed and threads of one make a run repeatable bit for bit on one "
-        "machine; the weights file says what the training was. After a kill, --resume goes on from the checkpoint.\n\n"
-        "Grounding DINO needs the extra 'jittor' and learns from ODVG files, which 'bench data convert' makes of "
+        "Missing data is rendered first. With a fixed seed and one thread, a run is repeatable bit for bit on one "
+        "machine; the weights file records the training. After a kill, --resume continues from the checkpoint.\n\n"
+        "Grounding DINO needs the extra 'jittor' and learns from ODVG files, which 'bench data convert' makes from "
         "COCO, LVIS, Objects365, Flickr30k Entities and GoldG. Processes under mpiexec share each batch; they need the "
         "extra 'mpi'."
     )(train)

@@ -40,7 +40,7 @@ def held(path: Path, what: str, *, patience: float) -> Iterator[None]:
     try:
         lock.acquire(timeout=patience)
     except Timeout:
-        raise DataError(f"{what} is in work by {_holder(path)}: wait for it, or end that process") from None
+        raise DataError(f"{what} is in use by {_holder(path)}: wait for it, or end that process") from None
     try:
         remove_leftovers(_holder_path(path))
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat()[:19]}

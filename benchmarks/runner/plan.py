@@ -152,8 +152,8 @@ def prepare_run(
                 _clear(folder)  # an edited adapter whose first run never finished a shard: nothing is lost
             elif differences:
                 raise DataError(
-                    f"{folder}: the run that is there was made with {', '.join(differences)}: ask for the same, "
-                    "or give --overwrite always or another --out"
+                    f"{folder}: already has a run made with {', '.join(differences)}: use the same settings, "
+                    "--overwrite always, or another --out"
                 )
             else:
                 return have

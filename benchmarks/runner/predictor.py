@@ -153,14 +153,14 @@ class Predictor:
         if not isinstance(found, list) or len(found) != len(images):
             count = len(found) if isinstance(found, list) else type(found).__name__
             raise DetectorError(
-                f"detect() gave {count} for {len(images)} images: a list with one entry per image is needed"
+                f"detect() returned {count} for {len(images)} images: expected a list with one entry per image"
             )
         for image, one in zip(images, found, strict=True):
             if not isinstance(one, Detections):
-                raise DetectorError(f"detect() gave {type(one).__name__} for image {image.id}: Detections are needed")
+                raise DetectorError(f"detect() returned {type(one).__name__} for image {image.id}: expected Detections")
             if (one.image_id, one.width, one.height) != (image.id, image.width, image.height):
                 raise DetectorError(
-                    f"detect() gave detections of image {one.image_id} ({one.width} x {one.height}) "
+                    f"detect() returned detections of image {one.image_id} ({one.width} x {one.height}) "
                     f"for image {image.id} ({image.width} x {image.height})"
                 )
             if len(one) > self._top_k:

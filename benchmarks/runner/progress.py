@@ -71,7 +71,7 @@ class RunProgress:
     def _say(self) -> None:
         self._said = time.monotonic()
         if self._done == self._begun_with:
-            what = f"{self._done:,} of {self._total:,} images were done before" if self._done else "starts"
+            what = f"{self._done:,} of {self._total:,} images are done already" if self._done else "starts"
             self.note(f"{what}, {self._total - self._done:,} to do")
             return
         rate = (self._done - self._begun_with) / max(self._said - self._begun, 1e-9)

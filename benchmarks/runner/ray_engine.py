@@ -48,7 +48,7 @@ class RayEngine:
             DataError: no cluster, no node that can run a task, or a results folder that the nodes do not share.
         """
         if request.device.startswith("cuda:"):
-            raise DataError(f"--device {request.device}: Ray hands out the graphics processors, say cuda")
+            raise DataError(f"--device {request.device}: Ray chooses the GPU: use --device cuda")
         with _cluster() as ray:
             slots = self._slots(ray, request)
             task = ray.remote(_make_shards).options(
@@ -73,8 +73,8 @@ class RayEngine:
             by_cpu, by_gpu = node.get("CPU", 0) // self.cpus, node.get("GPU", 0) // gpus if gpus else float("inf")
             slots += int(min(by_cpu, by_gpu))
         if slots == 0:
-            need = f"{self.cpus} processors" + (" and a graphics processor" if gpus else "")
-            raise DataError(f"Ray: none of the {len(nodes)} nodes has {need}: ask for less, or say --device cpu")
+            need = f"{self.cpus} processors" + (" and a GPU" if gpus else "")
+            raise DataError(f"Ray: none of the {len(nodes)} nodes has {need}: ask for less, or use --device cpu")
         return slots
 
 
@@ -86,7 +86,9 @@ def _make_missing(
     if not missing:
         return
     if not manifest_path(folder).exists():
-        raise DataError(f"{folder}: a node made it, but it is not here: --out must be a folder that all nodes share")
+        raise DataError(
+            f"{folder}: made by a node, but not found on this machine: --out must be a folder that all nodes share"
+        )
     manifest = read_manifest(folder)
     files = RunFiles(folder, len(manifest.shards))
     rest = request.model_copy(update={"overwrite": "missing"}).model_dump_json()

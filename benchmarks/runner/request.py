@@ -133,7 +133,7 @@ class RunRequest(StrictModel):
             raise DataError("--image-ids names no image")
         for image, following in zip(chosen, [*chosen[1:], None], strict=True):
             if image not in known or image == following:
-                what = "is there twice" if image in known else f"is not in benchmark '{self.benchmark}'"
+                what = "occurs twice" if image in known else f"is not in benchmark '{self.benchmark}'"
                 raise DataError(f"--image-ids: image {image} {what}")
         return chosen
 

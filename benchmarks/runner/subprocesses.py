@@ -97,7 +97,7 @@ def _events(
         try:
             event = parse(line)
         except ValueError:
-            yield Fault(reason=f"the worker process wrote what is no event: {line[:80]!r}")
+            yield Fault(reason=f"the worker process wrote a line that is not an event: {line[:80]!r}")
             return
         yield event
         if isinstance(event, last | Fault):

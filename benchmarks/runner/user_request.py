@@ -113,4 +113,4 @@ def _ids(path: Path) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in read_document(path, _MAX_IDS_BYTES, "list of image ids").decode().split())
     except ValueError as error:
-        raise DataError(f"{path}: image ids separated by white space are needed: {error}") from None
+        raise DataError(f"{path}: expected image ids separated by white space: {error}") from None

@@ -76,13 +76,13 @@ def _about_pixels(a: Source, b: Source) -> list[str]:
     theirs = pixels_of(read_records(b.path, b.manifest))
     if ours is None or theirs is None:
         names = " and ".join(name for name, one in (("A", ours), ("B", theirs)) if one is None)
-        return [f"{names}: made before pixels were hashed; whether both saw the same is not known"]
+        return [f"{names}: made before pixels were hashed; it is not known whether A and B saw the same pixels"]
     shared = ours.keys() & theirs.keys()
     if not (other := sum(ours[image] != theirs[image] for image in shared)):
         return []
     return [
         f"warning: A and B were made from different pixels in {other:,} of {len(shared):,} images: "
-        "they were encoded, resized or decoded otherwise"
+        "they were encoded, resized or decoded differently"
     ]
 
 

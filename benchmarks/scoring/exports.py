@@ -91,7 +91,7 @@ def write_arrays(path: Path, evaluation: Evaluation) -> None:
     by the axis of detection limits; undefined is -1, as there. Read with ``numpy.load``; there is no pickle in it.
     """
     if path.suffix != ".npz":
-        raise DataError(f"{path}: name the file .npz")
+        raise DataError(f"{path}: the file name must end in .npz")
     with atomic_write(path) as file:
         np.savez(file, precision=evaluation.precision, recall=evaluation.recall, **evaluation.axes())
 

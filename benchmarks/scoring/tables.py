@@ -117,11 +117,11 @@ def _errors_table(errors: dict[str, float | None]) -> Table:
     groups = {"all": "", **{_FREQUENCY[letter]: f"_{letter}" for letter in FREQUENCIES}}
     groups = {name: suffix for name, suffix in groups.items() if f"tide/AP50{suffix}" in errors}
     table = Table(title="error decomposition, IoU 0.50", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("ΔAP50 if mended")
+    table.add_column("ΔAP50 if corrected")
     for name in groups:
         table.add_column(name, justify="right")
     table.add_column("count", justify="right")
-    table.add_row("AP50 as it is", *(_percent(errors[f"tide/AP50{suffix}"]) for suffix in groups.values()), "")
+    table.add_row("AP50 now", *(_percent(errors[f"tide/AP50{suffix}"]) for suffix in groups.values()), "")
     for kind, meaning in _ERRORS.items():
         gains = (_signed(errors[f"tide/dAP_{kind}{suffix}"]) for suffix in groups.values())
         table.add_row(meaning, *gains, _plain(errors.get(f"tide/count_{kind}")) if kind in _COUNTED else "")

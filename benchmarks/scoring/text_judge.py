@@ -182,7 +182,7 @@ def load_similarity(path: Path) -> SimilarityMatrix:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: not a similarity matrix ({reason}): build one with `bench judge`") from error
     if similarity.content_sha256 != content:
-        raise DataError(f"{path}: content does not have the hash the file states; build it again with `bench judge`")
+        raise DataError(f"{path}: the content does not match the hash in the file; build it again with `bench judge`")
     return similarity
 
 
@@ -210,7 +210,7 @@ def _read_members(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     with zipfile.ZipFile(path) as archive:
         members = {info.filename: info for info in archive.infolist()}
         if set(members) != {"meta.npy", "matrix.npy"} or len(archive.infolist()) != 2:
-            raise DataError("it should hold meta and matrix")
+            raise DataError("it must contain meta and matrix")
         size = path.stat().st_size
         for info in members.values():
             if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:

@@ -113,7 +113,7 @@ def made_up_vocabulary(classes: int) -> Vocabulary:
     names = [*COCO_NAMES, *(f"{a} {noun}" for a in _ADJECTIVES for noun in COCO_NAMES)]
     names += [f"{a} {b} {noun}" for a in _ADJECTIVES for b in _ADJECTIVES if a != b for noun in COCO_NAMES]
     if not 1 <= classes <= len(names):
-        raise DataError(f"--vocabulary {classes}: from 1 to {len(names):,} classes can be made up")
+        raise DataError(f"--vocabulary {classes}: expected 1 to {len(names):,} synthetic classes")
     return Vocabulary(tuple(range(1, classes + 1)), tuple(names[:classes]))
 
 

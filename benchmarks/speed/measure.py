@@ -46,7 +46,7 @@ def measure(request: SpeedRequest, images: Sequence[Image], tell: Callable[[str]
     Raises:
         DetectorError: the detector cannot be loaded, or breaks its contract.
     """
-    tell("looking at the machine")
+    tell("checking whether the machine is idle")
     gpu_before = None if request.device == "cpu" else gpus.look()
     with LoadMeter() as idle:
         time.sleep(request.idle_seconds)
@@ -229,4 +229,4 @@ class _Session:
     def _detect(self, images: list[Image]) -> None:
         found = self.detector.detect(images)
         if not isinstance(found, list) or len(found) != len(images) or not isinstance(found[0], Detections):
-            raise DetectorError("detect() must give a list of Detections, one for each image: see 'bench check'")
+            raise DetectorError("detect() must return a list of Detections, one per image: see 'bench check'")

@@ -18,7 +18,7 @@ def report_table(report: SpeedReport) -> RenderableType:
     if measured:
         parts += [_times(report, measured), _sizes(measured)]
     counted = {one.flops.counted for one in measured if one.flops is not None}
-    parts += [_remark(f"GFLOP: one image, a multiply-add is two; {words}") for words in sorted(counted)]
+    parts += [_remark(f"GFLOP: of one image; a multiply-add counts as two; {words}") for words in sorted(counted)]
     for one in measured:
         parts += _remarks(one)
     parts += [_warning(f"{one.detector}: {one.problem}") for one in report.detectors if isinstance(one, FailedDetector)]
@@ -45,7 +45,7 @@ def _times(report: SpeedReport, measured: list[Measured]) -> Table:
 
 
 def _sizes(measured: list[Measured]) -> Table:
-    table = _table("Start, seconds, each done once · size")
+    table = _table("Start in seconds, each step timed once · size")
     for heading in ("load", "text", "1st\nimage", "sum", "param.\nM", "GFLOP"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("on", min_width=8)
@@ -68,7 +68,7 @@ def _remarks(one: Measured) -> list[RenderableType]:
     lines: list[RenderableType] = []
     if one.machine.exclusive is not True:
         sure = "not measured alone" if one.machine.exclusive is False else "perhaps not measured alone"
-        lines.append(_warning(f"{name}: {sure}; its times are not to be quoted"))
+        lines.append(_warning(f"{name}: {sure}; do not quote its times"))
         lines += [_warning(f"  {reason}") for reason in one.machine.reasons]
     lines += [_warning(f"{name}: batch of {batch.batch}: {batch.problem}") for batch in one.batches if batch.problem]
     lines += [_remark(f"{name}: {note}") for note in one.notes]

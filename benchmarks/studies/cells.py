@@ -128,7 +128,7 @@ class Cell:
             recipe = None
         if recipe is None or recipe.resolved() != self.config.resolved():
             raise DataError(
-                f"{self.weights}: come of another configuration than the study's: remove {self.folder} to train it "
+                f"{self.weights}: made with another configuration than the study's: remove {self.folder} to train it "
                 "again, or choose another --out"
             )
         return True
@@ -256,7 +256,7 @@ def stored_numbers(weights: Path) -> int:
     try:
         return sum(math.prod(entry["shape"]) for name, entry in _header(weights).items() if name != "__metadata__")
     except (TypeError, KeyError) as error:
-        raise DataError(f"{weights}: is no weights file: its header has an entry without shape") from error
+        raise DataError(f"{weights}: is not a weights file: its header has an entry without shape") from error
 
 
 def _header(weights: Path) -> dict[str, Any]:
@@ -268,7 +268,7 @@ def _header(weights: Path) -> dict[str, Any]:
                 raise ValueError("its header is too long")
             header = json.loads(file.read(length))
             if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
-                raise ValueError("its header is no JSON object")
+                raise ValueError("its header is not a JSON object")
             return header
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{weights}: is no weights file: {error}") from error
+        raise DataError(f"{weights}: is not a weights file: {error}") from error

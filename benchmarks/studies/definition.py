@@ -59,7 +59,7 @@ class Probe(StrictModel):
     @model_validator(mode="after")
     def _asks_otherwise(self) -> Probe:
         if self.prompts == "names" and self.vocabulary == "full":
-            raise ValueError(f"probe '{self.name}' asks as the study does: 'prompts' or 'vocabulary' is needed")
+            raise ValueError(f"probe '{self.name}' asks the same as the study: give 'prompts' or 'vocabulary'")
         return self
 
 
@@ -119,16 +119,18 @@ class Study(StrictModel):
         seeds, probes = [str(seed) for seed in self.seeds], [probe.name for probe in self.probes]
         for what, entries in (("arm", names), ("seed", seeds), ("probe", probes)):
             if twice := [entry for entry in entries if entries.count(entry) > 1]:
-                raise ValueError(f"{what} '{twice[0]}' is there twice")
+                raise ValueError(f"{what} '{twice[0]}' occurs twice")
         if without := [arm.name for arm in self.arms if not (arm.base or self.base)]:
-            raise ValueError(f"arm '{without[0]}' has no base, and neither has the study")
+            raise ValueError(f"arm '{without[0]}' has no base, and the study has none: give one")
         if self.reference not in names:
-            raise ValueError(f"reference '{self.reference}' is no arm: they are {', '.join(names)}")
+            raise ValueError(f"reference '{self.reference}' is not an arm: the arms are {', '.join(names)}")
         if self.published is None and any(arm.published for arm in self.arms):
             raise ValueError("an arm has published numbers: 'published' must say where they are from")
         for place in (self.shared, *(arm.changes for arm in self.arms)):
             if "seed" in place or "trainer" in place:
-                raise ValueError("seed and trainer are no changes: 'seeds' lists the seeds, the base has the trainer")
+                raise ValueError(
+                    "seed and trainer cannot be changed: 'seeds' lists the seeds, the base names the trainer"
+                )
         return self
 
     def base_of(self, arm: Arm) -> str:

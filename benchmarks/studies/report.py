@@ -156,7 +156,7 @@ def build_report(
     """
     scored, remarks = _finished(cells)
     if not scored:
-        raise DataError(f"study '{resolved.study.name}': no cell is finished: 'bench study run' makes them")
+        raise DataError(f"study '{resolved.study.name}': no cell is finished: run it with 'bench study run'")
     check_alike(scored)
     measured = measure(scored, resamples=resamples, advance=advance)
     found: dict[str, dict[str, Effect]] = {}

@@ -96,7 +96,7 @@ def resolve(study: Study, path: Path) -> ResolvedStudy:
                 raise DataError(f"{path}: arms '{other.name}' and '{arm.name}' are the same training")
     if study.controlled and (apart := disagreements(settled, study.reference)):
         more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
-        raise DataError(f"{path}: is not controlled: {apart[0]}{more}: make them equal, or take out 'controlled'")
+        raise DataError(f"{path}: is not controlled: {apart[0]}{more}: make them equal, or remove 'controlled'")
     reference = settled[study.reference]
     arms = [ResolvedArm(arm, configs[arm.name], _told(settled[arm.name], reference)) for arm in study.arms]
     return ResolvedStudy(study, tuple(arms), written)
@@ -171,7 +171,7 @@ def _changed(config: TrainingConfig, changes: Changes, place: str) -> TrainingCo
         raise DataError(f"{place}: {error}") from None
     for key in changes:
         if not any(one == key or one.startswith(f"{key}.") for one in moved):
-            raise DataError(f"{place}: {key}: is {_short(before, key)} already: the change changes nothing")
+            raise DataError(f"{place}: {key}: is {_short(before, key)} already: this change has no effect")
     return changed
 
 

@@ -145,7 +145,7 @@ class StudyRun:
                 with self._status(f"{cell.label}: speed"), self._hold(cell):
                     problem = processes.run(self.steps.speed(cell), cell.log)
                 if not problem and cell.speed() is None:
-                    problem = "left nothing behind"
+                    problem = "wrote no result"
             except (DataError, OSError) as error:
                 problem = printable(str(error))
             except BaseException:
@@ -184,7 +184,7 @@ class StudyRun:
             problem = processes.run(step.command, cell.log)
             seconds[step.kind] += time.monotonic() - began
             if not problem and not step.done():
-                problem = "left nothing behind"
+                problem = "wrote no result"
             if problem:
                 return CellReport(cell, seconds["train"], seconds["score"], f"{step.name}: {problem}")
         return CellReport(cell, seconds["train"], seconds["score"])

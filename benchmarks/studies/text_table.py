@@ -52,7 +52,7 @@ class TextTable:
             self,
             head=tuple(self.head[n] for n in kept),
             rows=tuple(tuple(row[n] for n in kept) for row in self.rows),
-            notes=(*self.notes, f"not shown for want of width: {', '.join(dropped)}"),
+            notes=(*self.notes, f"hidden, terminal too narrow: {', '.join(dropped)}"),
         )
 
     def as_markdown(self) -> list[str]:

@@ -113,13 +113,13 @@ class ContestantTraining(CaptionedTraining):
     @model_validator(mode="after")
     def _whole_parts(self) -> ContestantTraining:
         if self.batch % self.parts:
-            raise ValueError(f"batch is {self.batch}, which parts, {self.parts}, do not divide")
+            raise ValueError(f"batch is {self.batch}, not divisible by parts, {self.parts}")
         return self
 
     @model_validator(mode="after")
     def _names_that_fit(self) -> ContestantTraining:
         if self.names == "batch" and self.model.kind == "glip":
-            raise ValueError("names is 'batch', but glip reads one caption for each image: take 'caption'")
+            raise ValueError("names is 'batch', but glip reads one caption for each image: use 'caption'")
         if self.names == "batch" and any(source.label_map is None for source in self.data.sources):
             raise ValueError("names is 'batch', but a source has no label_map: nothing says which classes are absent")
         return self
@@ -172,7 +172,7 @@ class ContestantTrainer:
             values = self._optimisation.train_step(*pieces)
         except torch.OutOfMemoryError as error:
             parts = f"parts is {self._config.parts}, batch {self._config.batch}"
-            raise DataError(f"trainer 'contestant': {self._device}: out of memory: {parts}: take more parts") from error
+            raise DataError(f"trainer 'contestant': {self._device}: out of memory: {parts}: use more parts") from error
         return {**values, "dropped": float(dropped)}
 
     def save(self, file: BinaryIO) -> None:
@@ -252,7 +252,7 @@ def torch_device(asked: str) -> torch.device:
         torch.empty(0, device=device)  # works only if the device exists
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].split(". ")[0]
-        raise DataError(printable(f"{place} is not there: {reason}: choose another, or --device cpu")) from error
+        raise DataError(printable(f"{place} is not available: {reason}: choose another, or --device cpu")) from error
     return device
 
 

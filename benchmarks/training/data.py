@@ -53,7 +53,7 @@ class TrainingData:
         """
         gt = read_ground_truth(annotations)
         if not len(gt.ann_ids):
-            raise DataError(f"{annotations}: holds no boxes to learn from")
+            raise DataError(f"{annotations}: contains no boxes to learn from")
         order = np.argsort(gt.image_index, kind="stable")
         seen = np.unique(gt.class_index)
         row = np.full(gt.num_classes, -1, np.int64)
@@ -87,7 +87,7 @@ class TrainingData:
         """
         per_epoch = len(self.images) // size
         if not per_epoch:
-            raise DataError(f"a batch of {size} images needs at least as many, there are {len(self.images)}")
+            raise DataError(f"a batch of {size} images needs at least {size} images, found {len(self.images)}")
         step, epoch = first, -1
         order = np.empty(0, np.int64)
         while True:
@@ -126,7 +126,9 @@ def decode_images(gt: GroundTruth, folder: Path) -> npt.NDArray[np.uint8]:
         if images is None:
             images = np.empty((gt.num_images, *pixels.shape), np.uint8)
         if pixels.shape != images.shape[1:]:
-            raise DataError(f"{path}: is {pixels.shape}, the first image is {images.shape[1:]}; one size is needed")
+            raise DataError(
+                f"{path}: is {pixels.shape}, the first image is {images.shape[1:]}; all images need one size"
+            )
         images[position] = pixels
     if images is None:
         raise DataError("the annotations name no image")

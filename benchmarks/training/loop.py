@@ -198,15 +198,15 @@ def _begin(config: TrainingConfig, prepared: Prepared, out: Path, resume: bool) 
                 file.write(config.as_yaml())
         return Log()
     if not resume:
-        raise DataError(f"{out}: holds a training already: go on with --resume, or choose another --out")
+        raise DataError(f"{out}: already contains a training: continue with --resume, or choose another --out")
     try:
         with checkpoint.open("rb") as file:
             header, state, data = file.readline(), file.readline(), file.read()
         if header != _HEADER:
-            raise ValueError("is no checkpoint of a training")
+            raise ValueError("is not a checkpoint of a training")
         document = json.loads(state)
         if document["config"] != config.model_dump(mode="json"):
-            raise ValueError("is of a training with another configuration")
+            raise ValueError("is from a training with another configuration")
         prepared.trainer.restore(data)
         if prepared.leader:
             for half_written in out.glob(f".{CHECKPOINT}.*.tmp"):  # leftovers of a killed process may be gigabytes
@@ -232,7 +232,7 @@ def _step(prepared: Prepared, batches: Iterator[Any], log: Log, out: Path) -> No
         with atomic_write(path) as file:
             write_batch(file, batch)
         raise DataError(
-            f"{out}: stopped: {error}; the batch is in {path}, the last checkpoint is still there: "
+            f"{out}: stopped: {error}; the batch is saved in {path}, the last checkpoint is kept: "
             "lower the learning rate"
         ) from error
     log.core_seconds += time.process_time() - start

@@ -113,9 +113,9 @@ def prepare(config: OwlNanoTraining, machine: Machine, console: Console | None) 
     """
     names = [f"{config.data}-{split}" for split in ("train", "minival")]
     if missing := [name for name in names if name not in CARDS]:
-        raise DataError(f"data '{printable(config.data)}': no data set '{printable(missing[0])}' to train with")
+        raise DataError(f"data '{printable(config.data)}': there is no data set '{printable(missing[0])}'")
     if machine.device not in ("auto", "cpu"):
-        raise DataError(f"trainer 'owl-nano': trains on the CPU: leave out --device {printable(machine.device)}")
+        raise DataError(f"trainer 'owl-nano': trains only on the CPU: leave out --device {printable(machine.device)}")
     torch.set_num_threads(machine.threads)
     if console:
         console.print(f"reading {' and '.join(names)} from {machine.data_root}", highlight=False, markup=False)

@@ -50,7 +50,7 @@ def read_config(path: Path) -> TrainingConfig:
     document = read_document(path)
     name = document.get("trainer")
     if not isinstance(name, str):
-        raise DataError(f"{path}: trainer: is missing: one of {', '.join(TRAINERS)}")
+        raise DataError(f"{path}: trainer: is missing: choose from {', '.join(TRAINERS)}")
     try:
         kind = find_trainer(name)
     except DataError as error:

@@ -58,7 +58,7 @@ class ModelSettings(StrictModel):
         """
         text = self.options.get("text")
         if isinstance(text, dict) and (twice := {"phrase_frame", "centred"} & text.keys()):
-            raise ValueError(f"text.{min(twice)} is no option: write model.{min(twice)}")
+            raise ValueError(f"text.{min(twice)} is not an option: write model.{min(twice)}")
         fields = json.loads((base or SIZES[self.size]).to_json())
         for key, value in self.options.items():
             fields[key] = {**fields[key], **value} if isinstance(value, dict) and key in fields else value
@@ -128,7 +128,7 @@ class CaptionedTraining(TrainingConfig):
     @model_validator(mode="after")
     def _one_length(self) -> CaptionedTraining:
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("either epochs or steps is needed, and not both")
+            raise ValueError("give either epochs or steps, not both")
         return self
 
     def length(self, batches_per_epoch: int) -> int:
@@ -165,9 +165,9 @@ class GroundingDinoTraining(CaptionedTraining):
     @model_validator(mode="after")
     def _consistent(self) -> GroundingDinoTraining:
         if self.batch % self.parts:
-            raise ValueError(f"batch is {self.batch}, which parts, {self.parts}, do not divide")
+            raise ValueError(f"batch is {self.batch}, not divisible by parts, {self.parts}")
         if self.interpolate and not self.model.weights:
-            raise ValueError("interpolate mixes in the weights that the training starts from: model.weights is needed")
+            raise ValueError("interpolate mixes in the weights that the training starts from: give model.weights")
         return self
 
     def resolved(self) -> dict[str, Any]:

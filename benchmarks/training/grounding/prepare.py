@@ -58,7 +58,7 @@ def prepare(config: GroundingDinoTraining, machine: Machine, console: Console | 
     processes = group()
     if config.batch % (processes.count * config.parts):
         raise DataError(
-            f"batch is {config.batch}, which {processes.count} processes with {config.parts} parts each do not divide"
+            f"batch is {config.batch}, not divisible by {processes.count} processes with {config.parts} parts each"
         )
     opened = open_data(config, machine.data_root, None if processes.rank else console)
     tokenizer, tensors, model, packaged = _start(config, opened.sources)

@@ -34,7 +34,9 @@ def reading(settings: ModelSettings, text: TextConfig, *, frozen: bool) -> TextC
         ValueError: frames or centring for CLIP, or centring for an encoder that learns.
     """
     if settings.centred and not frozen:
-        raise ValueError("centred needs a text encoder that does not learn, for which the mean holds: bert.: 0.0")
+        raise ValueError(
+            "centred needs a text encoder that does not learn, since its mean must stay valid: set bert.: 0.0"
+        )
     frames = frozen and text.kind == "bert"
     frame = settings.phrase_frame or ("framed" if frames else "bare")
     return dataclasses.replace(
@@ -59,8 +61,8 @@ def check_given(settings: ModelSettings, text: TextConfig, *, unlearned: bool) -
             raise ValueError(f"{name} is {asked}, but the weights have {has}: leave it out, or train from the start")
     if unlearned and text.phrase_frame == "bare" and settings.phrase_frame is None:
         raise ValueError(
-            "the weights read phrases bare with a text encoder that never learned to, so one-word names are nearly one "
-            "class to them: take weights that read framed, let bert. learn, or ask for it with phrase_frame: bare"
+            "the weights read phrases bare, but their text encoder was not trained to, so one-word names look nearly "
+            "the same to them: use weights that read framed, let bert. learn, or ask for it with phrase_frame: bare"
         )
 
 

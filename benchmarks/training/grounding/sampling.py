@@ -64,7 +64,7 @@ class Sampler:
         self.records = int(self._whole.sum() + self._part.sum() // _PARTS)
         self.batches = self.records // batch
         if not self.batches:
-            raise DataError(f"a batch of {batch} images needs at least as many records, an epoch has {self.records}")
+            raise DataError(f"a batch of {batch} images needs at least {batch} records, an epoch has {self.records}")
         self._planned: tuple[int, npt.NDArray[np.int64]] | None = None
 
     def plan(self, epoch: int) -> npt.NDArray[np.int64]:

@@ -50,7 +50,7 @@ class CropSettings(StrictModel):
     @model_validator(mode="after")
     def _ordered(self) -> CropSettings:
         if self.smallest > self.largest:
-            raise ValueError(f"smallest is {self.smallest}, that is more than largest, {self.largest}")
+            raise ValueError(f"smallest is {self.smallest}, more than largest, {self.largest}")
         return self
 
 
@@ -72,7 +72,7 @@ class TransformSettings(StrictModel):
     @model_validator(mode="after")
     def _fitting(self) -> TransformSettings:
         if self.sizes and max(self.sizes) > self.longest:
-            raise ValueError(f"sizes go up to {max(self.sizes)}, that is more than longest, {self.longest}")
+            raise ValueError(f"the largest of sizes is {max(self.sizes)}, more than longest, {self.longest}")
         return self
 
 

@@ -42,7 +42,7 @@ def open_source(settings: SourceSettings, progress: Callable[[int], None] | None
     """
     folder = Path(settings.images)
     if not folder.is_dir():
-        raise DataError(f"{folder}: is no folder of images")
+        raise DataError(f"{folder}: is not a folder of images")
     names = read_label_map(Path(settings.label_map)) if settings.label_map else ()
     records = OdvgFile.open(Path(settings.annotations), progress=progress)
     present = records.labels.values

@@ -82,9 +82,9 @@ class GroundingDinoTrainer:
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
             known, step = header["format"] == _FORMAT, int(header["step"])
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise ValueError("is no checkpoint of Grounding DINO") from error
+            raise ValueError("is not a checkpoint of Grounding DINO") from error
         if not known or header["model"] != self._model_config.to_json():
-            raise ValueError("is of another model")
+            raise ValueError("is from another model")
         self._optimisation.restore(step, state)
 
     def detector(self) -> GroundingDinoDetector:

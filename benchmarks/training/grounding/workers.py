@@ -80,8 +80,8 @@ class Workers(Iterator[TrainingBatch]):
         code = worker.process.exitcode or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return DataError(
-            f"a process that prepares training batches {how}, at the latest with {self._make.where(task)}: "
-            "if memory ran out, take fewer workers or a smaller batch"
+            f"a process that prepares training batches {how}, at or before {self._make.where(task)}: "
+            "if memory ran out, use fewer workers or a smaller batch"
         )
 
 

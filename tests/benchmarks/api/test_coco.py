@@ -252,9 +252,9 @@ def test_entries_that_do_not_fit() -> None:
     theirs, _ = _evaluated(THEIRS, annotations, results)
     assert OURS.COCOeval(iouType="bbox").evalImgs == []
     for entries, words in (
-        (evaluator.evalImgs[1:], "evalImgs has 39 entries: 2 categories × 4 area ranges × 5 images"),
-        (theirs.evalImgs, "join what evaluate"),
-        ([*evaluator.evalImgs[1:], evaluator.evalImgs[0]], "join what evaluate"),
+        (evaluator.evalImgs[1:], "evalImgs has 39 entries: expected 2 categories × 4 area ranges × 5 images"),
+        (theirs.evalImgs, "join only entries that evaluate"),
+        ([*evaluator.evalImgs[1:], evaluator.evalImgs[0]], "join only entries that evaluate"),
     ):
         evaluator.evalImgs = entries
         with pytest.raises(DataError, match=words):
@@ -374,12 +374,12 @@ def test_what_cannot_be_done_is_said() -> None:
         ("params.imgIds is empty", lambda: evaluator(imgIds=[]).evaluate()),
         ("params.catIds is empty", lambda: evaluator(catIds=[]).evaluate()),
         ("params.iouThrs: iou_thresholds is empty", lambda: evaluator(iouThrs=[]).evaluate()),
-        ("params.iouThrs is ['x']: numbers", lambda: evaluator(iouThrs=["x"]).evaluate()),
+        ("params.iouThrs is ['x']: expected numbers", lambda: evaluator(iouThrs=["x"]).evaluate()),
         ("params.recThrs: ", lambda: evaluator(recThrs=[1, 0]).evaluate()),
         ("params.maxDets: ", lambda: evaluator(maxDets=[0, 1]).evaluate()),
-        ("params.maxDets is [1.5]: whole numbers", lambda: evaluator(maxDets=[1.5]).evaluate()),
-        ("params.areaRng is [3]: pairs", lambda: evaluator(areaRng=[3]).evaluate()),
-        ("cocoGt and cocoDt are needed", lambda: OURS.COCOeval(gt, iouType="bbox").evaluate()),
+        ("params.maxDets is [1.5]: expected whole numbers", lambda: evaluator(maxDets=[1.5]).evaluate()),
+        ("params.areaRng is [3]: expected pairs", lambda: evaluator(areaRng=[3]).evaluate()),
+        ("evaluate() needs cocoGt and cocoDt", lambda: OURS.COCOeval(gt, iouType="bbox").evaluate()),
         ("params.imgIds is empty", lambda: OURS.COCOeval(iouType="bbox").evaluate()),
         ("call evaluate() before", lambda: evaluator().accumulate()),
         ("call accumulate() before", lambda: evaluator().summarize()),
@@ -389,8 +389,11 @@ def test_what_cannot_be_done_is_said() -> None:
         ("params.maxDets is [1]: summarize() needs three", lambda: summarized(maxDets=[1])),
         ("params.areaRngLbl is", lambda: summarized(areaRng=[[0, 1e10]])),
         ("result 0: image_id 77777", lambda: gt.loadRes([{**results[0], "image_id": 77777}])),
-        ("result 1: 'image_id' and 'bbox'", lambda: gt.loadRes([results[0], {"image_id": 1, "segmentation": {}}])),
-        ("(N, 7) is needed", lambda: gt.loadRes(np.zeros((3, 6)))),
+        (
+            "result 1: expected 'image_id' and 'bbox'",
+            lambda: gt.loadRes([results[0], {"image_id": 1, "segmentation": {}}]),
+        ),
+        ("expected (N, 7)", lambda: gt.loadRes(np.zeros((3, 6)))),
         ("'score' is high", lambda: OURS.COCOeval(gt, gt.loadRes([bad_row]), "bbox").evaluate()),
         ("annotation with id 1: no 'area'", lambda: OURS.COCOeval(_loaded(OURS, lacking), dt, "bbox").evaluate()),
         ("No such file", lambda: OURS.COCO("nosuch.json")),
@@ -407,14 +410,14 @@ def test_what_cannot_be_done_is_said() -> None:
 def test_files_that_are_something_else(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "cut.json").write_text('{"images": [')
-    with pytest.raises(DataError, match=r"list\.json: an object is needed, this is a list"):
+    with pytest.raises(DataError, match=r"list\.json: expected an object, found a list"):
         OURS.COCO(tmp_path / "list.json")
-    with pytest.raises(DataError, match=r"cut\.json: no JSON"):
+    with pytest.raises(DataError, match=r"cut\.json: not JSON"):
         OURS.COCO(tmp_path / "cut.json")
 
 
 def test_detections_by_hand_need_ids_from_1() -> None:
     annotations, results = random_set(20, 4, 2, 5)
     found = {**annotations, "annotations": [{**r, "id": k, "area": 1.0} for k, r in enumerate(results)]}
-    with pytest.raises(DataError, match="result with id 0: ids from 1 up"):
+    with pytest.raises(DataError, match="result with id 0: expected ids from 1 up"):
         OURS.COCOeval(_loaded(OURS, annotations), _loaded(OURS, found), "bbox").evaluate()

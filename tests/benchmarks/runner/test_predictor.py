@@ -140,9 +140,9 @@ def test_no_image_readable_gives_no_rows() -> None:
 
 
 WRONG = {
-    "not a list": (lambda found: tuple(found), r"detect\(\) gave tuple for 6 images"),
-    "too few": (lambda found: found[1:], r"detect\(\) gave 5 for 6 images"),
-    "another type": (lambda found: [None, *found[1:]], r"detect\(\) gave NoneType for image 4"),
+    "not a list": (lambda found: tuple(found), r"detect\(\) returned tuple for 6 images"),
+    "too few": (lambda found: found[1:], r"detect\(\) returned 5 for 6 images"),
+    "another type": (lambda found: [None, *found[1:]], r"detect\(\) returned NoneType for image 4"),
     "another order": (lambda found: found[::-1], r"detections of image 42 \(8 x 8\) for image 4"),
     "another size": (
         lambda found: [Detections.of(Image(4, np.zeros((4, 8, 3), np.uint8)), [], [], []), *found[1:]],

@@ -59,6 +59,6 @@ def test_no_cluster_at_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_numbered_device_is_refused(tmp_path: Path) -> None:
     events: list[Event] = []
-    with pytest.raises(ValueError, match="Ray hands out the graphics processors, say cuda"):
+    with pytest.raises(ValueError, match="Ray chooses the GPU: use --device cuda"):
         RayEngine()(request(make_data(tmp_path / "data", 3), tmp_path, device="cuda:1"), events.append)
     assert not [event for event in events if isinstance(event, Fault)]

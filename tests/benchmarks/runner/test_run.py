@@ -123,7 +123,7 @@ def test_again_makes_nothing_anew(gt: Path, done: Path) -> None:
     out = done.parents[2]
     again = bench("run", "-d", detector(), "-b", gt, "--batch", 2, "--bootstrap", 0, "--out", out)
     assert again.returncode == 0, again.stderr
-    assert f"{IMAGES} of {IMAGES} images were done before" in again.stderr
+    assert f"{IMAGES} of {IMAGES} images are done already" in again.stderr
     assert {path: path.stat().st_mtime_ns for path in done.glob("predictions/shard-*")} == before
     assert bench("run", "-d", detector(), "-b", gt, "--batch", 2, "--bootstrap", 40, "--out", out, "-q").stderr == ""
 
@@ -241,4 +241,4 @@ def test_bad_options_are_one_line(gt: Path, tmp_path: Path, name: str) -> None:
 def test_bad_shard(gt: Path, tmp_path: Path, shard: str) -> None:
     result = bench("predict", "-d", detector(), "-b", gt, "--out", tmp_path, "--shard", shard)
     assert result.returncode == 1
-    assert "K/N is needed, K from 0 to N - 1" in result.stderr
+    assert "expected K/N with K from 0 to N - 1" in result.stderr

@@ -33,7 +33,7 @@ class Mine:
 """
 #: Where, what, and the beginning of the line.
 FAULTS = {
-    "gives nothing": ("detect", "return None", "detect() gave NoneType for 1 images"),
+    "gives nothing": ("detect", "return None", "detect() returned NoneType for 1 images"),
     "exits in detect": ("detect", "sys.exit()", "SystemExit:  (mine.py:15)"),
     "exits when loaded": ("init", "raise SystemExit(0)", "detector '"),
     "exits with the text": ("text", "sys.exit('no licence')", "SystemExit: no licence (mine.py:13)"),
@@ -43,7 +43,7 @@ FAULTS = {
         "detect",
         "[os.write(fd, b'nonsense\\n') for fd in range(3, 64) if os.path.exists(f'/proc/self/fd/{fd}')"
         " and os.readlink(f'/proc/self/fd/{fd}').startswith('pipe')]",
-        "the worker process wrote what is no event: b'nonsense'",
+        "the worker process wrote a line that is not an event: b'nonsense'",
     ),
 }
 

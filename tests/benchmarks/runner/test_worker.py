@@ -189,7 +189,7 @@ def test_coco_annotations_verify_every_class(gt: Path, tmp_path: Path) -> None:
 FAULTS = {
     "error": "this image is not liked",
     "bug": "IndexError: list index out of range (toy_detectors.py:",
-    "few": "detect() gave 1 for 2 images",
+    "few": "detect() returned 1 for 2 images",
     "swapped": "for image",
     "unasked": "category_ids[0] is 99, which is not in the vocabulary",
     "many": "301 boxes, more than top_k = 300",
@@ -248,7 +248,7 @@ def test_no_images_at_all(gt: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (event,) = make(request(gt, tmp_path / "out", images=tmp_path / "empty"))
     assert isinstance(event, Fault)
-    assert "none of the 30 images is there: name their folder with --images" in event.reason
+    assert "contains none of the 30 images: name their folder with --images" in event.reason
     assert not (tmp_path / "out").exists()
 
 
@@ -260,7 +260,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "too many shards": ({"shards": 31}, "31 shards of 30 images"),
     "unknown protocol": ({"ap": "voc"}, "unknown protocol 'voc'"),
     "unknown image": ({"image_ids": (5,)}, "image 5 is not in benchmark"),
-    "image twice": ({"image_ids": (3, 3)}, "image 3 is there twice"),
+    "image twice": ({"image_ids": (3, 3)}, "image 3 occurs twice"),
 }
 
 
@@ -290,12 +290,12 @@ def test_two_at_once(gt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     locks = folder / PREDICTIONS / LOCKS
     with held(locks / "run", "the run", patience=0):
         (reason,) = failures(make(asked))
-        assert f"{folder}: the run is in work by process" in reason
+        assert f"{folder}: the run is in use by process" in reason
         assert failures(make(asked, [0])) == []  # single shards are made beside each other
     with held(locks / "shard-00001", "the shard", patience=0):
         events = make(asked)
         assert [event.shard for event in events if isinstance(event, ShardFailed)] == [1]
-        assert f"{folder}: shard 1 of 3 is in work by process" in failures(events)[0]
+        assert f"{folder}: shard 1 of 3 is in use by process" in failures(events)[0]
     assert failures(make(asked)) == []
 
 

@@ -263,7 +263,7 @@ def test_files_that_are_something_else(stored: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("image_id,score\n")
     refused(tmp_path / "text", "not a similarity matrix")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    refused(tmp_path / "other.npz", "should hold meta and matrix")
+    refused(tmp_path / "other.npz", "must contain meta and matrix")
     refused(tmp_path, "not a similarity matrix")
 
 

@@ -122,7 +122,13 @@ def test_a_detector_that_sleeps_is_measured_as_long_as_it_sleeps(monkeypatch: py
     assert start.first_detection_seconds >= 0.02
     assert start.total_seconds == start.load_seconds + start.vocabulary_seconds + start.first_detection_seconds
     assert (measured.device, measured.memory.peak_gpu_bytes, measured.flops) == ("cpu", None, None)
-    assert stages == ["looking at the machine", "loading", "batch of 1", "batch of 2", "counting operations"]
+    assert stages == [
+        "checking whether the machine is idle",
+        "loading",
+        "batch of 1",
+        "batch of 2",
+        "counting operations",
+    ]
 
 
 def test_known_memory_shows_in_the_peaks(tmp_path: Path) -> None:

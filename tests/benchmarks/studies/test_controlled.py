@@ -138,7 +138,7 @@ def test_arms_may_have_bases_of_their_own(study_file: Path) -> None:
     document = yaml.safe_load(path.read_text())
     del document["base"]
     path.write_text(yaml.safe_dump(document))
-    with pytest.raises(DataError, match="arm 'full' has no base, and neither has the study"):
+    with pytest.raises(DataError, match="arm 'full' has no base, and the study has none: give one"):
         read_study(path)
 
 

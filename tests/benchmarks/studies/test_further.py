@@ -124,7 +124,7 @@ def test_a_cell_that_failed_is_not_timed_and_a_failure_to_time_is_told(study_fil
     with held(cells[1].folder / ".lock", "the cell", patience=1.0):  # another command
         reports, _ = _run(study_file, tmp_path, cells[1:])
     assert len(reports) == 1
-    assert "the cell is in work by" in reports[0].problem
+    assert "the cell is in use by" in reports[0].problem
     cells[1].speed_file.write_text("[]")
     reports, _ = _run(study_file, tmp_path, cells[1:])
     assert len(reports) == 1
@@ -170,5 +170,5 @@ def test_numbers_of_a_weights_file(tmp_path: Path) -> None:
         assert stored_numbers(path) == numbers
     for header in (b'{"a": {}}', b"[]", b'{"a": 3}', b"no JSON", b'{"__metadata__": []}', b"[" * 10**6):
         path.write_bytes(len(header).to_bytes(8, "little") + header)
-        with pytest.raises(DataError, match="is no weights file"):
+        with pytest.raises(DataError, match="is not a weights file"):
             stored_numbers(path)

@@ -111,8 +111,8 @@ def test_the_command_says_what_is_asked(study_file: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("probes", "reason"),
     [
-        ([{"name": "same", "about": "The same."}], "asks as the study does"),
-        ([PROBES[0], copy.deepcopy(PROBES[0])], "probe 'synonyms' is there twice"),
+        ([{"name": "same", "about": "The same."}], "asks the same as the study: give 'prompts' or 'vocabulary'"),
+        ([PROBES[0], copy.deepcopy(PROBES[0])], "probe 'synonyms' occurs twice"),
         ([{**PROBES[0], "prompts": "nothing"}], "probe 'synonyms': no prompt plan 'nothing'"),
         ([{**PROBES[0], "vocabulary": "some"}], "vocabulary"),
         ([{**PROBES[0], "limit": 3}], "the keys are name, about, prompts, vocabulary"),

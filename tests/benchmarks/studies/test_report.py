@@ -124,9 +124,9 @@ def test_a_narrow_terminal_leaves_out_columns_and_says_so(report: StudyReport) -
         screen = io.StringIO()
         Console(file=screen, width=width).print(terminal(report, width))
         shown[width] = screen.getvalue()
-    assert "not shown for want of width" not in shown[200]
+    assert "hidden, terminal too narrow" not in shown[200]
     text = " ".join(shown[60].split())
-    assert re.search(r"not shown for want of width: (AP., )*AP super, AP loc", text)
+    assert re.search(r"hidden, terminal too narrow: (AP., )*AP super, AP loc", text)
     assert f"{_mean(report, 'AP')} ± " in text
     assert f"{_mean(report, 'ladder/AP_loc')} ± " in shown[200]
 

@@ -103,10 +103,10 @@ def test_weights_of_another_configuration_are_refused(study_file: Path, tmp_path
         cell.begin()
         train(cell.folder, "")
     cells[0].weights.write_bytes(cells[1].weights.read_bytes())
-    with pytest.raises(DataError, match="come of another configuration"):
+    with pytest.raises(DataError, match="made with another configuration"):
         cells[0].finished()
     cells[0].weights.write_bytes(b"no weights at all")
-    with pytest.raises(DataError, match="is no weights file"):
+    with pytest.raises(DataError, match="is not a weights file"):
         cells[0].finished()
 
 

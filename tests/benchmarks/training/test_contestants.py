@@ -172,7 +172,7 @@ def test_names_of_the_batch_are_refused_where_they_cannot_be_told(toy: Path) -> 
 
 @pytest.mark.parametrize(
     ("device", "reason"),
-    [("cuda:99", "is not there"), ("gpu", "choose auto, cpu, cuda or cuda:N"), ("cuda:x", "choose auto, cpu")],
+    [("cuda:99", "is not available"), ("gpu", "choose auto, cpu, cuda or cuda:N"), ("cuda:x", "choose auto, cpu")],
 )
 def test_a_device_that_is_not_there_is_one_line(device: str, reason: str, toy: Path) -> None:
     config = ContestantTraining.model_validate(_document(toy))
@@ -185,7 +185,7 @@ def test_a_device_that_is_not_there_is_one_line(device: str, reason: str, toy: P
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 def test_without_a_graphics_processor_there_is_no_cuda(toy: Path) -> None:
     config = ContestantTraining.model_validate(_document(toy))
-    with pytest.raises(DataError, match=r"device 'cuda' is not there: .*: choose another, or --device cpu"):
+    with pytest.raises(DataError, match=r"device 'cuda' is not available: .*: choose another, or --device cpu"):
         prepare(config, Machine(Path("/"), device="cuda"), None)
     assert prepare(config, Machine(Path("/"), device="auto"), None).facts["device"] == "cpu"
 
@@ -219,7 +219,7 @@ def test_the_losses_of_parts_are_averaged(toy: Path) -> None:
         targets=[*batch.targets[:2]] * 2,
     )
     assert halves.trainer.train_step(twice) == pytest.approx(whole.trainer.train_step(twice), rel=1e-4)
-    with pytest.raises(ValidationError, match="batch is 4, which parts, 3, do not divide"):
+    with pytest.raises(ValidationError, match="batch is 4, not divisible by parts, 3"):
         ContestantTraining.model_validate(_document(toy, parts=3))
 
 
@@ -229,6 +229,6 @@ def test_too_little_memory_is_one_line(toy: Path, monkeypatch: pytest.MonkeyPatc
     def full(*_: object) -> dict[str, float]:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
 
-    monkeypatch.setattr("ovd_bench.baselines.controlled.train.Trainer.train_step", full)
-    with pytest.raises(DataError, match=r"cpu: out of memory: parts is 2, batch 4: take more parts"):
+    monkeypatch.setattr("ovd_bench.baselines.controlled.train.ContestantOptimisation.train_step", full)
+    with pytest.raises(DataError, match=r"cpu: out of memory: parts is 2, batch 4: use more parts"):
         made.trainer.train_step(next(made.batches(0)))

@@ -211,8 +211,8 @@ SOURCE = {"annotations": "od.jsonl", "images": "."}
         ({"losses": "mmdet"}, "losses: .*open-groundingdino"),
         ({"epochs": 3}, "either epochs or steps"),
         ({"steps": None}, "either epochs or steps"),
-        ({"parts": 3}, "batch is 4, which parts, 3, do not divide"),
-        ({"interpolate": 0.5}, r"model\.weights is needed"),
+        ({"parts": 3}, "batch is 4, not divisible by parts, 3"),
+        ({"interpolate": 0.5}, r"give model\.weights"),
     ],
 )
 def test_bad_configurations_give_one_line(toy: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -230,7 +230,7 @@ def test_bad_configurations_give_one_line(toy: Path, tmp_path: Path, changes: di
         ({"needs": ["coco-train2017"]}, r"looked for .*data get"),
         ({"watch": "nothing"}, "no benchmark 'nothing'"),
         ({"data": {"sources": [{**SOURCE, "annotations": "/nowhere/x.jsonl", "images": "/tmp"}]}}, "/nowhere/x.jsonl"),
-        ({"data": {"sources": [{**SOURCE, "images": "/nowhere"}]}}, "/nowhere: is no folder of images"),
+        ({"data": {"sources": [{**SOURCE, "images": "/nowhere"}]}}, "/nowhere: is not a folder of images"),
         ({"model": {"weights": "/nowhere/w.safetensors"}}, "/nowhere/w.safetensors: no such file"),
         ({"model": {"text_encoder": "/nowhere"}}, "model: .*nowhere"),
         ({"model": {"options": {**OPTIONS, "heads": 3}}}, "model: .*unknown key 'heads'"),
@@ -249,7 +249,7 @@ def test_what_cannot_be_trained_with_is_said_in_one_line(toy: Path, changes: dic
 
 def test_a_batch_that_the_processes_cannot_share(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ovd_bench.benchmarks.training.grounding.prepare.group", lambda: Group(count=2, rank=1))
-    with pytest.raises(DataError, match="batch is 6, which 2 processes with 2 parts each do not divide"):
+    with pytest.raises(DataError, match="batch is 6, not divisible by 2 processes with 2 parts each"):
         _prepare(toy_document(toy, batch=6, parts=2))
 
 

@@ -237,15 +237,15 @@ def test_arms_differ_in_one_thing_only() -> None:
     ("text", "message"),
     [
         ("- a", "mapping"),
-        ("trainer: [", "no YAML"),
+        ("trainer: [", "is not YAML"),
         ("trainer: owl-nano", "steps"),
         ("trainer: owl-nano\nsteps: 5\nstep: 4", "step: .*the keys are"),
         ("trainer: owl-nano\nsteps: '5'", "steps"),
         ("trainer: owl-nano\nsteps: 5\nlr: .nan", "lr"),
         ("trainer: owl-nano\nsteps: 5\nlr: 2e-3", "lr: .*write 0.002"),
         ("trainer: owl-nano\nsteps: 5\nbatch: 0", "batch"),
-        ("!!python/object/apply:os.system [x]", "no YAML"),
-        ("\x00", "no YAML"),
+        ("!!python/object/apply:os.system [x]", "is not YAML"),
+        ("\x00", "is not YAML"),
     ],
 )
 def test_bad_configurations_give_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -280,7 +280,7 @@ def test_bad_data_gives_one_line(tmp_path: Path) -> None:
         TrainingData.read(_toy(tmp_path / "a", annotations=[]), tmp_path / "a")
     path = _toy(tmp_path / "b")
     Image.new("RGB", (40, 32)).save(tmp_path / "b/p/3.png")
-    with pytest.raises(DataError, match="one size is needed"):
+    with pytest.raises(DataError, match="all images need one size"):
         TrainingData.read(path, tmp_path / "b")
     path.write_text(path.read_text().replace("p/3.png", "../../etc/passwd"))
     with pytest.raises(DataError, match="leaves the folder"):

@@ -199,7 +199,7 @@ def test_bad_sources_are_named(toy: Path, tmp_path: Path) -> None:
     (tmp_path / "two.json").write_text(json.dumps({"0": "red", "1": "green"}))
     with pytest.raises(DataError, match=r"holds label 2, but .*two\.json has 2 classes"):
         open_source(source.model_copy(update={"label_map": str(tmp_path / "two.json")}))
-    with pytest.raises(DataError, match="nowhere: is no folder of images"):
+    with pytest.raises(DataError, match="nowhere: is not a folder of images"):
         open_source(source.model_copy(update={"images": str(tmp_path / "nowhere")}))
     (tmp_path / "mute.json").write_text(json.dumps({"0": "red", "1": "\u200b", "2": "blue"}))
     settings = toy_settings(toy)
