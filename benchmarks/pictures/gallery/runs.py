@@ -13,6 +13,7 @@ from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import read_predictions
 from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
+from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.pictures.drawing import Pixels
 from ovd_bench.benchmarks.pictures.gallery.matched_run import MatchedRun, match_run
 from ovd_bench.benchmarks.scoring.score_notes import check_fit
@@ -211,7 +212,13 @@ class GalleryData:
         names = self.gt.categories.names
         found = [k for k, other in enumerate(names) if other == name]
         found = found or [k for k, other in enumerate(names) if other.casefold() == name.casefold()]
-        if len(found) != 1:
+        if not found:
+            raise DataError(
+                unknown_name(
+                    f"no class is called '{name}'", name, names, "the annotations have none of this or a similar name"
+                )
+            )
+        if len(found) > 1:
             raise DataError(f"--class {name}: {len(found)} classes of the annotations have that name")
         return found[0]
 
@@ -248,7 +255,7 @@ def gallery_data(runs: Sequence[ShownRun], benchmark: Benchmark, ap: str | None 
         raise DataError(f"the runs were made under {' and '.join(kinds)}: choose the rules with -p")
     name = ap or (kinds[0] if kinds else benchmark.protocol)
     if name not in PROTOCOLS:
-        raise DataError(f"unknown protocol '{name}': choose from {', '.join(PROTOCOLS)}")
+        raise DataError(unknown_name(f"unknown protocol '{name}'", name, PROTOCOLS))
     gt = read_ground_truth(benchmark.annotations)
     check_fit(gt, PROTOCOLS[name])
     covered = np.ones(gt.num_images, np.bool_)

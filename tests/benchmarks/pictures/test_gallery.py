@@ -252,7 +252,7 @@ def test_a_prediction_file_needs_a_benchmark(results: Path, tmp_path: Path) -> N
     setting = gallery_data(partial, find_benchmark(partial, tmp_path))
     assert setting.covered.sum() == len(setting.covered) // 2
     assert setting.class_position("RED STAR") == 0
-    with pytest.raises(DataError, match="0 classes"):
+    with pytest.raises(DataError, match="no class is called 'dragon'"):
         setting.class_position("dragon")
     assert setting.image_positions([3, 1]) == [2, 0]
     with pytest.raises(DataError, match="image 999"):
