@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ovd_bench.benchmarks.cli.common import Json, Out, Seed, Verbose, console, print_json
+from ovd_bench.benchmarks.data.text import printable
 
 Bootstrap = Annotated[int, typer.Option(min=2, max=100_000, help="Paired bootstrap resamples of the images.")]
 
@@ -94,16 +96,20 @@ def report(
     from ovd_bench.benchmarks.board.files import write_text
     from ovd_bench.benchmarks.board.galleries import make_galleries
     from ovd_bench.benchmarks.board.page import render
-    from ovd_bench.benchmarks.pictures.gallery.runs import find_run, split_specs
-    from ovd_bench.benchmarks.store.folders import RESULT
+    from ovd_bench.benchmarks.store.run_names import find_result, split_specs
     from ovd_bench.benchmarks.store.schema import read_result
 
-    folders = [find_run(spec, out, benchmark) for spec in split_specs(runs)]
-    made = of_runs([(folder, read_result(folder / RESULT)) for folder in folders], resamples=bootstrap, seed=seed)
+    files = [find_result(spec, out, benchmark) for spec in split_specs(runs)]
+    made = of_runs([(file.parent, read_result(file)) for file in files], resamples=bootstrap, seed=seed)
     galleries = make_galleries(made, images) if images else {}
+    for table in made.tables:
+        gallery = galleries.get(table.slug)
+        if gallery is not None and not gallery.pictures:
+            why = "; ".join(gallery.notes)
+            print("warning:", printable(f"the page has no pictures of {table.benchmark.name}: {why}"), file=sys.stderr)
     write_text(output, render(made, title=title, galleries=galleries, detailed=True))
     if as_json:
-        print_json({"file": str(output), "tables": len(made.tables), "runs": len(folders)})
+        print_json({"file": str(output), "tables": len(made.tables), "runs": len(files)})
     else:
         console(False).print(f"wrote {output}", highlight=False, markup=False)
 

@@ -49,8 +49,9 @@ def show(
 ) -> None:
     """Show runs side by side on the same images: ground truth first, then each run at its own best threshold."""
     from ovd_bench.benchmarks.pictures.gallery.pictures import LEGEND, gallery, save_png
-    from ovd_bench.benchmarks.pictures.gallery.runs import find_benchmark, find_runs, gallery_data, split_specs
+    from ovd_bench.benchmarks.pictures.gallery.runs import find_benchmark, find_runs, gallery_data
     from ovd_bench.benchmarks.pictures.gallery.select import Order, select_images
+    from ovd_bench.benchmarks.store.run_names import split_specs
     from ovd_bench.metrics.errors import DataError
 
     if sum((worst, disagree, ids is not None)) > 1:

@@ -21,8 +21,9 @@ from ovd_bench.benchmarks.pictures.gallery.matched_run import (
     match_run,
 )
 from ovd_bench.benchmarks.pictures.gallery.pictures import gallery
-from ovd_bench.benchmarks.pictures.gallery.runs import find_benchmark, find_run, find_runs, gallery_data, split_specs
+from ovd_bench.benchmarks.pictures.gallery.runs import find_benchmark, find_runs, gallery_data
 from ovd_bench.benchmarks.pictures.gallery.select import select_images
+from ovd_bench.benchmarks.store.run_names import find_run, split_specs
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS
 from ovd_bench.metrics.types import GroundTruth, Predictions
