@@ -92,14 +92,15 @@ def report(
     verbose: Verbose = False,
 ) -> None:
     """Compare the given runs on one page: the board's tables and charts, every statistic, and pictures."""
+    from ovd_bench.benchmarks.store.run_names import find_result, split_specs
+
+    files = [find_result(spec, out, benchmark) for spec in split_specs(runs)]  # before numpy and others are imported
     from ovd_bench.benchmarks.board.collect import of_runs
     from ovd_bench.benchmarks.board.files import write_text
     from ovd_bench.benchmarks.board.galleries import make_galleries
     from ovd_bench.benchmarks.board.page import render
-    from ovd_bench.benchmarks.store.run_names import find_result, split_specs
     from ovd_bench.benchmarks.store.schema import read_result
 
-    files = [find_result(spec, out, benchmark) for spec in split_specs(runs)]
     made = of_runs([(file.parent, read_result(file)) for file in files], resamples=bootstrap, seed=seed)
     galleries = make_galleries(made, images) if images else {}
     for table in made.tables:
@@ -127,7 +128,7 @@ def register(app: typer.Typer) -> None:
     )(board)
     app.command(
         epilog="Examples:\n\n"
-        "  bench report owl-nano,gdino-nano -b shapes -o report.html\n\n"
+        "  bench report owl-nano,grounding-dino-nano --out runs/bench -o report.html\n\n"
         "  bench report results/shapes/*/* -n 16\n\n"
         "The page is one file and needs no server. Pictures need the predictions and the images on this machine."
     )(report)

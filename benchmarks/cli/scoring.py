@@ -129,15 +129,17 @@ def score(
     verbose: Verbose = False,
 ) -> None:
     """Score predictions under a named protocol, bit-identical to the official evaluators."""
+    from ovd_bench.benchmarks.store.run_names import find_predictions
+
+    source = find_predictions(predictions, out, benchmark)  # a wrong name is told before numpy and others are imported
     from ovd_bench.benchmarks.scoring.grounding import GROUNDING, score_grounding
     from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
-    from ovd_bench.benchmarks.store.run_names import find_predictions
 
     terminal = console(as_json)
     if protocol in GROUNDING:
         if annotations is None:
             raise DataError(f"--protocol {protocol} needs the annotations: -a FILE")
-        result = score_grounding(Path(predictions), annotations, protocol)
+        result = score_grounding(source, annotations, protocol)
         if as_json:
             print_json(result.as_json())
         else:
@@ -145,7 +147,6 @@ def score(
 
             terminal.print(grounding_table(result))
         return
-    source = find_predictions(predictions, out, benchmark)
     truth, usual = _truth([source], annotations, benchmark, data_root)
     if save:
         given = (protocol, map_phrases or None, region_judge, images)
@@ -212,11 +213,12 @@ def compare(
     verbose: Verbose = False,
 ) -> None:
     """Test whether run B is better than run A: paired bootstrap over the images, wins and losses per class."""
-    from ovd_bench.benchmarks.scoring.compare import compare_files, comparison_json
     from ovd_bench.benchmarks.store.run_names import find_predictions
 
+    first, second = (find_predictions(spec, out, benchmark) for spec in (a, b))  # before numpy and others are imported
+    from ovd_bench.benchmarks.scoring.compare import compare_files, comparison_json
+
     terminal = console(as_json)
-    first, second = (find_predictions(spec, out, benchmark) for spec in (a, b))
     truth, usual = _truth([first, second], annotations, benchmark, data_root)
     protocol = protocol or usual
     gt, comparison, notes = compare_files(

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ovd_bench.benchmarks.data.files.atomic import SUFFIXES
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.store.folders import RESULT, manifest_path
 from ovd_bench.metrics.errors import DataError
@@ -43,13 +42,13 @@ def find_run(spec: str, root: Path, benchmark: str | None = None) -> Path:
         if _is_run(folder):
             return folder
         raise DataError(f"{spec}: is not a run: it has neither {RESULT} nor predictions")
-    if os.sep in spec or path.suffix.lower() in SUFFIXES:
-        raise DataError(f"{spec}: no such file or folder")
     found = _named(spec, root, benchmark)
     if len(found) > 1:
         raise DataError(f"'{spec}' is {len(found)} runs: name the folder of one: {', '.join(map(str, found[:6]))}")
     if found:
         return found[0]
+    if os.sep in spec or path.suffix[1:].isalpha():
+        raise DataError(f"{spec}: no such file or folder")
     said = f"no run '{spec}' under {root}/{benchmark}" if benchmark else f"no run '{spec}' under {root}"
     others = [other for other in _other_roots(root) if _named(spec, other, benchmark)]
     if others:
