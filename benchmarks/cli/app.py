@@ -13,6 +13,7 @@ from ovd_bench.benchmarks.cli import (
     data,
     detectors,
     doctor,
+    export,
     pictures,
     running,
     scoring,
@@ -53,7 +54,7 @@ def suite(
     """Options before the verb."""
 
 
-for verbs in (detectors, data, running, scoring, board, pictures, doctor, speed, training, study, weights):
+for verbs in (detectors, data, running, scoring, export, board, pictures, doctor, speed, training, study, weights):
     verbs.register(app)
 
 
