@@ -23,6 +23,7 @@ class Format(StrEnum):
     json = "json"
     csv = "csv"
     html = "html"
+    latex = "latex"
 
 
 def board(
@@ -42,7 +43,6 @@ def board(
 ) -> None:
     """Rank all complete runs; rows share a table only if annotations and protocol agree to the byte."""
     from ovd_bench.benchmarks.board.collect import collect
-    from ovd_bench.benchmarks.board.files import board_html, write_board
     from ovd_bench.benchmarks.board.text_formats import board_csv, board_document, board_markdown
     from ovd_bench.metrics.errors import DataError
 
@@ -58,13 +58,22 @@ def board(
         from ovd_bench.benchmarks.board.terminal import board_tables
 
         terminal.print(board_tables(made, published=published, width=terminal.width))
+    elif chosen is Format.html:
+        from ovd_bench.benchmarks.board.files import board_html
+
+        print(board_html(made), end="")
+    elif chosen is Format.latex:
+        from ovd_bench.benchmarks.board.latex import board_latex
+
+        print(board_latex(made), end="")
     else:
-        text = {Format.md: board_markdown, Format.csv: board_csv, Format.html: board_html}[chosen](made)
-        print(text, end="")
+        print({Format.md: board_markdown, Format.csv: board_csv}[chosen](made), end="")
     if chosen in (Format.csv, Format.json):
         for problem in made.problems:
             terminal.print(f"left out: {problem}", style="yellow", highlight=False, markup=False)
     if write:
+        from ovd_bench.benchmarks.board.files import write_board
+
         for path in write_board(out, made):
             terminal.print(f"wrote {path}", style="dim", highlight=False, markup=False)
 
