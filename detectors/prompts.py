@@ -8,9 +8,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ovd_bench.detectors.types import DetectorError, Vocabulary
+from ovd_bench.detectors.errors import DetectorError
+
+if TYPE_CHECKING:
+    from ovd_bench.detectors.types import Vocabulary  # needs numpy; the command line needs only the names of the plans
 
 #: Increased when ``PromptPlan`` makes other text, another order or other chunks from the same names, by changes
 #: of ``spoken``, ``rows``, ``clean``, ``fill`` or ``chunks``. It is part of every protocol's hash.
@@ -115,6 +118,8 @@ class PromptPlan:
             return dataclasses.replace(vocabulary, names=tuple(names))
         first = max(vocabulary.ids) + 1
         ids = (*vocabulary.ids, *range(first, first + len(self.distractors)))
+        from ovd_bench.detectors.types import Vocabulary
+
         return Vocabulary(ids, (*names, *self.distractors))
 
     def _paraphrased(self, name: str, synonyms: Sequence[str]) -> str:

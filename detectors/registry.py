@@ -26,6 +26,7 @@ from ovd_bench.detectors.cards.omdet_turbo import CARDS as OMDET_TURBO
 from ovd_bench.detectors.cards.owl import CARDS as OWL
 from ovd_bench.detectors.extras import missing_package
 from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.near_names import unknown_name
 from ovd_bench.detectors.third_party import checked_card, third_party
 from ovd_bench.detectors.types import DetectorError
 
@@ -94,7 +95,8 @@ def find_card(name: str) -> DetectorCard:
     cards = detector_cards(unusable.append)
     if name not in cards:
         others = "".join(f"; {problem}" for problem in unusable)
-        raise DetectorError(f"no detector '{name}': 'bench list' shows them; one's own is path/to/file.py:Name{others}")
+        otherwise = "'bench list' shows them; one's own is path/to/file.py:Name"
+        raise DetectorError(unknown_name(f"no detector '{name}'", name, cards, otherwise) + others)
     return cards[name]
 
 

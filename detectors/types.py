@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-
-class DetectorError(ValueError):
-    """A detector cannot do what is requested. The message is one line: what is wrong, where, what to do."""
+from ovd_bench.detectors.errors import DetectorError as DetectorError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from ovd_bench.benchmarks.board.rows import BoardTable, group
 from ovd_bench.benchmarks.board.significance import RESAMPLES, Evidence, compare_with_best
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
-from ovd_bench.benchmarks.store.folders import find_results
-from ovd_bench.benchmarks.store.manifest import manifest_path, read_manifest
+from ovd_bench.benchmarks.store.folders import find_results, manifest_path
+from ovd_bench.benchmarks.store.manifest import read_manifest
 from ovd_bench.benchmarks.store.predictions import read_run_predictions
 from ovd_bench.benchmarks.store.schema import Result
 from ovd_bench.metrics.errors import DataError

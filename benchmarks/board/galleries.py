@@ -14,7 +14,8 @@ from ovd_bench.benchmarks.pictures.drawing import grid
 from ovd_bench.benchmarks.pictures.gallery.pictures import LEGEND, picture_row
 from ovd_bench.benchmarks.pictures.gallery.runs import ShownRun, find_benchmark, gallery_data
 from ovd_bench.benchmarks.pictures.gallery.select import select_images
-from ovd_bench.benchmarks.store.manifest import manifest_path, read_manifest
+from ovd_bench.benchmarks.store.folders import manifest_path
+from ovd_bench.benchmarks.store.manifest import read_manifest
 from ovd_bench.metrics.errors import DataError
 
 #: Runs that are compared: with more of them the differences of the best are lost among those of the worst.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -13,6 +13,7 @@ from ovd_bench.benchmarks.cli import (
     data,
     detectors,
     doctor,
+    export,
     pictures,
     running,
     scoring,
@@ -22,22 +23,38 @@ from ovd_bench.benchmarks.cli import (
     weights,
 )
 from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.detectors.errors import DetectorError
 from ovd_bench.detectors.extras import missing_package
-from ovd_bench.detectors.third_party import described
-from ovd_bench.detectors.types import DetectorError
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.native import CompilerError
 
 app = typer.Typer(
     help="Comparative benchmark suite for open-vocabulary object detectors.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verbs in (detectors, data, running, scoring, board, pictures, doctor, speed, training, study, weights):
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import ovd_bench
+
+        print(f"ovd-bench {ovd_bench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def suite(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version of the suite.")
+    ] = False,
+) -> None:
+    """Options before the verb."""
+
+
+for verbs in (detectors, data, running, scoring, export, board, pictures, doctor, speed, training, study, weights):
     verbs.register(app)
 
 
@@ -55,6 +72,8 @@ def main() -> None:
     except SystemExit as stop:
         if _is_of_typer(stop):
             raise
+        from ovd_bench.detectors.third_party import described  # needs pydantic, which takes time to import
+
         _end(f"third-party code ended the program: {described(stop)}")
     except ModuleNotFoundError as error:
         lacking = missing_package(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ovd_bench.benchmarks.cli.common import Json, Out, Seed, Verbose, console, print_json
+from ovd_bench.benchmarks.data.text import printable
 
 Bootstrap = Annotated[int, typer.Option(min=2, max=100_000, help="Paired bootstrap resamples of the images.")]
 
@@ -21,6 +23,7 @@ class Format(StrEnum):
     json = "json"
     csv = "csv"
     html = "html"
+    latex = "latex"
 
 
 def board(
@@ -40,7 +43,6 @@ def board(
 ) -> None:
     """Rank all complete runs; rows share a table only if annotations and protocol agree to the byte."""
     from ovd_bench.benchmarks.board.collect import collect
-    from ovd_bench.benchmarks.board.files import board_html, write_board
     from ovd_bench.benchmarks.board.text_formats import board_csv, board_document, board_markdown
     from ovd_bench.metrics.errors import DataError
 
@@ -56,13 +58,22 @@ def board(
         from ovd_bench.benchmarks.board.terminal import board_tables
 
         terminal.print(board_tables(made, published=published, width=terminal.width))
+    elif chosen is Format.html:
+        from ovd_bench.benchmarks.board.files import board_html
+
+        print(board_html(made), end="")
+    elif chosen is Format.latex:
+        from ovd_bench.benchmarks.board.latex import board_latex
+
+        print(board_latex(made), end="")
     else:
-        text = {Format.md: board_markdown, Format.csv: board_csv, Format.html: board_html}[chosen](made)
-        print(text, end="")
+        print({Format.md: board_markdown, Format.csv: board_csv}[chosen](made), end="")
     if chosen in (Format.csv, Format.json):
         for problem in made.problems:
             terminal.print(f"left out: {problem}", style="yellow", highlight=False, markup=False)
     if write:
+        from ovd_bench.benchmarks.board.files import write_board
+
         for path in write_board(out, made):
             terminal.print(f"wrote {path}", style="dim", highlight=False, markup=False)
 
@@ -90,20 +101,25 @@ def report(
     verbose: Verbose = False,
 ) -> None:
     """Compare the given runs on one page: the board's tables and charts, every statistic, and pictures."""
+    from ovd_bench.benchmarks.store.run_names import find_result, split_specs
+
+    files = [find_result(spec, out, benchmark) for spec in split_specs(runs)]  # before numpy and others are imported
     from ovd_bench.benchmarks.board.collect import of_runs
     from ovd_bench.benchmarks.board.files import write_text
     from ovd_bench.benchmarks.board.galleries import make_galleries
     from ovd_bench.benchmarks.board.page import render
-    from ovd_bench.benchmarks.pictures.gallery.runs import find_run, split_specs
-    from ovd_bench.benchmarks.store.folders import RESULT
     from ovd_bench.benchmarks.store.schema import read_result
 
-    folders = [find_run(spec, out, benchmark) for spec in split_specs(runs)]
-    made = of_runs([(folder, read_result(folder / RESULT)) for folder in folders], resamples=bootstrap, seed=seed)
+    made = of_runs([(file.parent, read_result(file)) for file in files], resamples=bootstrap, seed=seed)
     galleries = make_galleries(made, images) if images else {}
+    for table in made.tables:
+        gallery = galleries.get(table.slug)
+        if gallery is not None and not gallery.pictures:
+            why = "; ".join(gallery.notes)
+            print("warning:", printable(f"the page has no pictures of {table.benchmark.name}: {why}"), file=sys.stderr)
     write_text(output, render(made, title=title, galleries=galleries, detailed=True))
     if as_json:
-        print_json({"file": str(output), "tables": len(made.tables), "runs": len(folders)})
+        print_json({"file": str(output), "tables": len(made.tables), "runs": len(files)})
     else:
         console(False).print(f"wrote {output}", highlight=False, markup=False)
 
@@ -121,7 +137,7 @@ def register(app: typer.Typer) -> None:
     )(board)
     app.command(
         epilog="Examples:\n\n"
-        "  bench report owl-nano,gdino-nano -b shapes -o report.html\n\n"
+        "  bench report owl-nano,grounding-dino-nano --out runs/bench -o report.html\n\n"
         "  bench report results/shapes/*/* -n 16\n\n"
         "The page is one file and needs no server. Pictures need the predictions and the images on this machine."
     )(report)

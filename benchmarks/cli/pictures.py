@@ -49,8 +49,9 @@ def show(
 ) -> None:
     """Show runs side by side on the same images: ground truth first, then each run at its own best threshold."""
     from ovd_bench.benchmarks.pictures.gallery.pictures import LEGEND, gallery, save_png
-    from ovd_bench.benchmarks.pictures.gallery.runs import find_benchmark, find_runs, gallery_data, split_specs
+    from ovd_bench.benchmarks.pictures.gallery.runs import find_benchmark, find_runs, gallery_data
     from ovd_bench.benchmarks.pictures.gallery.select import Order, select_images
+    from ovd_bench.benchmarks.store.run_names import split_specs
     from ovd_bench.metrics.errors import DataError
 
     if sum((worst, disagree, ids is not None)) > 1:
@@ -177,7 +178,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command(
         epilog="Examples:\n\n"
-        "  bench show owl-nano,gdino-nano -b shapes -o show.png\n\n"
+        "  bench show owl-nano,grounding-dino-nano --out runs/bench -o show.png\n\n"
         "  bench show owl-nano --worst --class 'striped red star' -n 6\n\n"
         "  bench show a.json b.json -a lvis_v1_val.json --images coco -o show.png\n\n"
         "The threshold of a run is the score at which its F1 over the data set is highest (IoU 0.5); the title "
@@ -185,7 +186,7 @@ def register(app: typer.Typer) -> None:
     )(show)
     app.command(
         epilog="Examples:\n\n"
-        "  bench detect photo.jpg -d owlv2-b16 --prompt 'a cat. a remote control.' -o out.png\n\n"
+        "  bench detect photo.jpg -d owlv2-base-patch16 --prompt 'a cat. a remote control.' -o out.png\n\n"
         "  bench detect photo.jpg -d grounding-dino-tiny --caption 'a cat on a couch.' --raw out.npz\n\n"
         "  bench detect a.jpg b.jpg -d mine.py:Mine --classes names.txt --threshold 0.1 --json"
     )(detect)

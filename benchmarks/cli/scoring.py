@@ -13,6 +13,7 @@ from ovd_bench.benchmarks.cli.common import (
     Annotations,
     DataRoot,
     Json,
+    Out,
     Seed,
     Threads,
     Threshold,
@@ -65,7 +66,12 @@ _UNCERTAINTY = (
 
 def score(
     predictions: Annotated[
-        Path, typer.Argument(help="COCO/LVIS results JSON, columns as Arrow IPC or Parquet, or the folder of a run.")
+        str,
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="COCO/LVIS results JSON, columns as Arrow IPC or Parquet; or a run: its folder, or its detector.",
+            show_default=False,
+        ),
     ],
     annotations: SomeAnnotations = None,
     benchmark: BenchmarkName = None,
@@ -118,26 +124,30 @@ def score(
         bool, typer.Option("--save", help="Score a run like 'bench run': write its result.json and per_class.csv.")
     ] = False,
     threads: Threads = 0,
+    out: Out = Path("results"),
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Score predictions under a named protocol, bit-identical to the official evaluators."""
+    from ovd_bench.benchmarks.store.run_names import find_predictions
+
+    source = find_predictions(predictions, out, benchmark)  # a wrong name is told before numpy and others are imported
     from ovd_bench.benchmarks.scoring.grounding import GROUNDING, score_grounding
     from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
 
-    out = console(as_json)
+    terminal = console(as_json)
     if protocol in GROUNDING:
         if annotations is None:
             raise DataError(f"--protocol {protocol} needs the annotations: -a FILE")
-        result = score_grounding(predictions, annotations, protocol)
+        result = score_grounding(source, annotations, protocol)
         if as_json:
             print_json(result.as_json())
         else:
             from ovd_bench.benchmarks.scoring.tables import grounding_table
 
-            out.print(grounding_table(result))
+            terminal.print(grounding_table(result))
         return
-    truth, usual = _truth([predictions], annotations, benchmark, data_root)
+    truth, usual = _truth([source], annotations, benchmark, data_root)
     if save:
         given = (protocol, map_phrases or None, region_judge, images)
         if any(option is not None for option in given):
@@ -145,7 +155,7 @@ def score(
                 "--save scores a run by its own protocol: leave out -p, --map-phrases, --region-judge and --images"
             )
     request = ScoreRequest(
-        predictions,
+        source,
         truth,
         protocol or usual,
         extra_metrics=metric or [],
@@ -175,16 +185,21 @@ def score(
     if as_json:
         print_json(outcome.as_json())
         for note in outcome.notes:
-            out.print(printable(note), highlight=False, markup=False)
+            terminal.print(printable(note), highlight=False, markup=False)
     else:
         from ovd_bench.benchmarks.scoring.tables import score_table
 
-        out.print(score_table(outcome))
+        terminal.print(score_table(outcome))
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="Predictions of run A: a file, or the folder of a run.")],
-    b: Annotated[Path, typer.Argument(help="Predictions of run B.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="Run A: its folder, or its detector; or a prediction file.", show_default=False
+        ),
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="Run B.", show_default=False)],
     annotations: SomeAnnotations = None,
     benchmark: BenchmarkName = None,
     data_root: DataRoot = Path("data"),
@@ -195,28 +210,34 @@ def compare(
     seed: Seed = 0,
     per_class: Annotated[Path | None, typer.Option(help="Write the differences per class as CSV.")] = None,
     threads: Threads = 0,
+    out: Out = Path("results"),
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Test whether run B is better than run A: paired bootstrap over the images, wins and losses per class."""
+    from ovd_bench.benchmarks.store.run_names import find_predictions
+
+    first, second = (find_predictions(spec, out, benchmark) for spec in (a, b))  # before numpy and others are imported
     from ovd_bench.benchmarks.scoring.compare import compare_files, comparison_json
 
-    out = console(as_json)
-    truth, usual = _truth([a, b], annotations, benchmark, data_root)
+    terminal = console(as_json)
+    truth, usual = _truth([first, second], annotations, benchmark, data_root)
     protocol = protocol or usual
-    gt, comparison, notes = compare_files(a, b, truth, protocol, resamples=bootstrap, seed=seed, threads=threads)
+    gt, comparison, notes = compare_files(
+        first, second, truth, protocol, resamples=bootstrap, seed=seed, threads=threads
+    )
     if per_class:
         from ovd_bench.benchmarks.scoring.exports import write_class_differences
 
         write_class_differences(per_class, gt, comparison)
     if as_json:
-        print_json(comparison_json(comparison, protocol, (a, b), notes))
+        print_json(comparison_json(comparison, protocol, (first, second), notes))
     else:
         from ovd_bench.benchmarks.scoring.tables import comparison_table
 
-        out.print(comparison_table(comparison, protocol, (str(a), str(b))))
+        terminal.print(comparison_table(comparison, protocol, (a, b)))
     for note in notes:
-        out.print(printable(note), style="dim", highlight=False, markup=False)
+        terminal.print(printable(note), style="dim", highlight=False, markup=False)
 
 
 def _truth(paths: list[Path], annotations: Path | None, benchmark: str | None, data_root: Path) -> tuple[Path, str]:
@@ -291,11 +312,11 @@ def register(app: typer.Typer) -> None:
         "  bench score dets.json -a lvis_v1_val.json\n\n"
         "  bench score dets.arrow -a lvis_v1_val.json -p lvis-fixed --bootstrap 1000 --per-class ap.csv\n\n"
         "  bench score dets.json -a instances_val2017.json -p coco -m ladder,errors --tables coco_to_synset.json\n\n"
-        "  bench score results/shapes/lvis-names-0123abcd/owl-nano@89abcdef --save\n\n" + _UNCERTAINTY
+        "  bench score owl-nano --out runs/bench -m ladder,errors\n\n" + _UNCERTAINTY
     )(score)
     app.command(
         epilog="Examples:\n\n"
         "  bench compare a.json b.json -a lvis_v1_val.json\n\n"
-        "  bench compare RUN_FOLDER_A RUN_FOLDER_B --per-class differences.csv\n\n" + _UNCERTAINTY
+        "  bench compare owl-nano grounding-dino-nano --out runs/bench --per-class differences.csv\n\n" + _UNCERTAINTY
     )(compare)
     app.command(epilog="Example:\n\n  bench judge -a lvis_v1_val.json -o judge.npz")(judge)

@@ -70,7 +70,10 @@ def show(name: StudyName, out: StudyOut = None, as_json: Json = False) -> None:
 
 
 @study.command(
-    epilog="Exit codes: 0 all cells finished, 1 error, 2 usage, 3 some cells failed (the same command resumes), "
+    epilog="Examples:\n\n"
+    "  bench study run controlled\n\n"
+    "  bench study run ablation-gdino --seeds 0,1 && bench study report ablation-gdino\n\n"
+    "Exit codes: 0 all cells finished, 1 error, 2 usage, 3 some cells failed (the same command resumes), "
     "130 interrupted (likewise)."
 )
 def run(

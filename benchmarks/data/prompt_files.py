@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ovd_bench.benchmarks.data.files.documents import first_problem, read_yaml
+from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.detectors.prompts import PLANS, Cleaning, Ensemble, Order, PromptPlan
 from ovd_bench.detectors.types import DetectorError
 from ovd_bench.metrics.errors import DataError
@@ -49,7 +50,12 @@ def read_plan(spec: str) -> PromptPlan:
     path = Path(spec)
     if not path.is_file():
         raise DataError(
-            f"no prompt plan '{spec}' and no such file: choose from {', '.join(PLANS)}, or name a YAML file"
+            unknown_name(
+                f"no prompt plan '{spec}' and no such file",
+                spec,
+                PLANS,
+                f"choose from {', '.join(PLANS)}, or name a YAML file",
+            )
         )
     document = read_yaml(path, MAX_BYTES, "prompt plan")
     try:

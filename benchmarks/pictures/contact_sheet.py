@@ -12,6 +12,7 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
+from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.pictures.drawing import Tile, contact_sheet
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth
@@ -100,9 +101,8 @@ def draw_some(
 def _of_class(gt: GroundTruth, class_name: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     classes = [index for index, name in enumerate(gt.categories.names) if name == class_name]
     if not classes:
-        near = [name for name in gt.categories.names if class_name.casefold() in name.casefold()][:5]
-        hint = f": is it {' or '.join(map(repr, near))}?" if near else ""
-        raise DataError(f"no class is called '{class_name}'{hint}")
+        others = "the annotations have none of this or a similar name"
+        raise DataError(unknown_name(f"no class is called '{class_name}'", class_name, gt.categories.names, others))
     return np.isin(gt.class_index, classes)
 
 

@@ -11,6 +11,7 @@ from ovd_bench.benchmarks.data.odvg.index import OdvgFile
 from ovd_bench.benchmarks.data.odvg.records import OdvgRecord, read_label_map
 from ovd_bench.benchmarks.data.odvg.spans import BoxXyxy
 from ovd_bench.benchmarks.data.odvg.verify import find_label_map
+from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.pictures.contact_sheet import draw_some
 from ovd_bench.benchmarks.pictures.drawing import Tile
 from ovd_bench.metrics.errors import DataError
@@ -51,7 +52,9 @@ def write_odvg_contact_sheet(
     if class_name:
         positions = [n for n in positions if any(name == class_name for name, _ in _boxes(file[n], names))]
         if not positions:
-            raise DataError(f"{path}: no box is called '{class_name}'")
+            known = dict.fromkeys(name for record in file for name, _ in _boxes(record, names))
+            others = "the file has none of this or a similar name"
+            raise DataError(unknown_name(f"{path}: no box is called '{class_name}'", class_name, known, others))
 
     def tile(position: int) -> tuple[Tile, str]:
         record = file[position]

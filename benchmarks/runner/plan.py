@@ -15,14 +15,13 @@ from ovd_bench.benchmarks.runner.image_subset import RunImages
 from ovd_bench.benchmarks.runner.locks import LOCKS, held, remove_leftovers
 from ovd_bench.benchmarks.runner.request import Overwrite, RunRequest
 from ovd_bench.benchmarks.store.describe import protocol_info, source_sha256
-from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT, run_folder
+from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT, manifest_path, run_folder
 from ovd_bench.benchmarks.store.manifest import (
     BenchmarkPlace,
     Recipe,
     RunManifest,
     cut,
     ids_sha256,
-    manifest_path,
     read_manifest,
     write_document,
 )

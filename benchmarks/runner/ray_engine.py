@@ -18,7 +18,8 @@ from ovd_bench.benchmarks.runner.events import End, Event, Fault, Images, Loaded
 from ovd_bench.benchmarks.runner.locks import run_held
 from ovd_bench.benchmarks.runner.predict import run_worker
 from ovd_bench.benchmarks.runner.request import RunRequest
-from ovd_bench.benchmarks.store.manifest import RunFiles, manifest_path, read_manifest
+from ovd_bench.benchmarks.store.folders import manifest_path
+from ovd_bench.benchmarks.store.manifest import RunFiles, read_manifest
 from ovd_bench.metrics.errors import DataError
 
 #: Attempts per task, node failures included; tasks per slot, enough for the last ones to end at about the same time.

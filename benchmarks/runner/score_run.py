@@ -15,12 +15,11 @@ from ovd_bench.benchmarks.scoring.exports import write_per_class
 from ovd_bench.benchmarks.scoring.score import Score, ScoreRequest, score
 from ovd_bench.benchmarks.store.contamination import contamination
 from ovd_bench.benchmarks.store.describe import card_of, scored_under
-from ovd_bench.benchmarks.store.folders import PER_CLASS, PREDICTIONS, RESULT
+from ovd_bench.benchmarks.store.folders import PER_CLASS, PREDICTIONS, RESULT, manifest_path
 from ovd_bench.benchmarks.store.manifest import (
     RunFiles,
     RunManifest,
     ShardRecord,
-    manifest_path,
     pixels_of,
     read_manifest,
     read_records,

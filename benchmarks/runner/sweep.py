@@ -16,8 +16,8 @@ from ovd_bench.benchmarks.runner.progress import RunProgress
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.runner.score_run import ScoreOptions, score_run
 from ovd_bench.benchmarks.scoring.score import Score
-from ovd_bench.benchmarks.store.folders import RESULT
-from ovd_bench.benchmarks.store.manifest import manifest_path, missing_shards, read_manifest
+from ovd_bench.benchmarks.store.folders import RESULT, manifest_path
+from ovd_bench.benchmarks.store.manifest import missing_shards, read_manifest
 from ovd_bench.benchmarks.store.schema import Result, read_result
 from ovd_bench.detectors.registry import find_card
 from ovd_bench.detectors.types import DetectorError

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.scoring.score import described_file, evaluate_file
 from ovd_bench.benchmarks.scoring.score_notes import check_fit, score_notes
 from ovd_bench.benchmarks.store.prediction_source import Source, same_images
@@ -28,7 +29,7 @@ def compare_files(
         DataError: bad input; one line.
     """
     if protocol not in PROTOCOLS:
-        raise DataError(f"unknown protocol '{protocol}': choose from {', '.join(PROTOCOLS)}")
+        raise DataError(unknown_name(f"unknown protocol '{protocol}'", protocol, PROTOCOLS))
     sources = (Source.of(a), Source.of(b))
     same_images(*sources)
     everything = read_ground_truth(annotations)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.images import image_paths
+from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
@@ -180,7 +181,8 @@ def wanted_metrics(names: list[str], missing: set[str]) -> list[str]:
     """
     asked = {name.strip() for entry in names for name in entry.split(",") if name.strip()}
     if unknown := sorted(asked - {*EXTRA_METRICS, "all"}):
-        raise DataError(f"unknown metric '{unknown[0]}': choose from {', '.join(EXTRA_METRICS)}, all")
+        known = [*EXTRA_METRICS, "all"]
+        raise DataError(unknown_name(f"unknown metric '{unknown[0]}'", unknown[0], known))
     if "all" in asked:
         asked |= set(EXTRA_METRICS) - missing
     return [name for name in EXTRA_METRICS if name in asked]

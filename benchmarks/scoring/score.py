@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.image_names import Match
+from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.scoring.extra_metrics import EXTRA_METRICS, MetricInput, Share, wanted_metrics
 from ovd_bench.benchmarks.scoring.grounding import GROUNDING
 from ovd_bench.benchmarks.scoring.score_notes import check_fit, score_notes
@@ -160,7 +161,8 @@ def score(request: ScoreRequest) -> Score:
     """
     clock = _Clock()
     if request.protocol not in PROTOCOLS:
-        raise DataError(f"unknown protocol '{request.protocol}': choose from {', '.join([*PROTOCOLS, *GROUNDING])}")
+        known = [*PROTOCOLS, *GROUNDING]
+        raise DataError(unknown_name(f"unknown protocol '{request.protocol}'", request.protocol, known))
     protocol = PROTOCOLS[request.protocol]
     wanted_metrics(request.extra_metrics, set())  # refuse a wrong name before reading gigabytes
     tables = VocabularyTables.read(request.tables)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ovd_bench.benchmarks.store.schema import Result, read_result
 from ovd_bench.metrics.errors import DataError
+
+if TYPE_CHECKING:
+    from ovd_bench.benchmarks.store.schema import Result  # needs pydantic, which takes time to import
 
 RESULT = "result.json"
 PER_CLASS = "per_class.csv"
 PREDICTIONS = "predictions"
+MANIFEST = "manifest.json"
 
 #: Legal names of folders: no separator, no leading dot.
 _LEGAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
@@ -37,8 +41,15 @@ def run_folder(
     return root / benchmark_name / protocol_slug / f"{detector_name}@{weights_sha256[:8]}{suffix}"
 
 
+def manifest_path(folder: Path) -> Path:
+    """Path of the manifest of a run."""
+    return folder / PREDICTIONS / MANIFEST
+
+
 def find_results(root: Path) -> tuple[list[tuple[Path, Result]], list[str]]:
     """All result files under a results folder, sorted by path; the second list has one line per unreadable one."""
+    from ovd_bench.benchmarks.store.schema import read_result
+
     results: list[tuple[Path, Result]] = []
     unreadable: list[str] = []
     for path in sorted(root.glob(f"*/*/*/{RESULT}")):

@@ -23,11 +23,9 @@ from ovd_bench.benchmarks.data.files.documents import first_problem, read_docume
 from ovd_bench.benchmarks.data.strict_model import Count, Name, Seconds, Sha256, StrictModel
 from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
 from ovd_bench.benchmarks.store.describe import plan_fits
-from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT
+from ovd_bench.benchmarks.store.folders import MANIFEST, PREDICTIONS, RESULT, manifest_path
 from ovd_bench.benchmarks.store.schema import MAX_BYTES, DetectorInfo, FailedImage, ProtocolInfo
 from ovd_bench.metrics.errors import DataError
-
-MANIFEST = "manifest.json"
 
 
 class Recipe(StrictModel):
@@ -203,11 +201,6 @@ class RunFiles:
     def record(self, shard: int) -> Path:
         """Record of a shard."""
         return self.arrow(shard).with_suffix(".json")
-
-
-def manifest_path(folder: Path) -> Path:
-    """Path of the manifest of a run."""
-    return folder / PREDICTIONS / MANIFEST
 
 
 def run_of(path: Path) -> Path | None:

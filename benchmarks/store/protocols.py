@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.detectors.closed_set_synonyms import SYNONYMS
 from ovd_bench.detectors.coco_classes import COCO_CLASSES
 from ovd_bench.detectors.interface import SELECTION_VERSION
@@ -72,7 +73,7 @@ class RunProtocol:
             DataError: an unknown kind of AP, or a number below 1.
         """
         if ap not in PROTOCOLS:
-            raise DataError(f"unknown protocol '{ap}': choose from {', '.join(PROTOCOLS)}")
+            raise DataError(unknown_name(f"unknown protocol '{ap}'", ap, PROTOCOLS))
         for name, value in (("image_size", image_size), ("top_k", top_k)):
             if value is not None and value < 1:
                 raise DataError(f"protocol '{ap}': {name} is {value}, at least 1 is needed")

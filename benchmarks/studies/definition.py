@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ovd_bench.benchmarks.data.files.documents import first_problem
 from ovd_bench.benchmarks.data.strict_model import StrictModel
-from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.data.text import printable, unknown_name
 from ovd_bench.benchmarks.training.config import Positive, read_document
 from ovd_bench.metrics.errors import DataError
 
@@ -145,8 +145,8 @@ class Study(StrictModel):
         """
         found = next((arm for arm in self.arms if arm.name == name), None)
         if found is None:
-            known = ", ".join(arm.name for arm in self.arms)
-            raise DataError(f"study '{self.name}' has no arm '{printable(name)}': choose from {known}")
+            known = [arm.name for arm in self.arms]
+            raise DataError(unknown_name(f"study '{self.name}' has no arm '{printable(name)}'", printable(name), known))
         return found
 
 
@@ -165,7 +165,8 @@ def find_study(name: str) -> Path:
         return Path(name)
     shipped = {path.stem: path for path in shipped_studies()}
     if name not in shipped:
-        raise DataError(f"no study '{printable(name)}': name a YAML file, or one of {', '.join(shipped)}")
+        others = f"name a YAML file, or one of {', '.join(shipped)}"
+        raise DataError(unknown_name(f"no study '{printable(name)}'", printable(name), shipped, others))
     return shipped[name]
 
 

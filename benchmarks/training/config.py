@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from ovd_bench.benchmarks.data.files.documents import read_yaml
 from ovd_bench.benchmarks.data.strict_model import StrictModel
-from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.data.text import printable, unknown_name
 from ovd_bench.metrics.errors import DataError
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -62,7 +62,8 @@ def find_config(name: str) -> Path:
         return Path(name)
     shipped = {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
     if name not in shipped:
-        raise DataError(f"no configuration '{printable(name)}': name a YAML file, or one of {', '.join(shipped)}")
+        others = f"name a YAML file, or one of {', '.join(shipped)}"
+        raise DataError(unknown_name(f"no configuration '{printable(name)}'", printable(name), shipped, others))
     return shipped[name]
 
 

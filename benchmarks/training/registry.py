@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ovd_bench.benchmarks.data.text import printable
+from ovd_bench.benchmarks.data.text import printable, unknown_name
 from ovd_bench.benchmarks.training.config import TrainingConfig, read_document, validated
 from ovd_bench.benchmarks.training.prepared import Machine, Prepared
 from ovd_bench.metrics.errors import DataError
@@ -37,7 +37,7 @@ def find_trainer(name: str) -> TrainerKind:
         DataError: no such trainer.
     """
     if name not in TRAINERS:
-        raise DataError(f"unknown trainer '{printable(name)}': choose from {', '.join(TRAINERS)}")
+        raise DataError(unknown_name(f"unknown trainer '{printable(name)}'", printable(name), TRAINERS))
     return TRAINERS[name]
 
 

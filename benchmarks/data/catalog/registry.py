@@ -12,6 +12,7 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
 from ovd_bench.benchmarks.data.catalog.custom import open_own
+from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS
 
@@ -53,12 +54,17 @@ def open_benchmark(
             files.
     """
     if protocol is not None and protocol not in PROTOCOLS:
-        raise DataError(f"unknown protocol '{protocol}': choose from {', '.join(PROTOCOLS)}")
+        raise DataError(unknown_name(f"unknown protocol '{protocol}'", protocol, PROTOCOLS))
     if spec not in CARDS:
         if not Path(spec).exists():
             raise DataError(
-                f"no benchmark '{spec}' and no such file or folder: 'bench data list' shows the names; "
-                "for your own data give the path of a COCO or LVIS annotation file, or of its folder"
+                unknown_name(
+                    f"no benchmark '{spec}' and no such file or folder",
+                    spec,
+                    CARDS,
+                    "'bench data list' shows the names; for your own data give the path of a COCO or LVIS annotation "
+                    "file, or of its folder",
+                )
             )
         return open_own(Path(spec), images, protocol, taken=CARDS)
     card = CARDS[spec]
@@ -93,7 +99,7 @@ def find_dataset(name: str) -> DatasetCard:
         DataError: no such data set.
     """
     if name not in CARDS:
-        raise DataError(f"no data set '{name}': 'bench data list' shows the names")
+        raise DataError(unknown_name(f"no data set '{name}'", name, CARDS, "'bench data list' shows the names"))
     return CARDS[name]
 
 

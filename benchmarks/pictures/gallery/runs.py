@@ -1,4 +1,4 @@
-"""Runs by path or name: their predictions, annotations and images."""
+"""Runs that are shown: their predictions, annotations and images."""
 
 from __future__ import annotations
 
@@ -13,56 +13,17 @@ from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import read_predictions
 from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
+from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.pictures.drawing import Pixels
 from ovd_bench.benchmarks.pictures.gallery.matched_run import MatchedRun, match_run
 from ovd_bench.benchmarks.scoring.score_notes import check_fit
-from ovd_bench.benchmarks.store.folders import RESULT
-from ovd_bench.benchmarks.store.manifest import RunManifest, manifest_path, read_manifest
+from ovd_bench.benchmarks.store.manifest import RunManifest, read_manifest
 from ovd_bench.benchmarks.store.predictions import read_run_predictions
+from ovd_bench.benchmarks.store.run_names import find_predictions
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.participants import Bool
 from ovd_bench.metrics.protocol import PROTOCOLS, Protocol
 from ovd_bench.metrics.types import GroundTruth, Predictions
-
-
-def split_specs(specs: Sequence[str]) -> list[str]:
-    """Runs from repeated, comma-separated arguments.
-
-    Raises:
-        DataError: none, or one twice.
-    """
-    names = [name.strip() for spec in specs for name in spec.split(",") if name.strip()]
-    if not names:
-        raise DataError("no run given: name a detector, the folder of a run or a prediction file")
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise DataError(f"'{twice[0]}' is given twice")
-    return names
-
-
-def find_run(spec: str, root: Path, benchmark: str | None = None) -> Path:
-    """Folder of a run: given as a path, or by detector name or ``detector@weights8`` under the folder of the results.
-
-    Raises:
-        DataError: no run, or several, which it lists.
-    """
-    path = Path(spec)
-    if path.exists():
-        folder = path.parent if path.name == RESULT else path
-        if _is_run(folder):
-            return folder
-        raise DataError(f"{spec}: is not a run: it has neither {RESULT} nor predictions")
-    places = sorted(folder for folder in root.glob(f"{benchmark or '*'}/*/*") if _is_run(folder))
-    found = [folder for folder in places if spec in (folder.name, folder.name.split("@")[0])]
-    if not found:
-        where = f"{root}/{benchmark}" if benchmark else str(root)
-        raise DataError(f"no run '{spec}' under {where}: name a detector that has one, or the path of its folder")
-    if len(found) > 1:
-        raise DataError(f"'{spec}' is {len(found)} runs: name the folder of one: {', '.join(map(str, found[:6]))}")
-    return found[0]
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / RESULT).is_file() or manifest_path(folder).is_file()
 
 
 @dataclass(frozen=True)
@@ -92,14 +53,9 @@ def find_runs(specs: Sequence[str], root: Path, benchmark: str | None = None) ->
     """Runs and prediction files by path or name.
 
     Raises:
-        DataError: see ``find_run``; or a run without predictions.
+        DataError: see ``find_predictions``.
     """
-    paths = [
-        Path(spec) if Path(spec).is_file() and Path(spec).name != RESULT else find_run(spec, root, benchmark)
-        for spec in specs
-    ]
-    if absent := [path for path in paths if path.is_dir() and not manifest_path(path).is_file()]:
-        raise DataError(f"{absent[0]}: the predictions of this run are not on this machine: run it again")
+    paths = [find_predictions(spec, root, benchmark) for spec in specs]
     names = next(names for names in _names(paths) if len(set(names)) == len(names))
     return [
         ShownRun(name, path, None if path.is_file() else read_manifest(path))
@@ -211,7 +167,13 @@ class GalleryData:
         names = self.gt.categories.names
         found = [k for k, other in enumerate(names) if other == name]
         found = found or [k for k, other in enumerate(names) if other.casefold() == name.casefold()]
-        if len(found) != 1:
+        if not found:
+            raise DataError(
+                unknown_name(
+                    f"no class is called '{name}'", name, names, "the annotations have none of this or a similar name"
+                )
+            )
+        if len(found) > 1:
             raise DataError(f"--class {name}: {len(found)} classes of the annotations have that name")
         return found[0]
 
@@ -248,7 +210,7 @@ def gallery_data(runs: Sequence[ShownRun], benchmark: Benchmark, ap: str | None 
         raise DataError(f"the runs were made under {' and '.join(kinds)}: choose the rules with -p")
     name = ap or (kinds[0] if kinds else benchmark.protocol)
     if name not in PROTOCOLS:
-        raise DataError(f"unknown protocol '{name}': choose from {', '.join(PROTOCOLS)}")
+        raise DataError(unknown_name(f"unknown protocol '{name}'", name, PROTOCOLS))
     gt = read_ground_truth(benchmark.annotations)
     check_fit(gt, PROTOCOLS[name])
     covered = np.ones(gt.num_images, np.bool_)

@@ -17,6 +17,7 @@ from ovd_bench.benchmarks.data.files.predictions import write_predictions
 from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
 from ovd_bench.benchmarks.scoring.exports import write_per_class
 from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
+from ovd_bench.benchmarks.store.folders import manifest_path
 from ovd_bench.benchmarks.store.manifest import (
     BenchmarkPlace,
     Recipe,
@@ -25,7 +26,6 @@ from ovd_bench.benchmarks.store.manifest import (
     ShardRange,
     ShardRecord,
     ids_sha256,
-    manifest_path,
     write_document,
 )
 from ovd_bench.benchmarks.store.protocols import RunProtocol

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from ovd_bench.benchmarks.board.collect import Board, collect
 from ovd_bench.benchmarks.board.columns import COLUMNS
 from ovd_bench.benchmarks.board.files import write_board
+from ovd_bench.benchmarks.board.latex import board_latex
 from ovd_bench.benchmarks.board.page import render
 from ovd_bench.benchmarks.board.terminal import board_tables
 from ovd_bench.benchmarks.board.text_formats import board_csv, board_document, board_json, board_markdown
@@ -68,6 +70,33 @@ def test_markdown_has_a_table_per_protocol_and_keeps_published_numbers_apart(boa
     assert "Grounding DINO-T" in published
     assert "Grounding DINO-T" not in measured
     assert not any(row.name in published for table in board.tables for row in table.rows)
+
+
+def test_latex_has_every_row_with_its_numbers(board: Board) -> None:
+    tables = re.findall(r"\\begin\{table\}.*?\\end\{table\}", board_latex(board), re.DOTALL)
+    published = len(board.published.tables()) if board.published else 0
+    assert len(tables) == len(board.tables) + published
+    for text, table in zip(tables, board.tables, strict=False):
+        alignment = re.search(r"\\begin\{tabular\}\{(\w+)\}", text)
+        body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+        assert alignment
+        assert len(body) == len(table.rows)
+        for line, row in zip(body, table.rows, strict=True):
+            cells = line.removesuffix(r" \\").split(" & ")
+            assert len(cells) == len(alignment[1])
+            assert cells[1].startswith(row.name)
+            assert (r"\star" in cells[1]) is row.standing.starred
+            ap = row.value("AP")
+            assert ap is None or cells[2].startswith(f"{100 * ap:.2f} ")
+
+
+def test_latex_runs_no_text_of_others(toy: Benchmark, tmp_path: Path) -> None:
+    notes = (Contamination(dataset="x", level="unknown", note=r"\input{/etc/passwd} 5 % of $x_1^2 & ~{y}"),)
+    make_run(tmp_path / "r", toy, "a_b", contamination=notes)
+    text = board_latex(replace(collect(tmp_path / "r", resamples=20), published=None))
+    assert r"a\_b" in text
+    assert r"\textbackslash{}input\{/etc/passwd\} 5 \% of \$x\_1\textasciicircum{}2 \& \textasciitilde{}\{y\}" in text
+    assert r"\input" not in text
 
 
 def test_text_of_others_is_neither_markup_nor_formula(toy: Benchmark, tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from ovd_bench.benchmarks.pictures.gallery.matched_run import (
     match_run,
 )
 from ovd_bench.benchmarks.pictures.gallery.pictures import gallery
-from ovd_bench.benchmarks.pictures.gallery.runs import find_benchmark, find_run, find_runs, gallery_data, split_specs
+from ovd_bench.benchmarks.pictures.gallery.runs import find_benchmark, find_runs, gallery_data
 from ovd_bench.benchmarks.pictures.gallery.select import select_images
+from ovd_bench.benchmarks.store.run_names import find_run, split_specs
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS
 from ovd_bench.metrics.types import GroundTruth, Predictions
@@ -252,7 +253,7 @@ def test_a_prediction_file_needs_a_benchmark(results: Path, tmp_path: Path) -> N
     setting = gallery_data(partial, find_benchmark(partial, tmp_path))
     assert setting.covered.sum() == len(setting.covered) // 2
     assert setting.class_position("RED STAR") == 0
-    with pytest.raises(DataError, match="0 classes"):
+    with pytest.raises(DataError, match="no class is called 'dragon'"):
         setting.class_position("dragon")
     assert setting.image_positions([3, 1]) == [2, 0]
     with pytest.raises(DataError, match="image 999"):

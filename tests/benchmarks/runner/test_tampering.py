@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
-from ovd_bench.benchmarks.store.manifest import manifest_path, read_manifest
+from ovd_bench.benchmarks.store.folders import manifest_path
+from ovd_bench.benchmarks.store.manifest import read_manifest
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.runner.toy import failures, folder_of, make, make_data, request
 

@@ -10,7 +10,7 @@ import pytest
 
 from ovd_bench.benchmarks.runner.events import End, Event, Fault
 from ovd_bench.benchmarks.runner.predict import run_worker
-from ovd_bench.benchmarks.store.manifest import manifest_path
+from ovd_bench.benchmarks.store.folders import manifest_path
 from ovd_bench.tests.benchmarks.runner.toy import bench, failures, folder_of, make, make_data, request
 
 HEAD = """

@@ -206,7 +206,7 @@ def test_show_of_a_class(root: Path, tmp_path: Path) -> None:
     document = run_json("show", root / "coco/gt.json", "--class", "zebra", "-o", tmp_path / "s.jpg")
     assert sorted(document["image_ids"]) == [100, 103]
     result = run("show", root / "coco/gt.json", "--class", "Zeb", "-o", tmp_path / "s.jpg")
-    assert str(result.exception) == "no class is called 'Zeb': is it 'zebra'?"
+    assert str(result.exception) == "no class is called 'Zeb': did you mean 'zebra'?"
     assert "a picture is written as" in str(run("show", root / "coco/gt.json", "-o", "s.exe").exception)
 
 
