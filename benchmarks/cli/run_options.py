@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
 import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose
+from ovd_bench.benchmarks.data.image_match import ImageMatch
 from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.metrics.errors import DataError
 
@@ -50,6 +51,13 @@ TopK = Annotated[int | None, typer.Option(min=1, help="(box, class) pairs per im
 Weights = Annotated[str | None, typer.Option(help="Local path or hub id.", show_default="the detector's")]
 ImagesFolder = Annotated[
     Path | None, typer.Option("--images", help="Folder of the images.", show_default="the benchmark's")
+]
+ImageMatching = Annotated[
+    ImageMatch,
+    typer.Option(
+        "--match",
+        help="How images are found in their folder: path (as annotated), or basename (the file of that base name).",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DtypeName = Annotated[Literal["float32", "float16", "bfloat16"], typer.Option(help="Type of the network.")]
@@ -105,6 +113,7 @@ class RunOptions:
     weights: Weights = None
     data_root: DataRoot = Path("data")
     images: ImagesFolder = None
+    match: ImageMatching = "path"
     image_size: ImageSize = None
     top_k: TopK = None
     device: Device = "auto"
@@ -147,6 +156,7 @@ class RunOptions:
                 weights=self.weights,
                 data_root=self.data_root,
                 images=self.images,
+                match=self.match,
                 image_size=self.image_size,
                 top_k=self.top_k,
                 device=self.device,

@@ -47,7 +47,10 @@ class LoadedDetector:
         """
         root, files = plan.benchmark.images, plan.run_images.files
         if not any(_is_there(root, file) for file in files):
-            raise DataError(f"{root}: none of the {len(files):,} images is there: name their folder with --images")
+            helps = "name their folder with --images"
+            if plan.benchmark.match == "path":
+                helps += ", or give --match basename to find them by base name"
+            raise DataError(f"{root}: none of the {len(files):,} images is there: {helps}")
         request, protocol = plan.request, plan.protocol
         device = choose_device(request.device, find_card(request.detector).framework)
         seed_everything(request.seed)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
 from ovd_bench.benchmarks.data.files.documents import checked, read_document
+from ovd_bench.benchmarks.data.image_match import ImageMatch
 from ovd_bench.benchmarks.data.prompt_files import read_plan
 from ovd_bench.benchmarks.runner.request import Overwrite, RunRequest
 from ovd_bench.benchmarks.store.protocols import VocabularyMode
@@ -25,6 +26,7 @@ def user_request(
     weights: str | None,
     data_root: Path,
     images: Path | None,
+    match: ImageMatch,
     image_size: int | None,
     top_k: int | None,
     device: str,
@@ -50,6 +52,7 @@ def user_request(
         weights: local path or hub id; None = the detector's.
         data_root: folder of the data sets.
         images: folder of the images; None = the benchmark's.
+        match: how images are found in their folder: ``path`` or ``basename``.
         image_size: side of the network's input, pixels; None = the model's.
         top_k: (box, class) pairs per image; None = the protocol's.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -77,6 +80,7 @@ def user_request(
         plan=None if prompts is None else read_plan(prompts),
         data_root=data_root.resolve(),
         images=None if images is None else images.resolve(),
+        match=match,
         ap=protocol,
         vocabulary=vocabulary,
         image_size=image_size,

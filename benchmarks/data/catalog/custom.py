@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
-from ovd_bench.benchmarks.data.images import image_file, image_paths
+from ovd_bench.benchmarks.data.image_match import ImageMatch, base_name_there, located_paths
+from ovd_bench.benchmarks.data.images import annotated_names, image_file
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth
 
@@ -22,7 +23,14 @@ _MAX_NAME = 128
 _TRIES = 20
 
 
-def open_own(path: Path, images: Path | None, protocol: str | None, *, taken: Container[str] = ()) -> Benchmark:
+def open_own(
+    path: Path,
+    images: Path | None,
+    protocol: str | None,
+    *,
+    match: ImageMatch = "path",
+    taken: Container[str] = (),
+) -> Benchmark:
     """A benchmark from a path.
 
     Layouts of folders: ``_annotations.coco.json`` beside the images (Roboflow), ``annotations/instances_SPLIT.json``
@@ -33,6 +41,7 @@ def open_own(path: Path, images: Path | None, protocol: str | None, *, taken: Co
         path: annotation file or folder.
         images: folder of the images; None = found by the layout.
         protocol: kind of AP; None = ``lvis`` for files with LVIS's two lists per image, else ``coco``.
+        match: how images are found in their folder.
         taken: names that are already in use.
 
     Raises:
@@ -49,8 +58,9 @@ def open_own(path: Path, images: Path | None, protocol: str | None, *, taken: Co
         dataset=dataset,
         split=split or "all",
         annotations=annotations,
-        images=images or _image_folder(annotations, gt),
+        images=images or _image_folder(annotations, gt, match),
         protocol=protocol or ("lvis" if gt.federated else "coco"),
+        match=match,
     )
 
 
@@ -90,15 +100,34 @@ def _names(annotations: Path) -> tuple[str, str]:
     return annotations.stem, ""
 
 
-def _image_folder(annotations: Path, gt: GroundTruth) -> Path:
-    """The first of the usual folders that contains one of the first images."""
+def _image_folder(annotations: Path, gt: GroundTruth, match: ImageMatch) -> Path:
+    """The first of the usual folders that contains one of the first images.
+
+    Raises:
+        DataError: none does; says what helps.
+    """
     parent = annotations.parent
     base = parent.parent if parent.name == "annotations" else parent
     split = annotations.stem.removeprefix("instances_")
-    folders = dict.fromkeys([base / split, base / "images" / split, base / "images", base / "data", base, parent])
-    names = image_paths(gt)[:_TRIES]
+    places = dict.fromkeys([base / split, base / "images" / split, base / "images", base / "data", base, parent])
+    folders = [place for place in places if place.is_dir()]
+    leaving: DataError | None = None
     for folder in folders:
-        if folder.is_dir() and any(image_file(folder, name).is_file() for name in names):
-            return folder
-    looked = ", ".join(str(folder) for folder in folders)
-    raise DataError(f"{annotations}: images not found, {names[0]!r:.100} was looked for in {looked}: give --images")
+        try:
+            if any(image_file(folder, name).is_file() for name in located_paths(gt, folder, match)[:_TRIES]):
+                return folder
+        except DataError as error:
+            if match == "basename":
+                raise
+            leaving = leaving or error
+    names = annotated_names(gt)[:_TRIES]
+    if match == "basename":
+        helps = "give --images"
+    elif near := [folder for folder in folders if base_name_there(folder, names)]:
+        helps = f"files of these base names are in {near[0]}, give --match basename"
+    else:
+        helps = "give --images, and --match basename if the names have folders of another machine"
+    if leaving is not None:
+        raise DataError(f"{annotations}: {leaving}; {helps}")
+    looked = ", ".join(str(place) for place in places)
+    raise DataError(f"{annotations}: images not found, {names[0]!r:.100} was looked for in {looked}: {helps}")

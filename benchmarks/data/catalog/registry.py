@@ -12,6 +12,7 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
 from ovd_bench.benchmarks.data.catalog.custom import open_own
+from ovd_bench.benchmarks.data.image_match import ImageMatch
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS
 
@@ -37,6 +38,7 @@ def open_benchmark(
     *,
     images: Path | None = None,
     protocol: str | None = None,
+    match: ImageMatch = "path",
     progress: Callable[[int], None] | None = None,
 ) -> Benchmark:
     """Open a benchmark by name or path.
@@ -46,6 +48,7 @@ def open_benchmark(
         data_root: folder of the data sets.
         images: folder of the images if it is not the usual one.
         protocol: kind of AP if it is not the usual one.
+        match: how images are found in their folder.
         progress: called with numbers of images finished while a rendered data set is made, at its first use.
 
     Raises:
@@ -60,7 +63,7 @@ def open_benchmark(
                 f"no benchmark '{spec}' and no such file or folder: 'bench data list' shows the names; "
                 "for your own data give the path of a COCO or LVIS annotation file, or of its folder"
             )
-        return open_own(Path(spec), images, protocol, taken=CARDS)
+        return open_own(Path(spec), images, protocol, match=match, taken=CARDS)
     card = CARDS[spec]
     if card.world:
         render(card, data_root, progress)
@@ -83,6 +86,7 @@ def open_benchmark(
         image_sources=card.image_sources,
         train_sources=card.train_sources,
         tables=found.tables,
+        match=match,
     )
 
 
