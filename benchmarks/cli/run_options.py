@@ -59,6 +59,16 @@ ImageMatching = Annotated[
         help="How images are found in their folder: path (as annotated), or basename (the file of that base name).",
     ),
 ]
+BenchmarkName = Annotated[
+    str | None,
+    typer.Option("--name", help="Name of data of your own in the results.", show_default="its folder's or file's"),
+]
+DetectorName = Annotated[
+    str | None,
+    typer.Option(
+        "--detector-name", help="Name in the results, such as that of the weights.", show_default="the card's"
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DtypeName = Annotated[Literal["float32", "float16", "bfloat16"], typer.Option(help="Type of the network.")]
 Batch = Annotated[int, typer.Option(min=1, help="Images per call; halved automatically when memory runs out.")]
@@ -114,6 +124,8 @@ class RunOptions:
     data_root: DataRoot = Path("data")
     images: ImagesFolder = None
     match: ImageMatching = "path"
+    name: BenchmarkName = None
+    detector_name: DetectorName = None
     image_size: ImageSize = None
     top_k: TopK = None
     device: Device = "auto"
@@ -146,6 +158,10 @@ class RunOptions:
             raise DataError("--weights goes with one --detector")
         if self.images is not None and len(specs) > 1:
             raise DataError("--images goes with one --benchmark")
+        if self.name is not None and len(specs) > 1:
+            raise DataError("--name goes with one --benchmark")
+        if self.detector_name is not None and len(names) > 1:
+            raise DataError("--detector-name goes with one --detector")
         return [
             user_request(
                 name,
@@ -157,6 +173,8 @@ class RunOptions:
                 data_root=self.data_root,
                 images=self.images,
                 match=self.match,
+                name=self.name,
+                detector_name=self.detector_name,
                 image_size=self.image_size,
                 top_k=self.top_k,
                 device=self.device,

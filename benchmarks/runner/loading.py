@@ -29,7 +29,8 @@ class LoadedDetector:
 
     Attributes:
         detector: ready for a vocabulary.
-        info: its card; if all images have the same vocabulary, also its notes on that vocabulary.
+        info: its card, under the name that the request gives it; if all images have the same vocabulary, also its notes
+            on that vocabulary.
         device: where it runs.
     """
 
@@ -70,7 +71,8 @@ class LoadedDetector:
             vocabulary = protocol.plan.spoken(plan.run_images.vocabulary)
             detector.set_vocabulary(vocabulary, protocol.plan)
             notes = alike_names(detector, vocabulary, protocol.plan)
-        card = dataclasses.replace(detector.card, notes=(*detector.card.notes, *notes))
+        name = request.detector_name or detector.card.name
+        card = dataclasses.replace(detector.card, name=name, notes=(*detector.card.notes, *notes))
         return LoadedDetector(detector, detector_info(card, request.detector), device)
 
 

@@ -38,6 +38,8 @@ class RunRequest(StrictModel):
         data_root: folder of the data sets.
         images: folder of the images; None = the benchmark's.
         match: how images are found in their folder.
+        name: of a benchmark that is given as a path; None = after its file or folder.
+        detector_name: of the detector in the results; None = that of its card.
         ap: kind of AP; None = the benchmark's usual one.
         plan: see ``RunProtocol``; None = the usual one for the benchmark's names (``default_plan``).
         vocabulary, image_size, top_k: see ``RunProtocol``.
@@ -59,6 +61,8 @@ class RunRequest(StrictModel):
     data_root: Path
     images: Path | None = None
     match: ImageMatch = "path"
+    name: str | None = None
+    detector_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")
     ap: str | None = None
     plan: PromptPlan | None = None
     vocabulary: VocabularyMode = "full"
@@ -107,6 +111,7 @@ class RunRequest(StrictModel):
             images=self.images,
             protocol=self.ap,
             match=self.match,
+            name=self.name,
             progress=progress,
         )
 

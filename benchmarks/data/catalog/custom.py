@@ -17,6 +17,11 @@ from ovd_bench.metrics.types import GroundTruth
 #: Roboflow's name for the annotations of a split, beside its images.
 _BESIDE = "_annotations.coco.json"
 _SPLITS = ("train", "valid", "val", "validation", "test")
+#: Names of files and folders that say nothing about the data set; the folder above names it.
+_GENERIC = (
+    "_annotations.coco", "annotation", "annotations", "coco", "default", "ground_truth", "gt", "instances",
+    "instances_default", "label", "labels", "result", "results", *(f"instances_{split}" for split in _SPLITS),
+)  # fmt: skip
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._+-]+")
 _MAX_NAME = 128
 #: Number of images that are looked up when the image folder is guessed; the first ones may be missing.
@@ -29,6 +34,7 @@ def open_own(
     protocol: str | None,
     *,
     match: ImageMatch = "path",
+    name: str | None = None,
     taken: Container[str] = (),
 ) -> Benchmark:
     """A benchmark from a path.
@@ -42,19 +48,27 @@ def open_own(
         images: folder of the images; None = found by the layout.
         protocol: kind of AP; None = ``lvis`` for files with LVIS's two lists per image, else ``coco``.
         match: how images are found in their folder.
+        name: of the benchmark; None = after the file, or after its folder if the file is called as many are.
         taken: names that are already in use.
 
     Raises:
-        DataError: no annotation file or several; images not found; or an annotation file that cannot be read.
+        DataError: no annotation file or several; images not found; an annotation file that cannot be read; or ``name``
+            is taken or no legal name of a folder.
     """
     annotations = _annotation_file(path) if path.is_dir() else path
     gt = read_ground_truth(annotations)
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: no such folder of images")
     dataset, split = _names(annotations.resolve())
-    name = legal_name(f"{dataset}-{split}" if split else dataset)
+    if name is None:
+        name = legal_name(f"{dataset}-{split}" if split else dataset)
+        name = f"{name[: _MAX_NAME - 4]}-own" if name in taken else name
+    elif name in taken:
+        raise DataError(f"--name {name}: a data set of the catalogue has that name")
+    elif legal_name(name) != name:
+        raise DataError(f"--name {name!r:.150}: letters, digits and . _ + - are allowed, {_MAX_NAME} at most")
     return Benchmark(
-        name=f"{name[: _MAX_NAME - 4]}-own" if name in taken else name,
+        name=name,
         dataset=dataset,
         split=split or "all",
         annotations=annotations,
@@ -93,10 +107,15 @@ def _annotation_file(folder: Path) -> Path:
 def _names(annotations: Path) -> tuple[str, str]:
     """Data set and split, by the usual layouts; the split is empty if it is unknown."""
     parent = annotations.parent
-    if annotations.name == _BESIDE:
-        return (parent.parent.name, parent.name) if parent.name in _SPLITS else (parent.name, "")
     if parent.name == "annotations" and annotations.stem.startswith("instances_"):
         return parent.parent.name, annotations.stem.removeprefix("instances_")
+    split = ""
+    for name in (annotations.stem, *(folder.name for folder in annotations.parents)):
+        kind = name.casefold()
+        if not split and (last := kind.removeprefix("instances_")) in _SPLITS:
+            split = last
+        elif name and kind not in (*_GENERIC, *_SPLITS):
+            return name, split
     return annotations.stem, ""
 
 

@@ -39,6 +39,7 @@ def open_benchmark(
     images: Path | None = None,
     protocol: str | None = None,
     match: ImageMatch = "path",
+    name: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Benchmark:
     """Open a benchmark by name or path.
@@ -49,6 +50,7 @@ def open_benchmark(
         images: folder of the images if it is not the usual one.
         protocol: kind of AP if it is not the usual one.
         match: how images are found in their folder.
+        name: of a benchmark that is given as a path; None = after its file or folder.
         progress: called with numbers of images finished while a rendered data set is made, at its first use.
 
     Raises:
@@ -63,7 +65,9 @@ def open_benchmark(
                 f"no benchmark '{spec}' and no such file or folder: 'bench data list' shows the names; "
                 "for your own data give the path of a COCO or LVIS annotation file, or of its folder"
             )
-        return open_own(Path(spec), images, protocol, match=match, taken=CARDS)
+        return open_own(Path(spec), images, protocol, match=match, name=name, taken=CARDS)
+    if name is not None:
+        raise DataError(f"--name {name}: '{spec}' has its name; only data of your own is named")
     card = CARDS[spec]
     if card.world:
         render(card, data_root, progress)

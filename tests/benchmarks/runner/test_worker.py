@@ -274,6 +274,17 @@ def test_images_by_base_name_give_the_same_predictions(gt: Path, tmp_path: Path)
     assert isinstance(event, Fault)
 
 
+def test_names_in_the_results_are_given(gt: Path, tmp_path: Path) -> None:
+    asked = request(gt, tmp_path, name="mine", detector_name="toy-epoch-3")
+    folder = folder_of(make(asked))
+    assert folder.relative_to(tmp_path).parts[0] == "mine"
+    assert folder.name.startswith("toy-epoch-3@")
+    manifest = read_manifest(folder)
+    assert (manifest.detector.name, manifest.recipe.detector) == ("toy-epoch-3", "toy-epoch-3")
+    assert manifest.benchmark.name == "mine"
+    assert folder_of(make(asked)) == folder
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown detector": ({"detector": "nothing"}, "no detector 'nothing'"),
     "no such file": ({"detector": "nowhere.py:Mine"}, "nowhere.py: no such Python file"),

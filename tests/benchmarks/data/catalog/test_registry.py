@@ -206,6 +206,32 @@ def test_roboflow(tmp_path: Path) -> None:
     assert open_benchmark(str(tmp_path / "aquarium"), tmp_path) == benchmark
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("plants/labels.json", "plants"),
+        ("plants/weeds.json", "weeds"),
+        ("plants/annotations/labels.json", "plants"),
+        ("plants/annotations/instances_default.json", "plants-default"),
+        ("plants/instances_val.json", "plants-val"),
+        ("plants/test.json", "plants-test"),
+        ("plants/Test/gt.json", "plants-test"),
+        ("plants/result.json", "plants"),
+        ("plants/_annotations.coco.json", "plants"),
+    ],
+)
+def test_generic_file_names_give_way_to_the_folder(file: str, name: str, tmp_path: Path) -> None:
+    path = write_json(tmp_path / file, coco_document(["a.jpg"]))
+    benchmark = open_benchmark(str(path), tmp_path, images=tmp_path)
+    assert benchmark.name == name
+    assert open_benchmark(str(path), tmp_path, images=tmp_path, name="mine.2").name == "mine.2"
+    for wrong, cause in (("shapes", "has that name"), ("my data", "letters, digits"), ("", "letters, digits")):
+        with pytest.raises(DataError, match=cause):
+            open_benchmark(str(path), tmp_path, images=tmp_path, name=wrong)
+    with pytest.raises(DataError, match="only data of your own is named"):
+        open_benchmark("shapes", tmp_path, name="mine")
+
+
 def test_several_splits_in_annotations(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_json(tmp_path / f"annotations/instances_{split}.json", coco_document(["a.jpg"]))
