@@ -16,6 +16,7 @@ from ovd_bench.benchmarks.api.records import Record, Records, data_frame
 from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
+    from ovd_bench.benchmarks.data.image_match import ImageMatch
     from ovd_bench.benchmarks.store.schema import Result
 
 #: What the cells of ``per_class.csv`` are; the others are text.
@@ -170,6 +171,9 @@ def run(
     weights: StrPath | None = None,
     data_root: StrPath | None = None,
     images: StrPath | None = None,
+    match: ImageMatch = "path",
+    name: str | None = None,
+    detector_name: str | None = None,
     image_size: int | None = None,
     top_k: int | None = None,
     device: str = "auto",
@@ -206,6 +210,9 @@ def run(
         weights: path or hub id; None = the detector's.
         data_root: folder of the data sets; None = ``OVD_BENCH_DATA``, else ``data``.
         images: folder of the images; None = the benchmark's.
+        match: how images are found there: ``path`` as annotated, or ``basename``: the file of that base name.
+        name: of a benchmark that is given as a path, in the results; None = after its folder or file.
+        detector_name: of the detector in the results, such as that of its weights; None = that of its card.
         image_size: side that the network sees, pixels; None = the model's.
         top_k: (box, class) pairs per image; None = the protocol's.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -252,6 +259,9 @@ def run(
         weights=None if weights is None else os.fspath(weights),
         data_root=data_folder(data_root),
         images=optional_path(images),
+        match=match,
+        name=name,
+        detector_name=detector_name,
         image_size=image_size,
         top_k=top_k,
         device=device,

@@ -14,6 +14,7 @@ from rich.table import Table
 from ovd_bench.benchmarks.cli import odvg
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, pairs, say
+from ovd_bench.benchmarks.data.image_match import ImageMatch
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.catalog.card import DatasetCard
@@ -28,6 +29,12 @@ Spec = Annotated[
     ),
 ]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images; default: the usual one.")]
+Match = Annotated[
+    ImageMatch,
+    typer.Option(
+        help="How images are found in their folder: path (as annotated), or basename (the file of that base name)."
+    ),
+]
 LabelMap = Annotated[
     Path | None, typer.Option("--label-map", help="Label map of a .jsonl file; default: the one in its folder.")
 ]
@@ -151,6 +158,7 @@ def verify(
     spec: Spec,
     data_root: DataRoot = Path("data"),
     images: Images = None,
+    match: Match = "path",
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode every image instead of only checking that it exists.")
     ] = (False),
@@ -173,7 +181,7 @@ def verify(
         with counter("records and images read") as advance:
             report = verify_odvg(file, label_map=label_map, images=images, decode=decode, progress=advance)
     else:
-        benchmark = open_benchmark(spec, data_root, images=images)
+        benchmark = open_benchmark(spec, data_root, images=images, match=match)
         name, card = benchmark.name, CARDS.get(spec)
         counts = expected_counts(card) if card else Counts()
         with counter("images read") as advance:
@@ -205,6 +213,7 @@ def show(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of images.")] = 0,
     data_root: DataRoot = Path("data"),
     images: Images = None,
+    match: Match = "path",
     label_map: LabelMap = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -225,7 +234,7 @@ def show(
         )
     else:
         with counter("images rendered") as advance:
-            benchmark = open_benchmark(spec, data_root, images=images, progress=advance)
+            benchmark = open_benchmark(spec, data_root, images=images, match=match, progress=advance)
         shown, passed_over = write_contact_sheet(benchmark, output, count, class_name=class_name, seed=seed)
     out = console(as_json)
     for line in passed_over:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose, console, finite, print_json
+from ovd_bench.benchmarks.data.image_match import ImageMatch
 from ovd_bench.benchmarks.data.text import printable
 
 
@@ -38,6 +39,13 @@ def show(
     ] = None,
     annotations: Annotated[Path | None, typer.Option("--annotations", "-a", help="LVIS or COCO JSON.")] = None,
     images: Annotated[Path | None, typer.Option("--images", help="Folder of the images.")] = None,
+    match: Annotated[
+        ImageMatch | None,
+        typer.Option(
+            help="How images are found in their folder: path (as annotated), or basename (the file of that base name).",
+            show_default="as in the run, else path",
+        ),
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option("--protocol", "-p", help="lvis, lvis-fixed or coco: which detections count.")
     ] = None,
@@ -60,7 +68,7 @@ def show(
     chosen = find_runs(split_specs(runs), out, benchmark)
     if disagree and len(chosen) < 2:
         raise DataError("--disagree needs two runs or more")
-    place = find_benchmark(chosen, data_root, name=benchmark, annotations=annotations, images=images)
+    place = find_benchmark(chosen, data_root, name=benchmark, annotations=annotations, images=images, match=match)
     setting = gallery_data(chosen, place, protocol)
     class_filter = None if only is None else setting.class_position(only)
     matched = setting.match_runs(chosen, class_filter)

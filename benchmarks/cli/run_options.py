@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
 import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose
+from ovd_bench.benchmarks.data.image_match import ImageMatch
 from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.metrics.errors import DataError
 
@@ -50,6 +51,23 @@ TopK = Annotated[int | None, typer.Option(min=1, help="(box, class) pairs per im
 Weights = Annotated[str | None, typer.Option(help="Local path or hub id.", show_default="the detector's")]
 ImagesFolder = Annotated[
     Path | None, typer.Option("--images", help="Folder of the images.", show_default="the benchmark's")
+]
+ImageMatching = Annotated[
+    ImageMatch,
+    typer.Option(
+        "--match",
+        help="How images are found in their folder: path (as annotated), or basename (the file of that base name).",
+    ),
+]
+BenchmarkName = Annotated[
+    str | None,
+    typer.Option("--name", help="Name of data of your own in the results.", show_default="its folder's or file's"),
+]
+DetectorName = Annotated[
+    str | None,
+    typer.Option(
+        "--detector-name", help="Name in the results, such as that of the weights.", show_default="the card's"
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DtypeName = Annotated[Literal["float32", "float16", "bfloat16"], typer.Option(help="Type of the network.")]
@@ -105,6 +123,9 @@ class RunOptions:
     weights: Weights = None
     data_root: DataRoot = Path("data")
     images: ImagesFolder = None
+    match: ImageMatching = "path"
+    name: BenchmarkName = None
+    detector_name: DetectorName = None
     image_size: ImageSize = None
     top_k: TopK = None
     device: Device = "auto"
@@ -137,6 +158,10 @@ class RunOptions:
             raise DataError("--weights needs exactly one --detector")
         if self.images is not None and len(specs) > 1:
             raise DataError("--images needs exactly one --benchmark")
+        if self.name is not None and len(specs) > 1:
+            raise DataError("--name needs exactly one --benchmark")
+        if self.detector_name is not None and len(names) > 1:
+            raise DataError("--detector-name needs exactly one --detector")
         return [
             user_request(
                 name,
@@ -147,6 +172,9 @@ class RunOptions:
                 weights=self.weights,
                 data_root=self.data_root,
                 images=self.images,
+                match=self.match,
+                name=self.name,
+                detector_name=self.detector_name,
                 image_size=self.image_size,
                 top_k=self.top_k,
                 device=self.device,

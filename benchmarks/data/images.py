@@ -72,16 +72,28 @@ def image_paths(gt: GroundTruth) -> list[str]:
         DataError: an image without a name.
     """
     paths = []
-    for position, image in enumerate(gt.image_ids.tolist()):
-        name = gt.image_files[position] if gt.image_files is not None else ""
-        if not name:
-            raise DataError(f"image {image} has neither file_name nor coco_url in the annotations")
+    for name in annotated_names(gt):
         if "://" in name:
             name = "/".join(name.split("/")[-2:])
         elif gt.federated and (old := _COCO_2014.fullmatch(name)):
             name = old[1]
         paths.append(name)
     return paths
+
+
+def annotated_names(gt: GroundTruth) -> list[str]:
+    """Name of every image as the annotations give it: ``file_name``, or ``coco_url`` where there is none.
+
+    Raises:
+        DataError: an image without a name.
+    """
+    names = []
+    for position, image in enumerate(gt.image_ids.tolist()):
+        name = gt.image_files[position] if gt.image_files is not None else ""
+        if not name:
+            raise DataError(f"image {image} has neither file_name nor coco_url in the annotations")
+        names.append(name)
+    return names
 
 
 def image_file(root: Path, name: str) -> Path:

@@ -11,7 +11,8 @@ import numpy as np
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
-from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
+from ovd_bench.benchmarks.data.image_match import located_paths
+from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.pictures.drawing import Tile, contact_sheet
 from ovd_bench.metrics.errors import DataError
@@ -42,7 +43,7 @@ def write_contact_sheet(
     gt = read_ground_truth(benchmark.annotations)
     rows = np.flatnonzero(_of_class(gt, class_name)) if class_name else np.arange(len(gt.ann_ids))
     positions = np.unique(gt.image_index[rows]).tolist() if class_name else list(range(gt.num_images))
-    names = image_paths(gt)
+    names = located_paths(gt, benchmark.images, benchmark.match)
 
     def tile(position: int) -> tuple[Tile, str]:
         image_id, (width, height) = int(gt.image_ids[position]), gt.image_sizes[position].tolist()

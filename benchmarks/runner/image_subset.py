@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.catalog.benchmark import vocabulary_of
-from ovd_bench.benchmarks.data.images import image_paths
 from ovd_bench.benchmarks.store.protocols import VocabularyMode
 from ovd_bench.detectors.types import Vocabulary
 from ovd_bench.metrics.types import GroundTruth, positions
@@ -37,7 +36,7 @@ class RunImages:
     Attributes:
         vocabulary: all classes of the benchmark.
         image_ids: n ids.
-        files: n names as the annotations give them.
+        files: n paths below the folder of the images.
         sizes: n annotated widths and heights; None where not known.
         subsets: classes given for each image; None = all classes for every image.
     """
@@ -49,17 +48,21 @@ class RunImages:
     subsets: list[tuple[int, ...]] | None
 
     @staticmethod
-    def of(gt: GroundTruth, mode: VocabularyMode, image_ids: list[int]) -> RunImages:
+    def of(gt: GroundTruth, mode: VocabularyMode, image_ids: list[int], names: list[str]) -> RunImages:
         """The given images (sorted ids) of a ground truth.
 
         ``present`` gives the classes that have a box in the image. ``verified`` also gives those that are known to be
         absent; if every class is annotated exhaustively (COCO), these are all classes.
 
+        Args:
+            gt: ground truth.
+            mode: classes given for an image.
+            image_ids: the given images.
+            names: path of every image of the ground truth (``located_paths``).
+
         Raises:
-            DataError: an image without a file name.
             DetectorError: the categories are not a valid vocabulary.
         """
-        names = image_paths(gt)
         rows = positions(gt.image_ids, np.asarray(image_ids, np.int64))
         subsets = None
         if mode == "present" or (mode == "verified" and gt.federated):

@@ -29,7 +29,8 @@ class LoadedDetector:
 
     Attributes:
         detector: ready for a vocabulary.
-        info: its card; if all images have the same vocabulary, also its notes on that vocabulary.
+        info: its card, under the name that the request gives it; if all images have the same vocabulary, also its notes
+            on that vocabulary.
         device: where it runs.
     """
 
@@ -47,7 +48,10 @@ class LoadedDetector:
         """
         root, files = plan.benchmark.images, plan.run_images.files
         if not any(_is_there(root, file) for file in files):
-            raise DataError(f"{root}: contains none of the {len(files):,} images: name their folder with --images")
+            helps = "name their folder with --images"
+            if plan.benchmark.match == "path":
+                helps += ", or give --match basename to find them by base name"
+            raise DataError(f"{root}: contains none of the {len(files):,} images: {helps}")
         request, protocol = plan.request, plan.protocol
         device = choose_device(request.device, find_card(request.detector).framework)
         seed_everything(request.seed)
@@ -67,7 +71,8 @@ class LoadedDetector:
             vocabulary = protocol.plan.spoken(plan.run_images.vocabulary)
             detector.set_vocabulary(vocabulary, protocol.plan)
             notes = alike_names(detector, vocabulary, protocol.plan)
-        card = dataclasses.replace(detector.card, notes=(*detector.card.notes, *notes))
+        name = request.detector_name or detector.card.name
+        card = dataclasses.replace(detector.card, name=name, notes=(*detector.card.notes, *notes))
         return LoadedDetector(detector, detector_info(card, request.detector), device)
 
 

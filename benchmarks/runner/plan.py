@@ -10,6 +10,7 @@ from pathlib import Path
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.image_match import located_paths
 from ovd_bench.benchmarks.data.pixels import probe_sha256
 from ovd_bench.benchmarks.runner.image_subset import RunImages
 from ovd_bench.benchmarks.runner.locks import LOCKS, held, remove_leftovers
@@ -64,7 +65,8 @@ class RunPlan:
         benchmark = request.open_benchmark(progress)
         gt = read_ground_truth(benchmark.annotations)
         protocol = request.protocol(benchmark, gt.categories)
-        run_images = RunImages.of(gt, protocol.vocabulary, request.choose(gt.image_ids.tolist()))
+        names = located_paths(gt, benchmark.images, benchmark.match)
+        run_images = RunImages.of(gt, protocol.vocabulary, request.choose(gt.image_ids.tolist()), names)
         return RunPlan(request, benchmark, protocol, run_images)
 
     def folder(self, detector: str, weights_sha256: str) -> Path:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark, vocabulary_of
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.documents import first_problem
+from ovd_bench.benchmarks.data.image_match import ImageMatch
 from ovd_bench.benchmarks.data.strict_model import StrictModel
 from ovd_bench.benchmarks.store.manifest import ids_sha256
 from ovd_bench.benchmarks.store.protocols import RunProtocol, VocabularyMode
@@ -36,6 +37,9 @@ class RunRequest(StrictModel):
         benchmark: what ``open_benchmark`` takes: a name or an annotation file.
         data_root: folder of the data sets.
         images: folder of the images; None = the benchmark's.
+        match: how images are found in their folder.
+        name: of a benchmark that is given as a path; None = after its file or folder.
+        detector_name: of the detector in the results; None = that of its card.
         ap: kind of AP; None = the benchmark's usual one.
         plan: see ``RunProtocol``; None = the usual one for the benchmark's names (``default_plan``).
         vocabulary, image_size, top_k: see ``RunProtocol``.
@@ -56,6 +60,9 @@ class RunRequest(StrictModel):
     benchmark: str
     data_root: Path
     images: Path | None = None
+    match: ImageMatch = "path"
+    name: str | None = None
+    detector_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")
     ap: str | None = None
     plan: PromptPlan | None = None
     vocabulary: VocabularyMode = "full"
@@ -98,7 +105,15 @@ class RunRequest(StrictModel):
         """
         from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
 
-        return open_benchmark(self.benchmark, self.data_root, images=self.images, protocol=self.ap, progress=progress)
+        return open_benchmark(
+            self.benchmark,
+            self.data_root,
+            images=self.images,
+            protocol=self.ap,
+            match=self.match,
+            name=self.name,
+            progress=progress,
+        )
 
     def protocol(self, benchmark: Benchmark, categories: Categories) -> RunProtocol:
         """The protocol of the run.

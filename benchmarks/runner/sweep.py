@@ -105,7 +105,8 @@ class Sweep:
 
 
 def _label(request: RunRequest) -> str:
-    return f"{Path(request.detector).name} on {Path(request.benchmark).name}"
+    detector = request.detector_name or Path(request.detector).name
+    return f"{detector} on {request.name or Path(request.benchmark).name}"
 
 
 def complete_run(plan: RunPlan) -> Path | None:
@@ -122,12 +123,13 @@ def complete_run(plan: RunPlan) -> Path | None:
     card = find_card(request.detector)
     if request.overwrite == "always" or request.weights is not None or not card.weights_sha256:
         return None
-    folder = plan.folder(card.name, card.weights_sha256)
+    name = request.detector_name or card.name
+    folder = plan.folder(name, card.weights_sha256)
     if not manifest_path(folder).exists():
         return None
     manifest = read_manifest(folder)
     there = manifest.recipe
     device = there.device if request.device == "auto" else request.device
-    if there.differences(plan.recipe(card.name, card.weights_sha256, device, there.shards)):
+    if there.differences(plan.recipe(name, card.weights_sha256, device, there.shards)):
         return None
     return None if missing_shards(folder, manifest, list(range(there.shards))) else folder

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
 from ovd_bench.benchmarks.data.files.documents import checked, read_document
+from ovd_bench.benchmarks.data.image_match import ImageMatch
 from ovd_bench.benchmarks.data.prompt_files import read_plan
 from ovd_bench.benchmarks.runner.request import Overwrite, RunRequest
 from ovd_bench.benchmarks.store.protocols import VocabularyMode
 from ovd_bench.detectors.interface import DType
+from ovd_bench.detectors.registry import BUILT_IN
 from ovd_bench.metrics.errors import DataError
 
 _MAX_IDS_BYTES = 64 * 2**20
@@ -25,6 +27,9 @@ def user_request(
     weights: str | None,
     data_root: Path,
     images: Path | None,
+    match: ImageMatch,
+    name: str | None,
+    detector_name: str | None,
     image_size: int | None,
     top_k: int | None,
     device: str,
@@ -50,6 +55,9 @@ def user_request(
         weights: local path or hub id; None = the detector's.
         data_root: folder of the data sets.
         images: folder of the images; None = the benchmark's.
+        match: how images are found in their folder: ``path`` or ``basename``.
+        name: of a benchmark that is given as a path; None = after its file or folder.
+        detector_name: of the detector in the results; None = that of its card.
         image_size: side of the network's input, pixels; None = the model's.
         top_k: (box, class) pairs per image; None = the protocol's.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -69,6 +77,8 @@ def user_request(
     """
     if limit is not None and image_ids is not None:
         raise DataError("--limit and --image-ids: give one of them")
+    if detector_name in BUILT_IN and detector_name != detector:
+        raise DataError(f"--detector-name {detector_name}: another detector has that name")
     return checked(
         RunRequest,
         detector=detector_spec(detector),
@@ -77,6 +87,9 @@ def user_request(
         plan=None if prompts is None else read_plan(prompts),
         data_root=data_root.resolve(),
         images=None if images is None else images.resolve(),
+        match=match,
+        name=name,
+        detector_name=detector_name,
         ap=protocol,
         vocabulary=vocabulary,
         image_size=image_size,

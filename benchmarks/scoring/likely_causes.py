@@ -14,10 +14,11 @@ _MISSING = 0.1
 
 def likely_causes(gt: GroundTruth, predictions: Predictions, evaluation: Evaluation) -> list[str]:
     """One line for each mistake that the file shows traces of; none for a usual file."""
+    missing = _missing_images(gt, predictions)
     if not len(predictions):
-        return []
+        return [missing]
     lines = [
-        _missing_images(gt, predictions),
+        missing,
         _form(gt, predictions),
         _classes(gt, predictions),
         _cap(gt, predictions, evaluation),

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.atomic import atomic_write, file_sha256
 from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
+from ovd_bench.benchmarks.data.image_match import ImageMatch
 from ovd_bench.benchmarks.data.strict_model import Count, Name, Seconds, Sha256, StrictModel
 from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
 from ovd_bench.benchmarks.store.describe import plan_fits
@@ -92,6 +93,15 @@ class BenchmarkPlace(StrictModel):
     image_sources: list[str]
     train_sources: list[str]
     tables: str | None
+    match: ImageMatch = "path"
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The usual way to find images is left out, so that manifests keep the bytes that they have always had."""
+        content: dict[str, Any] = write(self)
+        if self.match == "path":
+            del content["match"]
+        return content
 
     @staticmethod
     def of(benchmark: Benchmark, annotations_sha256: str) -> BenchmarkPlace:
@@ -107,6 +117,7 @@ class BenchmarkPlace(StrictModel):
             image_sources=list(benchmark.image_sources),
             train_sources=list(benchmark.train_sources),
             tables=None if benchmark.tables is None else str(benchmark.tables.resolve()),
+            match=benchmark.match,
         )
 
     def benchmark(self, annotations: Path | None = None) -> Benchmark:
@@ -133,6 +144,7 @@ class BenchmarkPlace(StrictModel):
             image_sources=tuple(self.image_sources),
             train_sources=tuple(self.train_sources),
             tables=None if self.tables is None else Path(self.tables),
+            match=self.match,
         )
 
 

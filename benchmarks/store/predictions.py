@@ -29,8 +29,6 @@ def read_run_predictions(folder: Path) -> Predictions:
     files = RunFiles(folder, len(records))
     parts = [no_predictions()]
     for record in records:
-        if record.detections == 0:  # a table without rows is not a valid prediction file
-            continue
         part = read_predictions(files.arrow(record.shard))
         if len(part) != record.detections or part.phrase is not None or part.score.dtype != np.float32:
             raise DataError(f"{files.arrow(record.shard)}: does not match its record: predict this run again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovd_bench.benchmarks.data.image_match import ImageMatch
 from ovd_bench.detectors.types import Vocabulary
 from ovd_bench.metrics.types import Categories
 
@@ -23,6 +24,7 @@ class Benchmark:
         image_sources: collections of its images, such as ``coco-val2017``; used to judge contamination.
         train_sources: data sets that count as training on this benchmark, such as ``lvis-v1-train``.
         tables: JSON tables of class names (``benchmarks.scoring.vocabulary_tables``), or None.
+        match: how images are found in their folder.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Benchmark:
     image_sources: tuple[str, ...] = ()
     train_sources: tuple[str, ...] = ()
     tables: Path | None = None
+    match: ImageMatch = "path"
 
 
 def vocabulary_of(categories: Categories) -> Vocabulary:

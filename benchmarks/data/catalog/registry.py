@@ -12,6 +12,7 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
 from ovd_bench.benchmarks.data.catalog.custom import open_own
+from ovd_bench.benchmarks.data.image_match import ImageMatch
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS
@@ -38,6 +39,8 @@ def open_benchmark(
     *,
     images: Path | None = None,
     protocol: str | None = None,
+    match: ImageMatch = "path",
+    name: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Benchmark:
     """Open a benchmark by name or path.
@@ -47,6 +50,8 @@ def open_benchmark(
         data_root: folder of the data sets.
         images: folder of the images if it is not the usual one.
         protocol: kind of AP if it is not the usual one.
+        match: how images are found in their folder.
+        name: of a benchmark that is given as a path; None = after its file or folder.
         progress: called with numbers of images finished while a rendered data set is made, at its first use.
 
     Raises:
@@ -66,7 +71,9 @@ def open_benchmark(
                     "file, or of its folder",
                 )
             )
-        return open_own(Path(spec), images, protocol, taken=CARDS)
+        return open_own(Path(spec), images, protocol, match=match, name=name, taken=CARDS)
+    if name is not None:
+        raise DataError(f"--name {name}: '{spec}' has its name; only data of your own is named")
     card = CARDS[spec]
     if card.world:
         render(card, data_root, progress)
@@ -89,6 +96,7 @@ def open_benchmark(
         image_sources=card.image_sources,
         train_sources=card.train_sources,
         tables=found.tables,
+        match=match,
     )
 
 

@@ -13,7 +13,8 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark, vocabulary_of
 from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
-from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
+from ovd_bench.benchmarks.data.image_match import base_name_there, located_paths
+from ovd_bench.benchmarks.data.images import ImageError, annotated_names, image_file, read_image
 from ovd_bench.benchmarks.data.report import Report
 from ovd_bench.detectors.prompts import default_plan
 from ovd_bench.metrics.box_form import FORMS, other_form
@@ -63,7 +64,7 @@ def verify(
     _check_names(report, gt)
     _check_boxes(report, gt)
     _check_duplicates(report, gt)
-    _check_images(report, benchmark.images, gt, decode, progress)
+    _check_images(report, benchmark, gt, decode, progress)
     return report
 
 
@@ -138,9 +139,10 @@ def _check_duplicates(report: Report, gt: GroundTruth) -> None:
 
 
 def _check_images(
-    report: Report, folder: Path, gt: GroundTruth, decode: bool, progress: Callable[[int], None] | None
+    report: Report, benchmark: Benchmark, gt: GroundTruth, decode: bool, progress: Callable[[int], None] | None
 ) -> None:
-    names = image_paths(gt)
+    folder = benchmark.images
+    names = located_paths(gt, folder, benchmark.match)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         report.wrong.append(f"{len(twice):,} files are named by several images: {_some(twice)}")
@@ -154,6 +156,8 @@ def _check_images(
     if lawless:
         report.wrong.append(f"{len(lawless):,} image paths leave the folder of the images: {_some(lawless)}")
     present = _check_presence(report, paths)
+    if benchmark.match == "path" and len(present) < len(set(names)) and base_name_there(folder, annotated_names(gt)):
+        report.remarks.append(f"files of these base names are in {folder}: --match basename finds images by base name")
     if decode:
         _decode(report, gt, names, paths, present, progress)
 

@@ -81,8 +81,6 @@ def read_results(path: Path, *, threads: int = 0, block_bytes: int = BLOCK_BYTES
     The result depends on neither ``threads`` nor ``block_bytes``.
     """
     columns = read_columns("read_results", 9, path, threads, block_bytes)
-    if columns.rows == 0:
-        raise DataError(f"{path}: the result list is empty")
     image_id, category_id = columns.take(np.int64), columns.take(np.int32)
     real = np.float32 if columns.single else np.float64
     score, x, y, w, h = (columns.take(real) for _ in range(5))

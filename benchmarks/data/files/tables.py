@@ -119,8 +119,6 @@ def _arrays(names: list[str], column: Callable[[str], Any]) -> dict[str, npt.NDA
     arrays = {name: _texts(column(name)) if name == "phrase" else _numbers(name, column(name)) for name in names}
     if len({len(array) for array in arrays.values()}) > 1:
         raise DataError("the columns differ in length")
-    if len(arrays["score"]) == 0:
-        raise DataError("the table has no rows")
     for name, integer in _INTEGERS.items():
         arrays[name] = _converted(name, arrays[name], np.dtype(integer))
     single = all(arrays[name].dtype in (np.float16, np.float32) for name in _FLOATS)

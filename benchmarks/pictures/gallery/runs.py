@@ -12,7 +12,8 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import read_predictions
-from ovd_bench.benchmarks.data.images import ImageError, image_file, image_paths, read_image
+from ovd_bench.benchmarks.data.image_match import ImageMatch, located_paths
+from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.pictures.drawing import Pixels
 from ovd_bench.benchmarks.pictures.gallery.matched_run import MatchedRun, match_run
@@ -80,8 +81,17 @@ def find_benchmark(
     name: str | None = None,
     annotations: Path | None = None,
     images: Path | None = None,
+    match: ImageMatch | None = None,
 ) -> Benchmark:
     """Annotations and images for the runs: those given, otherwise those of a run, otherwise by name.
+
+    Args:
+        runs: to show.
+        data_root: folder of the data sets.
+        name: of the benchmark.
+        annotations: its annotation file.
+        images: folder of its images.
+        match: how images are found there; None = as in the run, else by path.
 
     Raises:
         DataError: the benchmark is unknown, or its files are missing.
@@ -89,7 +99,7 @@ def find_benchmark(
     from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
 
     if annotations is not None:
-        return open_benchmark(str(annotations), data_root, images=images)
+        return open_benchmark(str(annotations), data_root, images=images, match=match or "path")
     places = [run.manifest.benchmark for run in runs if run.manifest is not None]
     if places:
         try:
@@ -98,10 +108,10 @@ def find_benchmark(
             if name is None:
                 raise
         else:
-            return benchmark if images is None else replace(benchmark, images=images)
+            return replace(benchmark, images=images or benchmark.images, match=match or benchmark.match)
     if name is None:
         raise DataError("a prediction file needs its benchmark: -b NAME, or -a ANNOTATIONS --images FOLDER")
-    return open_benchmark(name, data_root, images=images)
+    return open_benchmark(name, data_root, images=images, match=match or "path")
 
 
 @dataclass(frozen=True)
@@ -217,4 +227,5 @@ def gallery_data(runs: Sequence[ShownRun], benchmark: Benchmark, ap: str | None 
     for manifest in manifests:
         if manifest.image_ids is not None:
             covered &= np.isin(gt.image_ids, np.array(manifest.image_ids, np.int64))
-    return GalleryData(gt, PROTOCOLS[name], benchmark.images, image_paths(gt), covered)
+    files = located_paths(gt, benchmark.images, benchmark.match)
+    return GalleryData(gt, PROTOCOLS[name], benchmark.images, files, covered)

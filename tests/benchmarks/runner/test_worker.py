@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.data.images import image_paths
 from ovd_bench.benchmarks.runner.events import Fault, Halved, Images, Loaded, ShardFailed
 from ovd_bench.benchmarks.runner.image_subset import RunImages
 from ovd_bench.benchmarks.runner.locks import LOCKS, held
@@ -182,8 +183,9 @@ def test_coco_annotations_verify_every_class(gt: Path, tmp_path: Path) -> None:
     path = tmp_path / "coco.json"
     path.write_text(json.dumps(document))
     truth = read_ground_truth(path)
-    assert RunImages.of(truth, "verified", truth.image_ids.tolist()).subsets is None
-    assert RunImages.of(truth, "present", truth.image_ids.tolist()).subsets is not None
+    ids, names = truth.image_ids.tolist(), image_paths(truth)
+    assert RunImages.of(truth, "verified", ids, names).subsets is None
+    assert RunImages.of(truth, "present", ids, names).subsets is not None
 
 
 FAULTS = {
@@ -249,7 +251,38 @@ def test_no_images_at_all(gt: Path, tmp_path: Path) -> None:
     (event,) = make(request(gt, tmp_path / "out", images=tmp_path / "empty"))
     assert isinstance(event, Fault)
     assert "contains none of the 30 images: name their folder with --images" in event.reason
+    assert "--match basename" in event.reason
     assert not (tmp_path / "out").exists()
+
+
+def test_images_by_base_name_give_the_same_predictions(gt: Path, tmp_path: Path) -> None:
+    plain = folder_of(make(request(gt, tmp_path / "a")))
+    document = json.loads(gt.read_text())
+    for image in document["images"]:
+        image["file_name"] = "..\\store\\" + image["file_name"]
+    moved = tmp_path / "moved.json"
+    moved.write_text(json.dumps(document))
+    images = gt.parent / "images"
+    folder = folder_of(make(request(moved, tmp_path / "b", images=images, match="basename")))
+    assert [file.read_bytes() for file in sorted(folder.rglob("*.arrow"))] == [
+        file.read_bytes() for file in sorted(plain.rglob("*.arrow"))
+    ]
+    place = read_manifest(folder).benchmark
+    assert place.benchmark().match == "basename"
+    assert "match" not in read_manifest(plain).benchmark.model_dump()
+    (event,) = make(request(moved, tmp_path / "c", images=images))
+    assert isinstance(event, Fault)
+
+
+def test_names_in_the_results_are_given(gt: Path, tmp_path: Path) -> None:
+    asked = request(gt, tmp_path, name="mine", detector_name="toy-epoch-3")
+    folder = folder_of(make(asked))
+    assert folder.relative_to(tmp_path).parts[0] == "mine"
+    assert folder.name.startswith("toy-epoch-3@")
+    manifest = read_manifest(folder)
+    assert (manifest.detector.name, manifest.recipe.detector) == ("toy-epoch-3", "toy-epoch-3")
+    assert manifest.benchmark.name == "mine"
+    assert folder_of(make(asked)) == folder
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -64,10 +64,10 @@ def detector(name: str = "Plain") -> str:
     return f"{DETECTORS}:{name}"
 
 
-def request(gt: Path, out: Path, name: str = "Plain", **parts: Any) -> RunRequest:
+def request(gt: Path, out: Path, toy: str = "Plain", **parts: Any) -> RunRequest:
     """A request for a toy detector on an annotation file."""
     fields = {"data_root": gt.parent, "images": gt.parent / "images", "out": out, **parts}
-    return checked(RunRequest, detector=detector(name), benchmark=str(gt), **fields)
+    return checked(RunRequest, detector=detector(toy), benchmark=str(gt), **fields)
 
 
 def make(asked: RunRequest, shards: list[int] | None = None) -> list[Event]:

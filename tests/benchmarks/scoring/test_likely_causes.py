@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ovd_bench.benchmarks.data.files.predictions import read_predictions, write_predictions
 from ovd_bench.benchmarks.scoring.score import Score, ScoreRequest, score
 from ovd_bench.tests import oracles
 from ovd_bench.tests.metrics.small_sets import random_set
@@ -102,6 +103,19 @@ def test_images_without_detections(tmp_path: Path) -> None:
     half = {image["id"] for image in ANNOTATIONS["images"][::2]}
     (warning,) = _warnings(_scored(tmp_path, [result for result in GOOD if result["image_id"] in half]))
     assert "10 of 20 images have no detections" in warning
+
+
+@pytest.mark.parametrize("suffix", [".json", ".arrow", ".parquet"])
+def test_no_detections_score_nothing(suffix: str, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.json"
+    empty.write_text(" [\n] ")
+    truth, found = tmp_path / "gt.json", tmp_path / f"found{suffix}"
+    truth.write_text(json.dumps(ANNOTATIONS))
+    write_predictions(found, read_predictions(empty))
+    made = score(ScoreRequest(found, truth, "coco"))
+    assert (made.metrics["AP"], made.metrics["AR@100"]) == (0, 0)
+    (warning,) = _warnings(made)
+    assert "20 of 20 images have no detections" in warning
 
 
 def test_phrases_without_categories(tmp_path: Path) -> None:

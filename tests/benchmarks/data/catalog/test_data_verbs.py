@@ -127,6 +127,18 @@ def test_verify_finds_paths_that_leave(three: tuple[Path, dict[str, Any]]) -> No
     assert "1 image paths leave the folder of the images: ../b.png" in check(folder, document).wrong
 
 
+def test_verify_and_show_by_base_name(three: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = three
+    for image in document["images"]:
+        image["file_name"] = f"s3://bucket/{image['file_name']}"
+    path = write_json(folder / "gt.json", document)
+    report = run_json("verify", path, "--images", folder, code=1)
+    assert report["remarks"][-1].endswith("--match basename finds images by base name")
+    assert run_json("verify", path, "--match", "basename", "--decode")["facts"]["images read"] == 3
+    sheet = run_json("show", path, "--match", "basename", "-o", folder / "sheet.png")
+    assert sorted(sheet["image_ids"]) == [1, 2, 3]
+
+
 def test_verify_finds_files_named_twice(three: tuple[Path, dict[str, Any]]) -> None:
     folder, document = three
     document["images"][1]["file_name"] = "a.png"

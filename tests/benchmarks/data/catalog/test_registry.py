@@ -14,6 +14,7 @@ from ovd_bench.benchmarks.data.catalog.convert import derive_minival
 from ovd_bench.benchmarks.data.catalog.custom import legal_name
 from ovd_bench.benchmarks.data.catalog.registry import expected_counts, find_dataset, open_benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.data.image_match import located_paths
 from ovd_bench.benchmarks.data.images import image_file, image_paths
 from ovd_bench.benchmarks.store.contamination import COLLECTIONS
 from ovd_bench.metrics.errors import DataError
@@ -205,6 +206,32 @@ def test_roboflow(tmp_path: Path) -> None:
     assert open_benchmark(str(tmp_path / "aquarium"), tmp_path) == benchmark
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("plants/labels.json", "plants"),
+        ("plants/weeds.json", "weeds"),
+        ("plants/annotations/labels.json", "plants"),
+        ("plants/annotations/instances_default.json", "plants-default"),
+        ("plants/instances_val.json", "plants-val"),
+        ("plants/test.json", "plants-test"),
+        ("plants/Test/gt.json", "plants-test"),
+        ("plants/result.json", "plants"),
+        ("plants/_annotations.coco.json", "plants"),
+    ],
+)
+def test_generic_file_names_give_way_to_the_folder(file: str, name: str, tmp_path: Path) -> None:
+    path = write_json(tmp_path / file, coco_document(["a.jpg"]))
+    benchmark = open_benchmark(str(path), tmp_path, images=tmp_path)
+    assert benchmark.name == name
+    assert open_benchmark(str(path), tmp_path, images=tmp_path, name="mine.2").name == "mine.2"
+    for wrong, cause in (("shapes", "has that name"), ("my data", "letters, digits"), ("", "letters, digits")):
+        with pytest.raises(DataError, match=cause):
+            open_benchmark(str(path), tmp_path, images=tmp_path, name=wrong)
+    with pytest.raises(DataError, match="only data of your own is named"):
+        open_benchmark("shapes", tmp_path, name="mine")
+
+
 def test_several_splits_in_annotations(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_json(tmp_path / f"annotations/instances_{split}.json", coco_document(["a.jpg"]))
@@ -227,6 +254,54 @@ def test_image_paths_that_leave(tmp_path: Path) -> None:
     path = write_json(tmp_path / "gt.json", coco_document(["../a.jpg"]))
     with pytest.raises(DataError, match="leaves the folder"):
         open_benchmark(str(path), tmp_path)
+
+
+MOVED = {
+    "backslashes": r"images\{}.png",
+    "a path of another machine": "/data/upload/4/{}.png",
+    "dots": r"..\..\media\upload\{}.png",
+    "a URL": "http://localhost:8080/data/upload/4/{}.png",
+    "a signed URL": "https://storage.example/a%20b/{}.png?Signature=a/b#c",
+    "a local file of a storage": "/data/local-files/?d=set%5C{}.png",
+}
+
+
+@pytest.mark.parametrize("form", MOVED.values(), ids=MOVED)
+def test_moved_images_are_found_by_base_name(form: str, tmp_path: Path) -> None:
+    for number in range(2):
+        write_image(tmp_path / f"set/images/{number}.png")
+    path = write_json(tmp_path / "set/result.json", coco_document([form.format(number) for number in range(2)]))
+    with pytest.raises(DataError, match=f"base names are in {tmp_path}/set/images, give --match basename"):
+        open_benchmark(str(path), tmp_path)
+    benchmark = open_benchmark(str(path), tmp_path, match="basename")
+    assert benchmark.images == tmp_path / "set/images"
+    gt = read_ground_truth(path)
+    assert located_paths(gt, benchmark.images, "basename") == ["0.png", "1.png"]
+    assert located_paths(gt, tmp_path / "set", "basename") == ["images/0.png", "images/1.png"]
+
+
+def test_base_names_that_are_not_there_or_shared(tmp_path: Path) -> None:
+    write_image(tmp_path / "a/1.png")
+    gt = read_ground_truth(write_json(tmp_path / "gt.json", coco_document(["x/1.png", "x/2.png"])))
+    assert located_paths(gt, tmp_path, "basename") == ["a/1.png", "2.png"]
+    write_image(tmp_path / "b/1.png")
+    with pytest.raises(DataError, match=r"a/1\.png and b/1\.png have the same base name"):
+        located_paths(gt, tmp_path, "basename")
+    assert located_paths(gt, tmp_path / "a", "basename") == ["1.png", "2.png"]
+    twins = read_ground_truth(write_json(tmp_path / "twins.json", coco_document(["x/1.png", "y/1.png"])))
+    with pytest.raises(DataError, match=r"'x/1\.png' and 'y/1\.png' have the same base name"):
+        located_paths(twins, tmp_path / "a", "basename")
+
+
+def test_base_names_do_not_leave_the_folder(tmp_path: Path) -> None:
+    write_image(tmp_path / "out/1.png")
+    write_image(tmp_path / "in/2.png")
+    (tmp_path / "in/deep").symlink_to(tmp_path / "out")
+    (tmp_path / "in/1.png").symlink_to(tmp_path / "out/1.png")
+    gt = read_ground_truth(write_json(tmp_path / "gt.json", coco_document(["../1.png"])))
+    (name,) = located_paths(gt, tmp_path / "in", "basename")
+    with pytest.raises(DataError, match="leaves the folder"):
+        image_file(tmp_path / "in", name)
 
 
 def test_own_lvis_file_gets_lvis_rules(tmp_path: Path) -> None:

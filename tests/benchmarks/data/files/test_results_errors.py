@@ -32,8 +32,6 @@ def extra(text: str) -> str:
 PHRASE = ', "phrase": "a"'
 CASES = [
     # the list
-    ("[]", "the result list is empty"),
-    (" [ \n] ", "the result list is empty"),
     ("   \n ", "the file holds only white space"),
     ("[", "the file ends before the list does (truncated?)"),
     ("{}", "the top level is an object, a list of detections is needed (is this an annotation file?)"),

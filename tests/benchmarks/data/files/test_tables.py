@@ -156,8 +156,7 @@ def test_column_that_is_there_twice(tmp_path: Path, name: str) -> None:
 
 def test_no_rows(write: Callable[[dict[str, Any]], Path]) -> None:
     path = write({name: column[:0] for name, column in columns().items()})
-    with pytest.raises(DataError, match=r"the table has no rows$"):
-        read_predictions(path)
+    assert len(read_predictions(path)) == 0
 
 
 @pytest.mark.parametrize("name", sorted(WRITERS))
