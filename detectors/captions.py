@@ -100,7 +100,7 @@ def planned_captions(
     if len(plan.templates) > 1:
         raise DetectorError(
             f"detector '{detector}': prompt plan '{plan.name}' has {len(plan.templates)} templates; "
-            "classes share a caption here, so one is the most"
+            "classes share a caption: give at most one"
         )
     if plan.token_budget > limit:
         raise DetectorError(

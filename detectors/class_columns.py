@@ -42,7 +42,7 @@ def class_columns(detector: str, vocabulary: Vocabulary, plan: PromptPlan, class
     if len(plan.templates) > 1:
         raise DetectorError(
             f"detector '{detector}': prompt plan '{plan.name}' has {len(plan.templates)} templates; "
-            "it has classes and reads no text, so one is the most"
+            "it has classes and reads no text: give at most one"
         )
     rows = plan.rows(vocabulary)
     mapped = map_classes(vocabulary.take(rows), classes)

@@ -98,7 +98,7 @@ def _proposer(options: ProposalOptions, settings: DetectorSettings) -> tuple[Pro
     if options.detector == GRID:
         return GridProposer(), None
     if find_card(options.detector).family == "clip-region":
-        raise DetectorError(f"proposals: detector '{options.detector}' needs proposals itself: take another one")
+        raise DetectorError(f"proposals: detector '{options.detector}' needs proposals itself: choose another")
     own = dataclasses.replace(
         settings, weights=options.weights, image_size=None, top_k=_PROPOSED, chunk_top_k=None, chunk_batch=None
     )

@@ -112,7 +112,7 @@ class ContestantDetector:
         if len(plan.templates) > 1:
             raise DetectorError(
                 f"detector '{self.card.name}': prompt plan '{plan.name}' has {len(plan.templates)} templates; "
-                "it averages none, so one is the most"
+                "it does not average templates: give at most one"
             )
         order = plan.rows(vocabulary)
         tokenize = packaged_tokenizer().words

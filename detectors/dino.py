@@ -62,9 +62,11 @@ def load(card: DetectorCard, settings: DetectorSettings) -> DinoDetector:
     except (ValueError, RuntimeError) as error:
         raise DetectorError(str(error)) from error
     if card.name in _CONFIGS and model.config != _CONFIGS[card.name]:
-        raise DetectorError(f"{source}: is a DINO of another size than '{card.name}': name the card of these weights")
+        raise DetectorError(
+            f"{source}: is a DINO of another size than '{card.name}': choose the detector of these weights"
+        )
     if model.config.num_classes != len(COCO_CLASSES):
-        raise DetectorError(f"{source}: has {model.config.num_classes} classes, COCO's {len(COCO_CLASSES)} are needed")
+        raise DetectorError(f"{source}: has {model.config.num_classes} classes, expected COCO's {len(COCO_CLASSES)}")
     parameters = parameter_count(model.config)
     filled = dataclasses.replace(card, weights=source, weights_sha256=model.weights_sha256, parameters=parameters)
     return DinoDetector(filled, model, settings)

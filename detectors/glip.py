@@ -73,7 +73,9 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GlipDetector:
         raise DetectorError(str(error)) from error
     size = VARIANTS.get(_SIZES.get(card.name, ""))
     if size is not None and (about.config.fused, about.config.swin) != (size.fused, size.swin):
-        raise DetectorError(f"{path}: is a GLIP of another size than '{card.name}': name the card of these weights")
+        raise DetectorError(
+            f"{path}: is a GLIP of another size than '{card.name}': choose the detector of these weights"
+        )
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return GlipDetector(dataclasses.replace(card, weights=source, weights_sha256=sha256), model, settings)
@@ -239,7 +241,7 @@ class GlipDetector:
             shares = torch.from_numpy(caption.shares()).to(logits.device)
             scores = mean_probabilities(logits[:, : len(caption.ids)], shares).T
             if not torch.isfinite(scores).all():
-                raise DetectorError("the network gave scores that are not finite: check the weights")
+                raise DetectorError("the network returned scores that are not finite: check the weights")
             found = select_boxes(scores, deltas, centerness, anchors, output.shapes, size, top_k)
             # with the last pixel included, a box narrower than a pixel ends before it begins
             corners = torch.cat((found.boxes_xyxy[:, :2], found.boxes_xyxy[:, 2:].maximum(found.boxes_xyxy[:, :2])), 1)

@@ -35,7 +35,9 @@ def model_directory(detector: str, source: str) -> Path:
     if path.is_dir():
         return path
     if path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") != 1:
-        raise DetectorError(f"{source}: is no directory and no hub id: a folder with config.json and weights is needed")
+        raise DetectorError(
+            f"{source}: is neither a directory nor a hub id: expected a folder with config.json and weights"
+        )
     return _from_hub(detector, source)
 
 
@@ -69,7 +71,7 @@ def weight_files(directory: Path) -> list[Path]:
     for pattern in (_SAFETENSORS, _BIN):
         if found := fnmatch.filter(names, pattern):
             return [directory / name for name in found]
-    raise DetectorError(f"{directory}: no weights: model.safetensors is needed")
+    raise DetectorError(f"{directory}: no weights: expected model.safetensors")
 
 
 def weights_sha256(files: list[Path]) -> str:

@@ -55,9 +55,9 @@ class DetectorSettings:
         for name in ("image_size", "top_k", "chunk_top_k", "chunk_batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise DetectorError(f"DetectorSettings: {name} is {value}, at least 1 is needed")
+                raise DetectorError(f"DetectorSettings: {name} is {value}, expected at least 1")
         if self.nms_iou is not None and not 0 < self.nms_iou <= 1:
-            raise DetectorError(f"DetectorSettings: nms_iou is {self.nms_iou}, more than 0 and at most 1 is needed")
+            raise DetectorError(f"DetectorSettings: nms_iou is {self.nms_iou}, expected more than 0 and at most 1")
 
 
 @runtime_checkable

@@ -103,7 +103,7 @@ class OmDetTurboDetector:
         if len(plan.templates) > 1:
             raise DetectorError(
                 f"detector '{self.card.name}': prompt plan '{plan.name}' has {len(plan.templates)} templates; "
-                "classes share a task here, so one is the most"
+                "classes share a task: give at most one"
             )
         rows = plan.rows(vocabulary)
         prompts = [plan.fill(vocabulary.names[row])[0] for row in rows]
@@ -159,7 +159,7 @@ class OmDetTurboDetector:
         ids = torch.tensor([self._tokenizer(task_text(prompts)).input_ids], device=self._loaded.device)
         if ids.shape[1] > self._longest:
             raise DetectorError(
-                f"detector '{self.card.name}': a task has {ids.shape[1]} tokens of {self._longest}: take a smaller "
+                f"detector '{self.card.name}': a task has {ids.shape[1]} tokens of {self._longest}: use a smaller "
                 "token_budget"
             )
         with self._loaded.inference():

@@ -77,7 +77,7 @@ class OwlDetector:
         self._side = int(settings.image_size or vision.image_size)
         if self._side % vision.patch_size:
             raise DetectorError(
-                f"detector '{loaded.card.name}': image_size is {self._side}, no multiple of {vision.patch_size}"
+                f"detector '{loaded.card.name}': image_size is {self._side}, not a multiple of {vision.patch_size}"
             )
         self._resized = self._side != vision.image_size
         self._tokenizer: PreTrainedTokenizerBase = loaded.tokenizer(*CLIP_SAMPLE)

@@ -80,7 +80,7 @@ class OwlNanoDetector:
         self._settings = settings
         self._size = settings.image_size or IMAGE_SIZE
         if self._size > _SIZE_LIMIT:
-            raise DetectorError(f"detector '{card.name}': image size {self._size}, at most {_SIZE_LIMIT} is allowed")
+            raise DetectorError(f"detector '{card.name}': image size {self._size}, expected at most {_SIZE_LIMIT}")
         self._dtype: torch.dtype = getattr(torch, settings.dtype)
         try:
             self._model = model.to(settings.device, self._dtype)
@@ -106,7 +106,9 @@ class OwlNanoDetector:
             DetectorError: templates for a detector with learned classes, which has no text.
         """
         if self._learned and plan.templates != ("{}",):
-            raise DetectorError(f"detector '{self.card.name}' has no text, so no templates: take the plan 'names'")
+            raise DetectorError(
+                f"detector '{self.card.name}' reads no text, so it has no templates: use the plan 'names'"
+            )
         order = plan.rows(vocabulary)
         self._chunks = plan.chunks(len(order))
         self._ids = [vocabulary.ids[row] for row in order]
@@ -120,7 +122,7 @@ class OwlNanoDetector:
     def class_vectors(self) -> ClassVectors:
         """See ``detectors.interface.TextDetector``: projected names, of several prompts their mean."""
         if self._queries is None:
-            raise DetectorError(f"detector '{self.card.name}': set_vocabulary comes before class_vectors")
+            raise DetectorError(f"detector '{self.card.name}': call set_vocabulary before class_vectors")
         if self._learned:
             return {}
         means = self._queries.float().view(len(self._ids), self._prompts, -1).mean(1)
@@ -133,7 +135,7 @@ class OwlNanoDetector:
             DetectorError: no vocabulary was set.
         """
         if self._queries is None:
-            raise DetectorError(f"detector '{self.card.name}': set_vocabulary comes before detect")
+            raise DetectorError(f"detector '{self.card.name}': call set_vocabulary before detect")
         with torch.inference_mode():
             return [self._detect(image, self._queries) for image in images]
 

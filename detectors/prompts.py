@@ -71,20 +71,20 @@ class PromptPlan:
 
     def __post_init__(self) -> None:
         if not self.templates:
-            raise DetectorError(f"prompt plan '{self.name}': templates is empty, the plainest one is '{{}}'")
+            raise DetectorError(f"prompt plan '{self.name}': templates is empty, the simplest one is '{{}}'")
         for template in self.templates:
             if template.count("{}") != 1 or template.replace("{}", "").count("{"):
                 raise DetectorError(f"prompt plan '{self.name}': template {template!r} needs exactly one {{}}")
         if len(set(self.templates)) != len(self.templates):
-            raise DetectorError(f"prompt plan '{self.name}': a template is there twice")
+            raise DetectorError(f"prompt plan '{self.name}': a template occurs twice")
         for field in ("chunk_classes", "token_budget"):
             value = getattr(self, field)
             if value is not None and value < 1:
-                raise DetectorError(f"prompt plan '{self.name}': {field} is {value}, at least 1 is needed")
+                raise DetectorError(f"prompt plan '{self.name}': {field} is {value}, expected at least 1")
         if len(set(self.distractors)) != len(self.distractors):
-            raise DetectorError(f"prompt plan '{self.name}': a distractor is there twice")
+            raise DetectorError(f"prompt plan '{self.name}': a distractor occurs twice")
         if self.paraphrase < 0:
-            raise DetectorError(f"prompt plan '{self.name}': paraphrase is {self.paraphrase}, at least 0 is needed")
+            raise DetectorError(f"prompt plan '{self.name}': paraphrase is {self.paraphrase}, expected at least 0")
 
     @property
     def sha256(self) -> str:
@@ -113,7 +113,7 @@ class PromptPlan:
         there = {self.clean(name).casefold() for name in names}
         for distractor in self.distractors:
             if self.clean(distractor).casefold() in there:
-                raise DetectorError(f"prompt plan '{self.name}': distractor '{distractor}' is a class, too")
+                raise DetectorError(f"prompt plan '{self.name}': distractor '{distractor}' is also a class")
         if not self.distractors:
             return dataclasses.replace(vocabulary, names=tuple(names))
         first = max(vocabulary.ids) + 1

@@ -70,7 +70,7 @@ def detector_cards(broken: Callable[[str], None] = _refuse) -> dict[str, Detecto
                 offered = entry.load()
             card = checked_card(offered, what)
             if card.name in cards:
-                raise DetectorError(f"{what}: the name '{card.name}' is taken")
+                raise DetectorError(f"{what}: the name '{card.name}' is already in use")
         except DetectorError as error:
             broken(str(error))
         else:
@@ -95,7 +95,7 @@ def find_card(name: str) -> DetectorCard:
     cards = detector_cards(unusable.append)
     if name not in cards:
         others = "".join(f"; {problem}" for problem in unusable)
-        otherwise = "'bench list' shows them; one's own is path/to/file.py:Name"
+        otherwise = "'bench list' shows them; your own is path/to/file.py:Name"
         raise DetectorError(unknown_name(f"no detector '{name}'", name, cards, otherwise) + others)
     return cards[name]
 
@@ -109,7 +109,7 @@ def load_detector(name: str, settings: DetectorSettings) -> Detector:
     card = find_card(name)
     if settings.nms_iou is not None and card.loader not in SUPPRESSING:
         able = ", ".join(one.name for one in BUILT_IN.values() if one.loader in SUPPRESSING)
-        raise DetectorError(f"detector '{card.name}' takes no nms_iou: those that do are {able}")
+        raise DetectorError(f"detector '{card.name}' does not support nms_iou: these do: {able}")
     try:
         if card.name in BUILT_IN and not _names_file(name):
             detector = _loader(card)(card, settings)
@@ -123,7 +123,7 @@ def load_detector(name: str, settings: DetectorSettings) -> Detector:
         raise DetectorError(f"detector '{card.name}' {lacking}") from error
     if not fits:
         raise DetectorError(
-            f"detector '{name}': {card.loader} gave no detector: card, set_vocabulary, detect are needed"
+            f"detector '{name}': {card.loader} returned no detector: expected card, set_vocabulary and detect"
         )
     return detector
 
@@ -140,7 +140,7 @@ def _card_of_file(name: str) -> DetectorCard:
         target = _attribute(module, attribute, name)
         card = getattr(target, "card", None)
     if not callable(target):
-        raise DetectorError(f"detector '{name}': is not callable as {attribute}(card, settings)")
+        raise DetectorError(f"detector '{name}': cannot be called as {attribute}(card, settings)")
     if not isinstance(card, DetectorCard):
         card = DetectorCard(attribute, family=attribute, framework="numpy", loader="")
     return dataclasses.replace(checked_card(card, f"detector '{name}'"), loader=f"{path}:{attribute}")

@@ -57,7 +57,7 @@ def best_pairs(scores: Floats, k: int) -> Pairs:
         nothing = np.empty(0, np.int64)
         return Pairs(flat[:0], nothing, nothing)
     if not np.isfinite(flat).all():
-        raise DetectorError("the network gave scores that are not finite: take float32, or check the weights")
+        raise DetectorError("the network returned scores that are not finite: use float32, or check the weights")
     threshold = np.partition(flat, len(flat) - k)[len(flat) - k]
     above = np.flatnonzero(flat > threshold)
     level = np.flatnonzero(flat == threshold)[: k - len(above)]

@@ -73,7 +73,7 @@ def checked_card(card: object, what: str) -> DetectorCard:
             problem = error.errors(include_url=False, include_input=False)[0]["msg"]
             raise DetectorError(f"{what}: card: {name}: {problem[:1].lower()}{problem[1:]}") from None
     if not _NAME.fullmatch(fields["name"]):
-        raise DetectorError(f"{what}: card: name {fields['name']!r:.100}: letters, digits and . _ + - are needed")
+        raise DetectorError(f"{what}: card: name {fields['name']!r:.100}: expected letters, digits and . _ + -")
     return DetectorCard(**fields)
 
 

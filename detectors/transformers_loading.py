@@ -65,7 +65,7 @@ class Preprocessing(BaseModel):
         """
         values = (self.size.get(first, 0), self.size.get(second, 0))
         if min(values) < 1:
-            raise DetectorError(f"preprocessor_config.json: size is {self.size}, {first} and {second} are needed")
+            raise DetectorError(f"preprocessor_config.json: size is {self.size}, expected {first} and {second}")
         return values
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -175,13 +175,13 @@ def _device(settings: DetectorSettings) -> torch.device:
     try:
         device = torch.device(settings.device)
     except RuntimeError as error:
-        raise DetectorError(f"device '{settings.device}': is none; cpu, cuda or cuda:N are known") from error
+        raise DetectorError(f"device '{settings.device}': unknown device: choose cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
-        raise DetectorError(f"device '{settings.device}': only cpu, cuda and cuda:N are supported")
+        raise DetectorError(f"device '{settings.device}': not supported: choose cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DetectorError(f"device '{settings.device}': this machine has {torch.cuda.device_count()} CUDA devices")
     if device.type == "cpu" and settings.dtype == "float16":
-        raise DetectorError("float16 is not supported on the CPU: take float32 or bfloat16, or a CUDA device")
+        raise DetectorError("float16 is not supported on the CPU: use float32 or bfloat16, or a CUDA device")
     return device
 
 
@@ -214,11 +214,11 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DetectorError(f"{file.parent}: no {file.name}: a model in the hub's file layout is needed") from error
+        raise DetectorError(f"{file.parent}: no {file.name}: expected a model in the hub's file layout") from error
     except (OSError, ValueError) as error:
         raise DetectorError(f"{file}: cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise DetectorError(f"{file}: a JSON object is needed")
+        raise DetectorError(f"{file}: expected a JSON object")
     return content
 
 

@@ -36,7 +36,7 @@ class Image:
                 f"Image {self.id}: pixels must be uint8 (H, W, 3), not {self.pixels.dtype} {self.pixels.shape}"
             )
         if self.pixels.size == 0:
-            raise DetectorError(f"Image {self.id}: pixels has shape {self.pixels.shape}, at least one pixel is needed")
+            raise DetectorError(f"Image {self.id}: pixels has shape {self.pixels.shape}, expected at least one pixel")
 
     @property
     def height(self) -> int:
@@ -72,16 +72,16 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if not self.ids:
-            raise DetectorError("Vocabulary: is empty, at least one category is needed")
+            raise DetectorError("Vocabulary: is empty, expected at least one category")
         for name in ("names", "synonyms", "synset", "frequency", "supercategory"):
             column = getattr(self, name)
             if len(column) != len(self.ids) and (column or name == "names"):
                 raise DetectorError(f"Vocabulary: {name} has {len(column)} rows, ids has {len(self.ids)}")
         if len(set(self.ids)) != len(self.ids):
             twice = next(i for i in self.ids if self.ids.count(i) > 1)
-            raise DetectorError(f"Vocabulary: ids holds {twice} twice")
+            raise DetectorError(f"Vocabulary: ids contains {twice} twice")
         if wrong := [i for i in self.ids if not -(2**31) <= i < 2**31]:
-            raise DetectorError(f"Vocabulary: ids holds {wrong[0]}, which does not fit 32 bits")
+            raise DetectorError(f"Vocabulary: ids contains {wrong[0]}, which does not fit 32 bits")
         if nameless := [i for i, name in zip(self.ids, self.names, strict=True) if not name.strip()]:
             raise DetectorError(f"Vocabulary: names: category {nameless[0]} has an empty name")
 
@@ -181,7 +181,7 @@ class Detections:
         converted = ids.astype(np.int32)
         if ids.size and not np.array_equal(converted, ids):
             row = int(np.argmax(converted != ids))
-            raise DetectorError(f"Detections of image {image.id}: category_ids[{row}] is {ids[row]}, no int32")
+            raise DetectorError(f"Detections of image {image.id}: category_ids[{row}] is {ids[row]}, not an int32")
         return Detections(
             image.id,
             image.width,
@@ -240,7 +240,7 @@ def _check_boxes(owner: str, boxes_xyxy: npt.NDArray[np.float32], scores: npt.ND
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
             row = int(np.argmax(bad))
-            raise DetectorError(f"{owner}: {name}[{row}] is {values[row].tolist()}, finite numbers are needed")
+            raise DetectorError(f"{owner}: {name}[{row}] is {values[row].tolist()}, expected finite numbers")
     inverted = (boxes_xyxy[:, 2:] < boxes_xyxy[:, :2]).any(axis=1)
     if inverted.any():
         row = int(np.argmax(inverted))

@@ -52,11 +52,11 @@ def target_layout(target: Path, layout: str | None) -> Layout:
         if target.is_dir():
             return "hf"
         if target.suffix not in by_suffix:
-            raise DetectorError(f"{target}: name a .safetensors or .pth file or a folder, or say --to")
+            raise DetectorError(f"{target}: name a .safetensors or .pth file or a folder, or give --to")
         return by_suffix[target.suffix]
     known: dict[str, Layout] = {name: name for name in get_args(Layout)}
     if layout not in known:
-        raise DetectorError(f"--to {layout}: one of {', '.join(known)} is needed")
+        raise DetectorError(f"--to {layout}: expected one of {', '.join(known)}")
     return known[layout]
 
 
@@ -91,7 +91,7 @@ def convert_weights(source: Path, target: Path, *, layout: str | None = None, ov
         raise DetectorError(f"{target}: is {'a folder' if target.is_dir() else 'a file'}, which --to {form} is not")
     written = target / "model.safetensors" if form == "hf" else target
     if not overwrite and (written.exists() or (form == "hf" and (target / "config.json").exists())):
-        raise DetectorError(f"{target}: exists; --overwrite replaces it")
+        raise DetectorError(f"{target}: already exists: --overwrite replaces it")
     if _holds_glip(source):
         return _convert_glip(source, target, form)
     try:

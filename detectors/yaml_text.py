@@ -22,7 +22,7 @@ def parse_yaml(text: str) -> Any:
         if node is None:
             return None
         if _values(node, {}) > MAX_VALUES:
-            raise ValueError(f"more than {MAX_VALUES:,} values, those behind aliases counted")
+            raise ValueError(f"more than {MAX_VALUES:,} values, including those of aliases")
         return loader.construct_document(node)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(" ".join(str(error).split())[:200]) from error

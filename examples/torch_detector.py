@@ -101,12 +101,12 @@ class TorchDetector:
         self._chunks: list[range] = []
         self._text: Tensor | None = None
 
-    @torch.inference_mode()
     def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
         """Encode all names once. The plan says how they become text, in which order, and which are asked together."""
         rows = plan.rows(vocabulary)
         prompts = [plan.fill(vocabulary.names[row]) for row in rows]
-        vectors = self._network.text([prompt for filled in prompts for prompt in filled])
+        with torch.inference_mode():
+            vectors = self._network.text([prompt for filled in prompts for prompt in filled])
         # A score is a product with the text vector, so the mean of the logits of several templates is the logit of the
         # mean vector; "embeddings" makes that a unit vector again.
         means = vectors.view(len(rows), len(plan.templates), -1).mean(1)
@@ -114,7 +114,6 @@ class TorchDetector:
         self._ids = tuple(vocabulary.ids[row] for row in rows)
         self._chunks = plan.chunks(len(rows))
 
-    @torch.inference_mode()
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """One pass for the batch; per image the best pairs, without a threshold."""
         if self._text is None:
@@ -122,8 +121,9 @@ class TorchDetector:
         if not images:
             return []
         pixels = torch.from_numpy(np.stack([resized(image, SIDE, SIDE) for image in images]))
-        vectors, boxes = self._network((pixels / 255).to(self._device, self._dtype))
-        scores = torch.einsum("btw,kw->bkt", vectors, self._text).float().cpu().numpy()
+        with torch.inference_mode():
+            vectors, boxes = self._network((pixels / 255).to(self._device, self._dtype))
+            scores = torch.einsum("btw,kw->bkt", vectors, self._text).float().cpu().numpy()
         found = []
         for image, of_classes, relative in zip(images, scores, boxes.float().cpu().numpy(), strict=True):
             pairs = best_pairs_of_chunks(of_classes, self._chunks, self._settings.top_k, self._settings.chunk_top_k)

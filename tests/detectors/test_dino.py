@@ -183,7 +183,7 @@ def test_what_cannot_be_is_one_line(file: Path, name: str, settings: dict[str, s
 def test_other_classes_and_several_templates_are_refused(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "nine.safetensors"
     write_canonical(drawn(SMALL), SMALL, path, source="", source_sha256="")
-    with pytest.raises(DetectorError, match="has 9 classes, COCO's 91 are needed"):
+    with pytest.raises(DetectorError, match="has 9 classes, expected COCO's 91"):
         _load(path)
     detector = _load(file)
     with pytest.raises(DetectorError, match="no vocabulary was set"):

@@ -50,7 +50,7 @@ def test_what_cannot_be_converted(tmp_path: Path) -> None:
     source = write_official(drawn(TINY), tmp_path / "w.pth")
     with pytest.raises(DetectorError, match="transformers has no GLIP"):
         convert_weights(source, tmp_path / "folder")
-    with pytest.raises(DetectorError, match="exists; --overwrite replaces it"):
+    with pytest.raises(DetectorError, match="already exists: --overwrite replaces it"):
         convert_weights(source, source)
     del VARIANTS["test"]
     with pytest.raises(DetectorError, match="is a GLIP of no known size"):

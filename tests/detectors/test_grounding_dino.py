@@ -97,7 +97,7 @@ def test_operations_grow_with_the_vocabulary(folder: Path) -> None:
     [
         ({"dtype": "float16"}, "float16 needs a CUDA device"),
         ({"device": "cuda:1"}, "CUDA_VISIBLE_DEVICES"),
-        ({"weights": "/no/such/folder"}, "is no directory and no hub id"),
+        ({"weights": "/no/such/folder"}, "is neither a directory nor a hub id"),
         ({"weights": __file__}, "neither a safetensors file nor a checkpoint"),
     ],
 )

@@ -203,7 +203,7 @@ def test_another_image_size_moves_boxes_with_the_grid(folders: dict[str, Path]) 
         text = detector._tokenizer(["cat"], padding="max_length", max_length=16, return_tensors="pt")
         expected = detector._loaded.module(**text, pixel_values=pixels, interpolate_pos_encoding=True).pred_boxes
     torch.testing.assert_close(detector.predict(pixels).boxes_cxcywh, expected, atol=1e-5, rtol=0)
-    with pytest.raises(DetectorError, match="image_size is 100, no multiple of 8"):
+    with pytest.raises(DetectorError, match="image_size is 100, not a multiple of 8"):
         _load(folders["owlv2"], "owlv2", image_size=100)
 
 

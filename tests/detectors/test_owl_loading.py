@@ -146,10 +146,10 @@ def test_broken_files_are_one_line(folder: Path) -> None:
         _load(folder)
     assert "\n" not in str(caught.value)
     weights.unlink()
-    with pytest.raises(DetectorError, match=r"model\.safetensors is needed"):
+    with pytest.raises(DetectorError, match=r"expected model\.safetensors"):
         _load(folder)
     (folder / "config.json").write_text("[]")
-    with pytest.raises(DetectorError, match="a JSON object is needed"):
+    with pytest.raises(DetectorError, match="expected a JSON object"):
         _load(folder)
     (folder / "config.json").unlink()
     with pytest.raises(DetectorError, match=r"no config\.json"):
@@ -190,7 +190,7 @@ def test_what_is_cached_is_not_fetched(folder: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("source", ["/no/such/folder", "./here", "one-word", "a/b/c"])
 def test_what_is_neither_directory_nor_hub_id_is_refused(source: str) -> None:
-    with pytest.raises(DetectorError, match="is no directory and no hub id"):
+    with pytest.raises(DetectorError, match="is neither a directory nor a hub id"):
         _load(source)
 
 

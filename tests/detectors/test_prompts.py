@@ -24,7 +24,7 @@ from ovd_bench.detectors.types import DetectorError, Vocabulary
         ({"templates": ("{} and {}",)}, "exactly one {}"),
         ({"templates": ("{name}",)}, "exactly one {}"),
         ({"templates": ("{} {0}",)}, "exactly one {}"),
-        ({"templates": ("{}", "a {}", "{}")}, "a template is there twice"),
+        ({"templates": ("{}", "a {}", "{}")}, "a template occurs twice"),
         ({"chunk_classes": 0}, "chunk_classes is 0"),
         ({"token_budget": -1}, "token_budget is -1"),
     ],
@@ -242,7 +242,7 @@ def test_distractors_come_behind_with_ids_of_their_own() -> None:
 
 
 def test_a_distractor_is_no_class_and_there_once() -> None:
-    with pytest.raises(DetectorError, match="distractor 'B_b' is a class, too"):
+    with pytest.raises(DetectorError, match="distractor 'B_b' is also a class"):
         PromptPlan(distractors=("x", "B_b")).spoken(Vocabulary((1,), ("b b",)))
-    with pytest.raises(DetectorError, match="a distractor is there twice"):
+    with pytest.raises(DetectorError, match="a distractor occurs twice"):
         PromptPlan(distractors=("x", "x"))

@@ -81,7 +81,7 @@ def test_entry_point_of_an_installed_package(install) -> None:  # type: ignore[n
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ("entry_grid:TAKEN", "the name 'owlv2-base-patch16' is taken"),
+        ("entry_grid:TAKEN", "the name 'owlv2-base-patch16' is already in use"),
         ("entry_grid:NO_CARD", "is not a detectors.card.DetectorCard"),
         ("entry_grid:MISSING", "MISSING"),
         ("no_such_module:CARD", "No module named 'no_such_module'"),
@@ -184,8 +184,8 @@ def test_files_of_one_name_in_two_folders_are_two_modules(tmp_path: Path) -> Non
     ("text", "attribute", "words"),
     [
         (FILE, "Nothing", "there is no 'Nothing' in"),
-        (FILE, "number", "is not callable as number"),
-        (FILE, "not_a_detector", "gave no detector: card, set_vocabulary, detect are needed"),
+        (FILE, "number", "cannot be called as number"),
+        (FILE, "not_a_detector", "returned no detector: expected card, set_vocabulary and detect"),
         ("def broken(:\n", "X", "line 1: "),
         ("import no_such_package\n", "X", "No module named 'no_such_package'"),
     ],
@@ -221,8 +221,8 @@ def test_a_file_that_ends_the_program_does_not(tmp_path: Path, text: str) -> Non
 
 
 CARDS = {
-    'DetectorCard("[/bold]", "f", "numpy", "")': "card: name '[/bold]': letters, digits and . _ + - are needed",
-    'DetectorCard("../x", "f", "numpy", "")': "card: name '../x': letters",
+    'DetectorCard("[/bold]", "f", "numpy", "")': "card: name '[/bold]': expected letters, digits and . _ + -",
+    'DetectorCard("../x", "f", "numpy", "")': "card: name '../x': expected letters",
     'DetectorCard(7, "f", "numpy", "")': "card: name: input should be a valid string",
     'DetectorCard("x", "f", "tensorflow", "")': "card: framework: input should be 'torch', 'jittor' or 'numpy'",
     'DetectorCard("x", "f", "numpy", "", notes="text")': "card: notes: input should be a valid tuple",

@@ -135,7 +135,7 @@ def test_grounding_dino_drops_only_what_it_is_asked_to(tmp_path: Path) -> None:
 
 
 def test_what_takes_none_and_what_is_none_is_said() -> None:
-    with pytest.raises(DetectorError, match="'owlv2-base-patch16' takes no nms_iou: those that do are owl-nano"):
+    with pytest.raises(DetectorError, match="'owlv2-base-patch16' does not support nms_iou: these do: owl-nano"):
         load_detector("owlv2-base-patch16", DetectorSettings(nms_iou=0.5))
     for value in (0.0, 1.5, float("nan")):
         with pytest.raises(DetectorError, match="nms_iou is"):

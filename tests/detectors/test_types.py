@@ -42,7 +42,7 @@ def test_image_has_a_pixel(shape: tuple[int, ...]) -> None:
         ({"ids": (), "names": ()}, "is empty"),
         ({"ids": (1, 2), "names": ("a",)}, "names has 1 rows, ids has 2"),
         ({"ids": (1, 2), "names": ()}, "names has 0 rows, ids has 2"),
-        ({"ids": (1, 2, 1), "names": ("a", "b", "c")}, "ids holds 1 twice"),
+        ({"ids": (1, 2, 1), "names": ("a", "b", "c")}, "ids contains 1 twice"),
         ({"ids": (1, 2**31), "names": ("a", "b")}, "2147483648, which does not fit 32 bits"),
         ({"ids": (-(2**31) - 1,), "names": ("a",)}, "does not fit 32 bits"),
         ({"ids": (1, 2), "names": ("a", " \t")}, "category 2 has an empty name"),
@@ -186,7 +186,7 @@ def test_grounding_refuses_boxes_as_detections_do() -> None:
 @pytest.mark.parametrize("field", ["image_size", "top_k", "chunk_top_k"])
 def test_settings_refuse_numbers_below_one(field: str) -> None:
     parts: dict[str, Any] = {field: 0}
-    with pytest.raises(DetectorError, match=f"{field} is 0, at least 1"):
+    with pytest.raises(DetectorError, match=f"{field} is 0, expected at least 1"):
         DetectorSettings(**parts)
 
 

@@ -58,7 +58,7 @@ def test_it_says_what_it_did_and_does_not_overwrite(official: Path, tmp_path: Pa
     assert hashlib.sha256(target.read_bytes()).hexdigest() in done.stdout
     before = target.stat().st_mtime_ns
     again = bench("convert-weights", official, target)
-    assert (again.returncode, again.stderr) == (1, f"error: {target}: exists; --overwrite replaces it\n")
+    assert (again.returncode, again.stderr) == (1, f"error: {target}: already exists: --overwrite replaces it\n")
     assert target.stat().st_mtime_ns == before
     assert bench("convert-weights", official, target, "--overwrite").returncode == 0
 
@@ -108,7 +108,7 @@ def test_the_form_of_the_target_decides(tmp_path: Path) -> None:
     assert target_layout(tmp_path / "v1.5", "hf") == "hf"
     with pytest.raises(DetectorError, match="or say --to"):
         target_layout(tmp_path / "v1.5", None)
-    with pytest.raises(DetectorError, match="--to onnx: one of jittor, official, hf is needed"):
+    with pytest.raises(DetectorError, match="--to onnx: expected one of jittor, official, hf"):
         target_layout(tmp_path / "x", "onnx")
     with pytest.raises(DetectorError, match="create it first"):
         convert_weights(tmp_path / "a", tmp_path / "missing" / "b.pth")

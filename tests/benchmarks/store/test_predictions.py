@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import write_predictions
+from ovd_bench.benchmarks.store.folders import manifest_path
 from ovd_bench.benchmarks.store.manifest import (
     RunFiles,
     RunManifest,
     cut,
-    manifest_path,
     missing_shards,
     read_manifest,
     read_record,
