@@ -1,4 +1,4 @@
-"""The CLIP region classifier against loops over regions, and what is known about it once it is put together."""
+"""The CLIP region classifier against loops over regions, and the facts of its card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text judge: what it builds with the packaged MiniLM, and what it makes of files it should not trust."""
+"""The text judge: what it builds with the packaged MiniLM, and how it treats files that it must not trust."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speed of detectors: that the numbers are those of what was done. No assertion on how fast anything is."""
+"""Speed of detectors: the numbers describe the work that was done. No test asserts a speed."""
 
 from __future__ import annotations
 
