@@ -82,7 +82,7 @@ def test_a_folder_keeps_its_other_files(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     convert_weights(own, folder)
-    with pytest.raises(DetectorError, match="exists; --overwrite"):
+    with pytest.raises(DetectorError, match="already exists: --overwrite"):
         convert_weights(own, folder)
     (folder / "vocab.txt").write_text("[PAD]")
     convert_weights(own, folder, overwrite=True)
