@@ -1,4 +1,4 @@
-"""What is made while a network computes is made on its device: seen in the source, since CUDA may not be here."""
+"""Tensors made in a forward pass are made on its device: checked in the source, since CUDA may be missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes, windows, classes that do not see each other."""
+"""Shapes, windows, and independence of the classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights file: what comes back, and what is refused."""
+"""The weights file: round trips, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names as detectors tell them apart."""
+"""How well detectors distinguish class names."""
 
 from __future__ import annotations
 

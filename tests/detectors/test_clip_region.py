@@ -1,4 +1,4 @@
-"""The CLIP region classifier against loops over regions, and what is known about it once it is put together."""
+"""The CLIP region classifier against loops over regions, and the facts of its card."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ def test_what_it_cannot_do_is_refused(grid: Path, owl: Path, tmp_path: Path) -> 
         _load("crop", _changed(owl, "circle", proposals={"detector": "clip-region-crop"}))
     with pytest.raises(DetectorError, match="no detector 'nothing'"):
         _load("crop", _changed(owl, "nothing", proposals={"detector": "nothing"}))
-    with pytest.raises(DetectorError, match=r"expected model\.safetensors"):
+    with pytest.raises(DetectorError, match=r"model\.safetensors is needed"):
         _load("crop", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""DETR and Deformable DETR against the library's own post-processing, and what a vocabulary makes of their classes."""
+"""DETR and Deformable DETR against the library's own post-processing, and how a vocabulary maps to their classes."""
 
 from __future__ import annotations
 

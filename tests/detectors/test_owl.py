@@ -173,7 +173,7 @@ def test_enlarging_a_square_equals_the_librarys_owlv2_processor(folders: dict[st
         ("a origami flip--flop  (sandal).", "a origami flip-flop sandal"),
         ("  T-shirt/top, 3/4 ", "t-shirt top 3 4"),
         ("crème brûlée", "cr me br l e"),
-        ("\u212a", ""),  # the Kelvin sign is no letter k
+        ("\u212a", ""),  # the Kelvin sign is not a letter k
     ],
 )
 def test_canonical_prompts(prompt: str, expected: str) -> None:

@@ -196,7 +196,7 @@ def test_what_is_neither_directory_nor_hub_id_is_refused(source: str) -> None:
 
 @pytest.mark.parametrize(
     ("device", "message"),
-    [("cuda:99", "CUDA devices"), ("tpu9", "is none"), ("meta", "only cpu, cuda")],
+    [("cuda:99", "CUDA devices"), ("tpu9", "unknown device"), ("meta", "not supported: choose cpu, cuda")],
 )
 def test_devices_that_are_not_there(folder: Path, device: str, message: str) -> None:
     with pytest.raises(DetectorError, match=message):

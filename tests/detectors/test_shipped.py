@@ -1,4 +1,4 @@
-"""The weights that ship with the suite are the ones their cards name, and find what they were taught."""
+"""The weights that ship with the suite are the ones their cards name, and find the objects they were trained on."""
 
 from __future__ import annotations
 

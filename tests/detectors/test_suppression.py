@@ -1,4 +1,4 @@
-"""Suppression within a class: what it drops, who takes it, and that nothing changes where it is not asked for."""
+"""Suppression within a class: what it drops, which detectors support it, and no change without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same random weights in transformers and in Jittor, and what both make of the same inputs."""
+"""The same random weights in transformers and in Jittor, and the outputs of both for the same inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control without language: tokens that no two names share."""
+"""The control without language: no two names share a token."""
 
 from __future__ import annotations
 

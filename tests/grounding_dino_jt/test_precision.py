@@ -1,4 +1,4 @@
-"""Half precision changes a little, and only what it should."""
+"""Half precision changes results little, and only where it should."""
 
 from __future__ import annotations
 

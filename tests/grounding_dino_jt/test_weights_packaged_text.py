@@ -73,7 +73,7 @@ def test_another_package_is_refused(
 
 
 def test_a_text_encoder_twice_is_refused(tmp_path: Path, packaged: tuple[Tensors, str]) -> None:
-    """A file that says that it has none, and has one."""
+    """A file that states that it has no text encoder, but has one."""
     tensors, sha256 = packaged
     whole = _write(tmp_path / "all.safetensors", tensors, "").read_bytes()
     length = int.from_bytes(whole[:8], "little")

@@ -1,4 +1,4 @@
-"""A step of AdamW in one pass; against torch it is tested with the optimiser."""
+"""A step of AdamW in one pass; the test of the optimiser compares it with torch."""
 
 from __future__ import annotations
 

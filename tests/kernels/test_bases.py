@@ -1,4 +1,4 @@
-"""Gradients that are asked for once."""
+"""Gradients that are computed once."""
 
 from __future__ import annotations
 

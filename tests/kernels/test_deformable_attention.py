@@ -1,4 +1,4 @@
-"""Deformable attention on the CPU: against a loop, against torch in float64, and what must not matter."""
+"""Deformable attention on the CPU: against a loop, against torch in float64, and invariances."""
 
 from __future__ import annotations
 

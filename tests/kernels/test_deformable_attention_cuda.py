@@ -1,4 +1,4 @@
-"""What Jittor is told to compile on CUDA: complete C++ for every type, in Jittor's names.
+"""The source that Jittor compiles on CUDA: complete C++ for every type, in Jittor's names.
 
 Jittor's own compilation needs a device; here its names are declared around the text, and the emulated CUDA of the
 other tests stands for the real one.

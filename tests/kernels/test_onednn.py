@@ -1,4 +1,4 @@
-"""oneDNN in Jittor's cache: links only, mended when the environment has moved, safe with two at once."""
+"""oneDNN in Jittor's cache: only links, repaired when the environment has moved, safe with two processes at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that is given back while Jittor computes."""
+"""Memory that is released while Jittor computes."""
 
 from __future__ import annotations
 

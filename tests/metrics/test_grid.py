@@ -1,4 +1,4 @@
-"""Arrays on axes of one's own against pycocotools and lvis-api with the same parameters."""
+"""Arrays on custom axes against pycocotools and lvis-api with the same parameters."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ _FLOATS = ("score", "x", "y", "w", "h")
 
 @pytest.mark.parametrize("name", NAMES)
 def test_permuting_records(name: str) -> None:
-    """Without score ties the order of the records is nothing."""
+    """Without score ties the order of the records does not matter."""
     annotations, results = _untied(13)
     gt, dt = oracles.ground_truth(annotations), oracles.predictions(results)
     shuffled = dt.take(np.random.default_rng(0).permutation(len(dt)))

@@ -1,4 +1,4 @@
-"""Regions: the grid, and boxes of a detector pooled over its classes; and what becomes of them in the score."""
+"""Regions: the grid, boxes of a detector pooled over its classes, and their effect on the score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading CLIP: two layouts that mean the same, strict, and hostile files that do nothing."""
+"""Loading CLIP: two equivalent layouts, strict checks, and hostile files that execute nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contestants: what they learn from, what they may not depend on."""
+"""The contestants: what they learn from, and what they must not depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights files of contestants: what is written comes back, and nothing else is taken for one."""
+"""Weights files of contestants: round trips, and other files are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole network against the reference that reads the official state dict, and what it may be cached for."""
+"""The whole network against the reference that reads the official state dict, and what may be cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of all layouts give the same model; what is wrong with one is told in one line."""
+"""Files of all layouts give the same model; a fault is reported in one line."""
 
 from __future__ import annotations
 

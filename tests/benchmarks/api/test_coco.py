@@ -162,7 +162,7 @@ def test_no_results() -> None:
 
 
 def _step_by_step(evaluator: Any) -> list[Any]:
-    """An ``evaluate`` of one's own, as the evaluators of DETR and its successors have it."""
+    """A custom ``evaluate``, as the evaluators of DETR and its successors have it."""
     p = evaluator.params
     evaluator._prepare()
     classes = p.catIds if p.useCats else [-1]

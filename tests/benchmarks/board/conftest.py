@@ -1,4 +1,4 @@
-"""Finished runs that several tests look at; made once."""
+"""Finished runs that several tests use; made once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON, CSV and Markdown say what the results say, and nothing in them is markup or a formula."""
+"""JSON, CSV and Markdown state what the results state, and contain no markup and no formula."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_a_folder_keeps_its_other_files(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     convert_weights(own, folder)
-    with pytest.raises(DetectorError, match="exists; --overwrite"):
+    with pytest.raises(DetectorError, match="already exists: --overwrite"):
         convert_weights(own, folder)
     (folder / "vocab.txt").write_text("[PAD]")
     convert_weights(own, folder, overwrite=True)
@@ -106,7 +106,7 @@ def test_the_form_of_the_target_decides(tmp_path: Path) -> None:
     assert target_layout(tmp_path / "x.pth", None) == "official"
     assert target_layout(tmp_path / "x", None) == target_layout(tmp_path, None) == "hf"
     assert target_layout(tmp_path / "v1.5", "hf") == "hf"
-    with pytest.raises(DetectorError, match="or say --to"):
+    with pytest.raises(DetectorError, match="or give --to"):
         target_layout(tmp_path / "v1.5", None)
     with pytest.raises(DetectorError, match="--to onnx: expected one of jittor, official, hf"):
         target_layout(tmp_path / "x", "onnx")

@@ -1,4 +1,4 @@
-"""The detector in examples/ does what it says, and runs as the documentation says."""
+"""The detector in examples/ works as its docstring and the documentation describe."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_known_rectangle() -> None:
     found = loaded(Vocabulary((8, 3, 5, 1), ("red star", "scarlet dot", "blue-red ring", "thing"))).detect(
         [Image(1, pixels)]
     )[0]
-    assert found.category_ids.tolist() == [8]  # scarlet is no word it knows; "blue-red" is blue to it
+    assert found.category_ids.tolist() == [8]  # it does not know the word scarlet; "blue-red" is blue to it
     assert found.boxes_xyxy.tolist() == [[60, 5, 80, 25]]
 
 

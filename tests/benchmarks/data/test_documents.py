@@ -1,4 +1,4 @@
-"""Small documents of users, hostile ones among them: one line, and nothing that hangs."""
+"""Small documents of users, including hostile ones: one-line errors, and no hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A part of the images is what the file with only these images is."""
+"""A subset of the images equals a file that contains only these images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `bench doctor` says of a whole machine and of broken ones."""
+"""What `bench doctor` reports about a complete machine and about broken ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operating points, qualities and the choice of images on sets where they can be told by hand."""
+"""Operating points, qualities and the choice of images on sets where they can be worked out by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kill a run again and again; what is there in the end must be what an undisturbed run makes.
+"""Kill a run again and again; the final files must equal those of an undisturbed run.
 
 ``python -m ovd_bench.tests.benchmarks.runner.crash FOLDER KILLS [SEED]``
 """

@@ -1,4 +1,4 @@
-"""What a run says of names that its detector hardly tells apart."""
+"""What a run reports about names that its detector hardly distinguishes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop over images: batches, memory, order, what a detector may not do."""
+"""The loop over images: batches, memory, order, and what a detector must not do."""
 
 from __future__ import annotations
 

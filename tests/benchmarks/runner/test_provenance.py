@@ -1,4 +1,4 @@
-"""What a run depends on besides its options: pixels, versions, tables, judge. Two states of them never meet."""
+"""What a run depends on besides its options: pixels, versions, tables, judge. Two states of them never mix."""
 
 from __future__ import annotations
 

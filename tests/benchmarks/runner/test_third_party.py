@@ -1,4 +1,4 @@
-"""A detector of others may raise, exit, fork, print and lie anywhere: one line names it, and all else goes on."""
+"""A third-party detector may raise, exit, fork, print and lie anywhere: one line names it, and the rest continues."""
 
 from __future__ import annotations
 

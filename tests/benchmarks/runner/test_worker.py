@@ -1,4 +1,4 @@
-"""Shards of a run: what is made, what is resumed, what is refused. In this process; no process is started."""
+"""Shards of a run: what is made, what is resumed, what is refused. No process is started."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_shards_made_otherwise_are_not_mixed(gt: Path, tmp_path: Path, name: str
         assert "--overwrite always" in reason
     assert artefacts(folder) == before
     (reason,) = failures(make(request(gt, tmp_path, **asked | parts, overwrite="always"), [1]))
-    assert message in reason  # one shard cannot be made otherwise than the others
+    assert message in reason  # one shard cannot be made with other settings than the others
     assert failures(make(request(gt, tmp_path, **asked | parts, overwrite="always"))) == []
     assert read_manifest(folder).recipe != json.loads(before["manifest.json"])["recipe"]
 

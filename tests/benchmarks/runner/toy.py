@@ -84,12 +84,12 @@ def make(asked: RunRequest, shards: list[int] | None = None) -> list[Event]:
 
 
 def folder_of(events: list[Event]) -> Path:
-    """The folder of the run that a worker told of."""
+    """The folder of the run that a worker reported."""
     return next(Path(event.folder) for event in events if isinstance(event, Loaded))
 
 
 def failures(events: list[Event]) -> list[str]:
-    """Reasons that a worker gave for what is not there."""
+    """Reasons of a worker for missing shards or images."""
     return [event.reason for event in events if isinstance(event, ShardFailed | Fault)]
 
 

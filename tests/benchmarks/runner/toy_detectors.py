@@ -1,4 +1,4 @@
-"""Detectors in numpy for tests of the runner; loaded by path, as anybody's own detector is.
+"""Detectors in numpy for tests of the runner; loaded by path, as a user's detector is.
 
 They are steered by the environment, since they run in worker processes.
 """

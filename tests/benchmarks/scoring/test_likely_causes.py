@@ -1,4 +1,4 @@
-"""Mistakes that prediction files show traces of: the number stays the official one, a remark names the cause."""
+"""Mistakes that leave traces in prediction files: the number stays the official one, a remark names the cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text judge: what it builds with the packaged MiniLM, and what it makes of files it should not trust."""
+"""The text judge: what it builds with the packaged MiniLM, and how it treats files that it must not trust."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def refused(path: Path, message: str) -> None:
 
 def test_a_changed_matrix_is_noticed(stored: Path) -> None:
     rewrite(stored, matrix=npy(np.eye(5, dtype=np.float32)))
-    refused(stored, "content does not have the hash")
+    refused(stored, "the content does not match the hash")
 
 
 def test_a_promise_larger_than_the_file_is_not_believed(stored: Path) -> None:
@@ -286,7 +286,7 @@ def test_compressed_files_are_refused(stored: Path) -> None:
         ({"names": [1, 2, 3, 4, 5]}, "not text"),
         ({"names": None}, "not a similarity matrix"),
         ({"judge": None}, "not text"),
-        ({"judge": "another"}, "content does not have the hash"),
+        ({"judge": "another"}, "the content does not match the hash"),
         ({"weights_sha256": "0"}, "64 hex digits"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Speed of detectors: that the numbers are those of what was done. No assertion on how fast anything is."""
+"""Speed of detectors: the numbers describe the work that was done. No test asserts a speed."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_want_of_memory_ends_the_batch_sizes(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_detector_that_gives_too_little_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_FAULT", "few")
     monkeypatch.setenv("TOY_IMAGES", "1")
-    with pytest.raises(DetectorError, match="a list of Detections, one for each image"):
+    with pytest.raises(DetectorError, match="a list of Detections, one per image"):
         measure(request("Broken"), SMALL, ignore)
 
 
@@ -264,7 +264,7 @@ def test_made_up_words_are_as_many_as_asked_for_and_all_different() -> None:
         names = made_up_vocabulary(count).names
         assert len(set(names)) == len(names) == count
     for wrong in (0, 10**6):
-        with pytest.raises(DataError, match="can be made up"):
+        with pytest.raises(DataError, match="synthetic classes"):
             made_up_vocabulary(wrong)
 
 

@@ -1,4 +1,4 @@
-"""Speed of detectors: whether the machine was free, and operations counted."""
+"""Speed of detectors: whether the machine was idle, and counted operations."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_busy_process_is_seen_and_named() -> None:
 
 
 def test_own_work_is_not_held_against_oneself() -> None:
-    """Threads, children and ended children are one's own; what is left over is what others did meanwhile."""
+    """Threads, children and ended children count as this process; the rest is the work of others."""
     with LoadMeter() as idle:
         time.sleep(0.5)
     with LoadMeter() as meter:

@@ -1,4 +1,4 @@
-"""What detectors have seen of benchmarks."""
+"""What parts of benchmarks detectors were trained on."""
 
 from __future__ import annotations
 

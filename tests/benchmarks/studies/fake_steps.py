@@ -49,7 +49,7 @@ def score(
     asked: str = "names full",
     judge: str = "",
 ) -> None:
-    """Leave a run with its result; asked otherwise than usual it is worse."""
+    """Leave a run with its result; with other prompts than usual it is worse."""
     from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
     from ovd_bench.benchmarks.data.files.atomic import file_sha256
     from ovd_bench.benchmarks.data.prompt_files import read_plan

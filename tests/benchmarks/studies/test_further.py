@@ -54,7 +54,7 @@ def _write_judge(out: Path) -> None:
 
 
 def test_results_without_judgement_are_scored_again(study_file: Path, tmp_path: Path) -> None:
-    """A study that gets a judge later trains nothing anew."""
+    """A study that gets a judge later does not train again."""
     before = cells_of(_resolved(study_file, seeds=[0]), tmp_path)
     _run(study_file, tmp_path, before)
     assert all(cell.finished() for cell in before)

@@ -1,4 +1,4 @@
-"""Probes: the trained models asked otherwise."""
+"""Probes: the trained models with other prompts."""
 
 from __future__ import annotations
 

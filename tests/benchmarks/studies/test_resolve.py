@@ -1,4 +1,4 @@
-"""Study files: what they may say, and what the arms come to."""
+"""Study files: what they may contain, and the configurations of their arms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carrying out a study: resuming, failing arms, what fits no more."""
+"""Running a study: resuming, failing arms, and cells that no longer fit."""
 
 from __future__ import annotations
 

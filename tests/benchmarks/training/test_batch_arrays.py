@@ -1,4 +1,4 @@
-"""Sums of batches: the same for the same content in the same order, another for any difference."""
+"""Hashes of batches: equal for equal content in equal order, different for any difference."""
 
 from __future__ import annotations
 

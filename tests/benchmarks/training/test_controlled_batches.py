@@ -1,4 +1,4 @@
-"""What contestants are told of a batch: the boxes and phrases of Grounding DINO, of class names and of sentences."""
+"""What contestants get from a batch: the boxes and phrases of Grounding DINO, of class names and of sentences."""
 
 from __future__ import annotations
 

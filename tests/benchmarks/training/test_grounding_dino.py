@@ -89,7 +89,7 @@ def test_a_packaged_text_encoder_that_does_not_learn_is_left_out(toy: Path, tmp_
     document = toy_document(toy, steps=1, model={"text_encoder": "packaged"})
     result = _train(document, tmp_path / "out")
     with safetensors.safe_open(result["weights"], "np") as file:
-        assert not any(name.startswith("bert.") for name in file.keys())  # noqa: SIM118 - the file is no mapping
+        assert not any(name.startswith("bert.") for name in file.keys())  # noqa: SIM118 - the file is not a mapping
     tensors, _, _ = read_weights(Path(result["weights"]))
     assert any(name.startswith("bert.") for name in tensors)
 

@@ -55,7 +55,7 @@ def _weights(out: Path) -> dict[str, npt.NDArray[Any]]:
 
 @dataclass(frozen=True)
 class Whole:
-    """A training that nothing disturbed."""
+    """An undisturbed training."""
 
     toy: Path
     config: Path

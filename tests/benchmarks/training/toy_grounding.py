@@ -85,7 +85,7 @@ def write_toy(folder: Path, images: int = 8) -> Path:
 
 
 def toy_document(toy: Path, **changes: Any) -> dict[str, Any]:
-    """A training of a few steps on ``toy``; a changed mapping is merged with what is there."""
+    """A training of a few steps on ``toy``; a changed mapping is merged into the existing one."""
     document: dict[str, Any] = {
         "trainer": "grounding-dino",
         "seed": 1,

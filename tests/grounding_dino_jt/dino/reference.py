@@ -1,4 +1,4 @@
-"""DINO written a second time, in torch, from its description: for comparison, one image size at a time.
+"""A second implementation of DINO in torch, from its description, for comparison; one image size at a time.
 
 The backbone is torchvision's, the sampling of deformable attention transformers'.
 """

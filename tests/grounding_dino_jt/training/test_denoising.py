@@ -1,4 +1,4 @@
-"""What chance decides of the denoising queries, and how many there are."""
+"""Randomness and number of the denoising queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text that is kept per phrase against text that is read as a whole."""
+"""Cached text per phrase against text that is encoded as a whole."""
 
 from __future__ import annotations
 

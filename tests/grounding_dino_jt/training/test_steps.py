@@ -1,4 +1,4 @@
-"""Steps of the trainer against the same steps in torch, float64: what is lost and how it falls."""
+"""Steps of the trainer against the same steps in torch, float64: the losses and their decrease."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One step at a time: what is frozen, what parts and processes share, what stops it."""
+"""One step at a time: what is frozen, what parts and processes share, and what stops a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files made from files: what is kept is kept exactly."""
+"""Files made from files: kept content is unchanged."""
 
 from __future__ import annotations
 

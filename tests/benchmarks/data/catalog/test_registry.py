@@ -171,7 +171,7 @@ def test_data_root_that_cannot_be_made(tmp_path: Path) -> None:
         open_benchmark("shapes", tmp_path / "file")
 
 
-# ---- one's own
+# ---- data of the user
 
 
 def test_annotation_file_beside_images(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What an error on a file must say, whatever its words: the file, and where in it."""
+"""What an error about a file must name, whatever its wording: the file, and the place in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests run in processes of their own: another process can import it by name."""
+"""Functions that tests run in separate processes, which import them by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO, LVIS and Objects365 to ODVG: what is kept is the source's, what is dropped is counted."""
+"""COCO, LVIS and Objects365 to ODVG: kept boxes equal the source's, dropped ones are counted."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_one_record_per_caption_with_boxes(folder: Path, tmp_path: Path) -> None
         [("Two people", (potter, hand))],
         [("A potter", (potter,)), ("a potter", (hand,))],
     ]
-    # the jar is mentioned twice: its box of no width, and the one that is there twice, count for both
+    # the jar is mentioned twice: its box of no width, and the one that occurs twice, count for both
     assert +report.dropped == {NOT_VISUAL: 1, SCENE: 2, NO_BOX: 1, DUPLICATE: 2, "without area": 2}
     assert report.dropped[THIN] == 0
     assert report.left_out == {EMPTY: 1}

@@ -1,4 +1,4 @@
-"""Captions are read back and compared with the scene by code of their own."""
+"""Captions are parsed by independent code and compared with the scene."""
 
 from __future__ import annotations
 

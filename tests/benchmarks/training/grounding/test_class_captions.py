@@ -1,4 +1,4 @@
-"""Captions of class names: what is asked for, what is left out, and which tokens a box is told of."""
+"""Captions of class names: which names are in them, which are left out, and which tokens belong to a box."""
 
 from __future__ import annotations
 

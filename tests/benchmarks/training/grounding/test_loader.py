@@ -1,4 +1,4 @@
-"""Batches from files: what is in them, and that they depend on their number alone."""
+"""Batches from files: their content, which depends only on their number."""
 
 from __future__ import annotations
 

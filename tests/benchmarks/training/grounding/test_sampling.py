@@ -1,4 +1,4 @@
-"""Epochs: what they hold, how they are cut, and that they can be taken up anywhere."""
+"""Epochs: their content, how they are cut, and resuming at any place."""
 
 from __future__ import annotations
 

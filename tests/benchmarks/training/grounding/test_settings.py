@@ -1,4 +1,4 @@
-"""Settings: the recipe of the paper by itself, and what is refused."""
+"""Settings: the defaults are the paper's recipe, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training split of a world of shapes, as it is written, through to batches."""
+"""The training split of a world of shapes, from the written files to batches."""
 
 from __future__ import annotations
 

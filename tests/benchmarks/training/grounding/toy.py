@@ -1,4 +1,4 @@
-"""A data set of coloured rectangles on black: what a box should hold can be seen in the pixels."""
+"""A data set of coloured rectangles on black: the pixels show what a box should contain."""
 
 from __future__ import annotations
 
