@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ovd_bench.benchmarks.board.published import PUBLISHED, Published, read_published
 from ovd_bench.benchmarks.board.rows import BoardTable, group
-from ovd_bench.benchmarks.board.significance import RESAMPLES, Evidence, compare_with_best
+from ovd_bench.benchmarks.board.significance import RESAMPLES, Evidence, compare_with_best, with_standings
+from ovd_bench.benchmarks.board.standing_cache import comparison_key, remember, remembered
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.store.folders import find_results, manifest_path
@@ -56,9 +57,7 @@ def collect(root: Path, benchmarks: Sequence[str] = (), *, resamples: int = RESA
     if unknown := sorted(set(benchmarks) - {result.benchmark.name for _, result in wanted}):
         have = ", ".join(sorted({result.benchmark.name for _, result in found})) or "none"
         raise DataError(f"{root}: no results on benchmark '{unknown[0]}'; there are: {have}")
-    tables = [
-        compare_with_best(table, gather_evidence(table), resamples=resamples, seed=seed) for table in group(wanted)
-    ]
+    tables = [_judged(table, resamples, seed) for table in group(wanted)]
     return Board(
         tables=tuple(tables),
         published=_published(root, benchmarks),
@@ -70,9 +69,20 @@ def collect(root: Path, benchmarks: Sequence[str] = (), *, resamples: int = RESA
 def of_runs(runs: Sequence[tuple[Path, Result]], *, resamples: int = RESAMPLES, seed: int = 0) -> Board:
     """A board of given runs, partial ones included."""
     tables = group(runs, keep_partial=True)
-    return Board(
-        tuple(compare_with_best(table, gather_evidence(table), resamples=resamples, seed=seed) for table in tables)
-    )
+    return Board(tuple(_judged(table, resamples, seed) for table in tables))
+
+
+def _judged(table: BoardTable, resamples: int, seed: int) -> BoardTable:
+    """The table with a comparison for every row: of an earlier board if all files are the same."""
+    benchmark = benchmark_of(table)
+    alone = sum(row.value("AP") is not None for row in table.rows) < 2
+    key = None if alone or isinstance(benchmark, str) else comparison_key(table, benchmark, resamples, seed)
+    if key is not None and (standings := remembered(key, len(table.rows))) is not None:
+        return with_standings(table, standings, resamples, seed)
+    made = compare_with_best(table, gather_evidence(table), resamples=resamples, seed=seed)
+    if key is not None and not any(row.standing.reason for row in made.rows):
+        remember(key, [row.standing for row in made.rows])
+    return made
 
 
 def gather_evidence(table: BoardTable) -> Evidence:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ovd_bench.benchmarks.board.rows import BoardTable, Row, Standing
-from ovd_bench.metrics.comparison import compare
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation, evaluate
 from ovd_bench.metrics.protocol import PROTOCOLS
@@ -55,6 +54,12 @@ def compare_with_best(
         if leader is None:
             leader = _evaluation(best, evidence)
         rows.append(replace(row, standing=_standing(best, row, leader, evidence, resamples, seed)))
+    return with_standings(table, [row.standing for row in rows], resamples, seed)
+
+
+def with_standings(table: BoardTable, standings: Sequence[Standing], resamples: int, seed: int) -> BoardTable:
+    """The table with given comparisons, one per row, and notes on how they were made."""
+    rows = [replace(row, standing=standing) for row, standing in zip(table.rows, standings, strict=True)]
     return replace(table, rows=tuple(rows), notes=(*table.notes, *_notes(rows, resamples, seed)))
 
 
@@ -64,6 +69,8 @@ def _standing(best: Row, row: Row, leader: Evaluation | str, evidence: Evidence,
     assert top is not None
     other = leader if isinstance(leader, str) else _evaluation(row, evidence)
     if not isinstance(leader, str) and not isinstance(other, str):
+        from ovd_bench.metrics.comparison import compare  # needs scipy, which takes time to import
+
         assert isinstance(evidence.gt, GroundTruth)
         difference = compare(evidence.gt, leader, other, resamples=resamples, seed=seed).differences["AP"]
         if difference.ci95 is not None:

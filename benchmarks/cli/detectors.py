@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -65,6 +65,10 @@ def list_(
             show_default="the shipped ones",
         ),
     ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="TEXT", help="Only rows with this text, upper or lower case."),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -76,15 +80,29 @@ def list_(
         raise typer.BadParameter(f"choose from {', '.join(get_args(Kind))}", param_hint="KIND")
     if weights and kind != "gates":
         raise typer.BadParameter("only 'list gates' reads weights", param_hint="--weights")
+    if only is not None and kind == "gates":
+        raise typer.BadParameter("'list gates' is not filtered", param_hint="--filter")
     if kind == "gates":
         listings = {"gates": _gates(weights or [])}
     else:
         listings = {name: make() for name, make in _LISTINGS.items() if kind in (None, name)}
+    if only is not None:
+        listings = {name: _filtered(listing, only.casefold()) for name, listing in listings.items()}
     if as_json:
         print_json({name: listing.facts for name, listing in listings.items()})
         return
     for listing in listings.values():
-        _print_listing(console(as_json), listing)
+        if listing.rows or only is None:
+            _print_listing(console(as_json), listing)
+    if not any(listing.rows for listing in listings.values()) and only is not None:
+        console(as_json).print(f"nothing has '{printable(only)}' in it", highlight=False, markup=False)
+
+
+def _filtered(listing: _Listing, text: str) -> _Listing:
+    """The rows with a text, and their facts."""
+    pairs = zip(listing.rows, listing.facts, strict=True)
+    kept = [(row, facts) for row, facts in pairs if any(text in cell.casefold() for cell in row)]
+    return replace(listing, rows=[row for row, _ in kept], facts=[facts for _, facts in kept])
 
 
 def check(
@@ -152,23 +170,32 @@ def _print_listing(out: Console, listing: _Listing) -> None:
 
 
 def _detectors() -> _Listing:
+    from ovd_bench.detectors.availability import what_is_missing
     from ovd_bench.detectors.registry import detector_cards
 
     def broken(problem: str) -> None:
         print("warning:", printable(problem), file=sys.stderr)
 
     cards = list(detector_cards(broken).values())
-    rows = [(card.name, _about(card)) for card in cards]
-    hint = "Your own: path/to/file.py:Name. 'bench check NAME' tests whether a detector keeps to the interface."
-    return _Listing("Detectors", ("detector", "what is known"), rows, [asdict(card) for card in cards], hint)
+    missing = [what_is_missing(card) for card in cards]
+    rows = [
+        (card.name, f"needs {lack}" if lack else "yes", *_about(card))
+        for card, lack in zip(cards, missing, strict=True)
+    ]
+    facts = [{**asdict(card), "missing_here": lack or None} for card, lack in zip(cards, missing, strict=True)]
+    hint = (
+        "Your own: path/to/file.py:Name. 'bench check NAME' tests whether a detector keeps to the interface. Weights to "
+        "fetch come from the hub at the first run; --weights takes them from a folder."
+    )
+    return _Listing("Detectors", ("detector", "runs here", "size", "capabilities", "trained on"), rows, facts, hint)
 
 
-def _about(card: DetectorCard) -> str:
-    size = "" if card.parameters is None else f"{card.parameters / 1e6:.1f} M, "
-    weights = "" if card.weights else ", needs --weights"
+def _about(card: DetectorCard) -> tuple[str, str, str]:
+    """Number of parameters, capabilities, and training data."""
+    size = "" if card.parameters is None else f"{card.parameters / 1e6:.1f} M"
     data = card.training_data
-    trained = "training data not known" if data is None else f"trained on {_words(one.dataset for one in data)}"
-    return f"{size}{_words(card.capabilities)}{weights}; {trained}"
+    able = _words(capability.replace("_", " ") for capability in card.capabilities)
+    return size, able, "not known" if data is None else _words(one.dataset for one in data)
 
 
 def _datasets() -> _Listing:
@@ -286,7 +313,7 @@ def register(app: typer.Typer) -> None:
         name="list",
         epilog="Examples:\n\n"
         "  bench list\n\n"
-        "  bench list detectors --json\n\n"
+        "  bench list detectors --filter owl\n\n"
         "  bench list gates\n\n"
         "  bench list gates --weights groundingdino_swint_ogc.pth --weights runs/mine/weights.safetensors",
     )(list_)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ovd_bench.benchmarks.board import collect as collect_module
 from ovd_bench.benchmarks.board.collect import gather_evidence
 from ovd_bench.benchmarks.board.rows import BoardTable, Row, group
 from ovd_bench.benchmarks.board.significance import compare_with_best
+from ovd_bench.benchmarks.board.text_formats import board_json
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.scoring.compare import compare_files
@@ -143,3 +147,31 @@ def test_every_paired_difference_lies_in_its_interval(results: Path) -> None:
             assert standing.ci95 is not None
             assert standing.delta is not None
             assert standing.ci95[0] <= standing.delta <= standing.ci95[1]
+
+
+def test_the_same_files_are_compared_once(toy: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    counted: list[str] = []
+
+    def counting(table: BoardTable, *arguments: Any, **options: Any) -> BoardTable:
+        counted.append(table.slug)
+        return compare_with_best(table, *arguments, **options)
+
+    monkeypatch.setattr(collect_module, "compare_with_best", counting)
+    folders = [make_run(tmp_path / "r", toy, name, seed=seed) for seed, name in enumerate(("one", "two"), 1)]
+
+    def board(seed: int = 0) -> str:
+        return board_json(collect_module.collect(tmp_path / "r", resamples=20, seed=seed))
+
+    first = board()
+    assert (board(), len(counted)) == (first, 1)
+    assert (board(seed=1) == first, len(counted)) == (False, 2)
+    for file in (tmp_path / "cache").rglob("*.json"):
+        file.write_text('[{"starred": 7}]')
+    assert (board(), len(counted)) == (first, 3)
+    shutil.rmtree(folders[1])
+    make_run(tmp_path / "r", toy, "two", miss=0.9, seed=2)
+    assert (board() == first, len(counted)) == (False, 4)
+    (folders[0] / "predictions" / "shard-00000-of-00001.arrow").write_bytes(b"damaged")
+    damaged = board()
+    assert (board(), damaged == first, len(counted)) == (damaged, False, 6)  # what is incomplete is not kept

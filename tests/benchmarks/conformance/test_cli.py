@@ -59,6 +59,26 @@ def test_list_of_one_kind(kind: str) -> None:
     assert all(fact["name"] in text for fact in document[kind])
 
 
+def test_list_is_filtered_by_any_cell() -> None:
+    document = call_json("list", "--filter", "OWL7")
+    assert {kind: len(facts) for kind, facts in document.items() if facts} == {"prompts": 1}
+    owls = call_json("list", "detectors", "--filter", "owlv2-large")["detectors"]
+    assert [one["name"] for one in owls] == [name for name in detector_cards() if "owlv2-large" in name]
+    text = call("list", "--filter", "owl7").stdout
+    assert "owl7" in text
+    assert "Detectors" not in text
+    assert call("list", "--filter", "xyzzy").stdout == "nothing has 'xyzzy' in it\n"
+    assert call("list", "gates", "--filter", "a").exit_code == 2
+
+
+def test_list_says_what_runs_here() -> None:
+    missing = {one["name"]: one["missing_here"] for one in call_json("list", "detectors")["detectors"]}
+    assert missing["owl-nano"] is None
+    assert missing["glip-tiny"] == "--weights"
+    line = next(line for line in call("list", "detectors").stdout.splitlines() if " glip-tiny " in line)
+    assert "needs --weights" in line
+
+
 def test_list_gates_of_the_shipped_weights_and_of_files() -> None:
     """Of weights without fusion it says so."""
     shipped = {one["weights"]: one for one in call_json("list", "gates")["gates"]}

@@ -1,0 +1,45 @@
+"""Whether a detector runs on this machine: its packages and its weights. No framework is imported."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from ovd_bench.detectors.card import DetectorCard
+from ovd_bench.detectors.errors import DetectorError
+from ovd_bench.detectors.shipped import shipped_file
+
+#: Import names of a framework; of hub weights as well.
+_FRAMEWORKS = {"torch": ("torch",), "jittor": ("jittor",)}
+_FOR_HUB = {"torch": ("transformers", "huggingface_hub"), "jittor": ("huggingface_hub",)}
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def what_is_missing(card: DetectorCard) -> str:
+    """What a run of the detector would lack here; empty = nothing.
+
+    Only places are looked at, no file is read: weights may still be damaged.
+    """
+    from_hub = _HUB_ID.fullmatch(card.weights) is not None and not Path(card.weights).exists()
+    packages = [*_FRAMEWORKS.get(card.framework, ()), *(_FOR_HUB.get(card.framework, ()) if from_hub else ())]
+    if absent := [package for package in packages if find_spec(package) is None]:
+        return f"package {absent[0]}"
+    if not card.weights:
+        return "--weights"
+    if from_hub:
+        return "" if _in_hub_cache(card.weights) else "weights to fetch"
+    try:
+        file = shipped_file(card.weights)
+    except DetectorError:
+        return "weights"
+    return "" if (file or Path(card.weights)).exists() else "weights"
+
+
+def _in_hub_cache(repository: str) -> bool:
+    """Whether the local cache of the hub has weights of a repository, by the layout that huggingface_hub documents."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
+    cache = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", home)) / "hub"
+    snapshots = Path(cache).expanduser() / f"models--{repository.replace('/', '--')}" / "snapshots"
+    return any(snapshots.glob("*/*.safetensors")) or any(snapshots.glob("*/*.bin"))
