@@ -27,6 +27,7 @@ class Conversion:
         tensors: number of tensors.
         dropped: names of tensors that are in the source and not in the target: leftovers of training.
         config: of the model.
+        passed_over: entries of the source beside the state dict.
     """
 
     source: str
@@ -39,6 +40,7 @@ class Conversion:
     tensors: int
     dropped: tuple[str, ...]
     config: dict[str, Any]
+    passed_over: tuple[str, ...] = ()
 
 
 def target_layout(target: Path, layout: str | None) -> Layout:
@@ -60,13 +62,16 @@ def target_layout(target: Path, layout: str | None) -> Layout:
     return known[layout]
 
 
-def convert_weights(source: Path, target: Path, *, layout: str | None = None, overwrite: bool = False) -> Conversion:
+def convert_weights(
+    source: Path, target: Path, *, layout: str | None = None, key: str | None = None, overwrite: bool = False
+) -> Conversion:
     """Read a model strictly from any known layout and write it in another one.
 
     Args:
         source: ``.safetensors`` of this suite, official or mmdetection ``.pth``, or a Hugging Face folder.
         target: path to write.
         layout: see ``target_layout``.
+        key: entry of a ``.pth`` of Grounding DINO that holds the state dict; None = ``model`` or ``state_dict``.
         overwrite: replace an existing target.
 
     Raises:
@@ -92,10 +97,10 @@ def convert_weights(source: Path, target: Path, *, layout: str | None = None, ov
     written = target / "model.safetensors" if form == "hf" else target
     if not overwrite and (written.exists() or (form == "hf" and (target / "config.json").exists())):
         raise DetectorError(f"{target}: already exists: --overwrite replaces it")
-    if _holds_glip(source):
+    if key is None and _holds_glip(source):
         return _convert_glip(source, target, form)
     try:
-        model = read_checkpoint(source)
+        model = read_checkpoint(source, key)
         if form == "jittor":
             write_canonical(
                 model.tensors, model.config, target, source=f"{model.kind}: {source.name}", source_sha256=model.sha256
@@ -118,6 +123,7 @@ def convert_weights(source: Path, target: Path, *, layout: str | None = None, ov
         tensors=len(model.tensors),
         dropped=model.dropped,
         config=dataclasses.asdict(model.config),
+        passed_over=model.passed_over,
     )
 
 

@@ -184,7 +184,7 @@ def _detectors() -> _Listing:
     ]
     facts = [{**asdict(card), "missing_here": lack or None} for card, lack in zip(cards, missing, strict=True)]
     hint = (
-        "Your own: path/to/file.py:Name. 'bench check NAME' tests whether a detector keeps to the interface. Weights to "
+        "Your own: path/to/file.py:Name. 'bench check NAME' tests a detector against the interface. Weights to "
         "fetch come from the hub at the first run; --weights takes them from a folder."
     )
     return _Listing("Detectors", ("detector", "runs here", "size", "capabilities", "trained on"), rows, facts, hint)

@@ -71,11 +71,26 @@ def goldg(source: Source, output: Output, as_json: Json = False, verbose: Verbos
     _run(lambda progress: convert_goldg(source, output, progress), as_json)
 
 
-def ogd(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
-    """Convert ODVG of Open-GroundingDino, which has no spans, to that of mmdetection, which has them."""
+def ogd(
+    source: Source,
+    output: Output,
+    join_phrases: Annotated[
+        bool,
+        typer.Option(
+            "--join-phrases",
+            help="Replace captions by their phrases, 'a cat . a dog .', as Open-GroundingDino's own reader does.",
+        ),
+    ] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Convert ODVG of Open-GroundingDino, which has no spans, to that of mmdetection, which has them.
+
+    Boxes whose phrases are not in their caption are dropped and counted.
+    """
     from ovd_bench.benchmarks.data.odvg.dialect import convert_dialect
 
-    _run(lambda progress: convert_dialect(source, output, progress), as_json)
+    _run(lambda progress: convert_dialect(source, output, progress, join_phrases=join_phrases), as_json)
 
 
 def register(convert: typer.Typer) -> None:

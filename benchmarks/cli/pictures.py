@@ -97,12 +97,22 @@ def show(
 
 
 def detect(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.", show_default=False)],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE", help="Files, folders or patterns such as 'photos/*.jpg'.", show_default=False),
+    ],
     detector: Annotated[
         str,
         typer.Option("--detector", "-d", help="Name, or path/to/file.py:Name.", show_default=False),
     ],
-    prompt: Annotated[str | None, typer.Option(help="Classes, separated by dots or commas: 'a cat. a dog.'")] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Classes, separated by dots, commas, semicolons or line breaks: 'a cat. a dog.'"),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="NAME", help="A class, as it is: 'St. Bernard'; repeated.", show_default=False),
+    ] = None,
     classes: Annotated[Path | None, typer.Option(help="Text file with one class per line.")] = None,
     caption: Annotated[str | None, typer.Option(help="A sentence whose phrases are detected.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local folder or file, or hub id.")] = None,
@@ -113,7 +123,15 @@ def detect(
         int, typer.Option("--count", "-n", min=1, max=10_000, help="Maximum number of boxes per image.")
     ] = 50,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The picture.", show_default="none")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A picture of all (.png), or a folder for a picture of each and detections.json.",
+            show_default="none",
+        ),
+    ] = None,
     raw: Annotated[
         Path | None,
         typer.Option(
@@ -123,54 +141,81 @@ def detect(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Detect classes or phrases of your choice in your images; prints a table and draws a picture."""
+    """Detect classes or phrases of your choice in your images; prints tables and draws pictures."""
+    from ovd_bench.benchmarks.data.images import ImageError, read_image
     from ovd_bench.benchmarks.pictures.detect import (
+        PLAN,
+        OutputFolder,
         class_vocabulary,
+        detect_again,
         detect_caption,
-        detect_classes,
         draw_found,
         found_table,
+        image_files,
+        plain_vocabulary,
         prompt_vocabulary,
-        read_images,
         save_raw,
     )
+    from ovd_bench.benchmarks.pictures.gallery.pictures import save_png
     from ovd_bench.benchmarks.runner.loading import choose_device
     from ovd_bench.detectors.interface import DetectorSettings
     from ovd_bench.detectors.registry import find_card, load_detector
     from ovd_bench.metrics.errors import DataError
 
-    if sum(option is not None for option in (prompt, classes, caption)) != 1:
-        raise DataError("say what to look for with one of --prompt, --classes FILE, --caption")
+    if sum(option is not None for option in (prompt, names, classes, caption)) != 1:
+        raise DataError("say what to look for with one of --prompt, --class NAME, --classes FILE, --caption")
     vocabulary = prompt_vocabulary(prompt) if prompt is not None else None
+    if names is not None:
+        vocabulary = plain_vocabulary(names, "--class names no class: write, for example, --class 'St. Bernard'")
     if classes is not None:
         vocabulary = class_vocabulary(classes)
-    pictures = read_images(images)
+    files = image_files(images)
+    if raw is not None and (caption is None or len(files) != 1):
+        raise DataError("--raw needs --caption and one image")
+    first = read_image(1, files[0]) if files[0] in images else None  # refused before the detector is loaded
     settings = DetectorSettings(weights=weights, device=choose_device(device, find_card(detector).framework))
     loaded = load_detector(detector, settings)
-    if raw is not None:
-        if caption is None or len(pictures) != 1:
-            raise DataError("--raw needs --caption and one image")
-        save_raw(loaded, pictures[0], caption, raw)
     if vocabulary is not None:
-        results = detect_classes(loaded, pictures, vocabulary, threshold, count)
-    else:
-        results = detect_caption(loaded, pictures, caption or "", threshold, count)
-    if output is not None:
-        from ovd_bench.benchmarks.pictures.gallery.pictures import save_png
-
-        save_png(output, draw_found(results))
+        loaded.set_vocabulary(vocabulary, PLAN)
+    folder = OutputFolder(output) if output is not None and output.suffix == "" else None
+    card, terminal = loaded.card, console(as_json)
+    rows, drawn, passed_over = [], [], []
+    for number, file in enumerate(files, 1):
+        try:
+            image = first if number == 1 and first is not None else read_image(number, file)
+        except ImageError as error:
+            if file in images:
+                raise
+            passed_over.append(str(error))
+            terminal.print(printable(f"passed over: {error}"), style="yellow", highlight=False, markup=False)
+            continue
+        if raw is not None and caption is not None:
+            save_raw(loaded, image, caption, raw)
+        if vocabulary is not None:
+            (found,) = detect_again(loaded, [image], vocabulary, threshold, count)
+        else:
+            (found,) = detect_caption(loaded, [image], caption or "", threshold, count)
+        rows.append(found.as_json() | ({"picture": folder.draw(found)} if folder is not None else {}))
+        if output is not None and folder is None:
+            drawn.append(found)  # one picture of all of them
+        if not as_json:
+            terminal.print(found_table(found, threshold))
+    if not rows:
+        raise DataError(f"none of {len(files):,} images can be read, first: {passed_over[0]}")
+    about = {"detector": card.name, "weights": card.weights, "weights_sha256": card.weights_sha256}
+    document = about | {"threshold": threshold, "images": rows}
+    if passed_over:
+        document["passed_over"] = passed_over
+    if folder is not None:
+        folder.write(document)
+    elif output is not None:
+        save_png(output, draw_found(drawn))
     if as_json:
-        card = loaded.card
-        about = {"detector": card.name, "weights": card.weights, "weights_sha256": card.weights_sha256}
-        print_json(about | {"threshold": threshold, "images": [found.as_json() for found in results]})
+        print_json(document)
         return
-    terminal = console(False)
-    if raw is not None:
-        terminal.print(f"wrote {raw}", highlight=False, markup=False)
-    for found in results:
-        terminal.print(found_table(found, threshold))
-    if output is not None:
-        terminal.print(f"wrote {output}", highlight=False, markup=False)
+    for path in (raw, output):
+        if path is not None:
+            terminal.print(f"wrote {path}", highlight=False, markup=False)
 
 
 def _numbers(text: str) -> list[int]:
@@ -196,5 +241,6 @@ def register(app: typer.Typer) -> None:
         epilog="Examples:\n\n"
         "  bench detect photo.jpg -d owlv2-base-patch16 --prompt 'a cat. a remote control.' -o out.png\n\n"
         "  bench detect photo.jpg -d grounding-dino-tiny --caption 'a cat on a couch.' --raw out.npz\n\n"
-        "  bench detect a.jpg b.jpg -d mine.py:Mine --classes names.txt --threshold 0.1 --json"
+        "  bench detect a.jpg b.jpg -d mine.py:Mine --classes names.txt --threshold 0.1 --json\n\n"
+        "  bench detect photos -d owlv2-b16 --class 'St. Bernard' --class '3.5 mm jack' -o found"
     )(detect)

@@ -25,6 +25,10 @@ def convert_weights(
         str | None,
         typer.Option("--to", help="Layout: jittor, official or hf; default: by the suffix of DST.", show_default=False),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Entry of a .pth that holds the state dict: ema_model.", show_default="model or state_dict"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -32,7 +36,7 @@ def convert_weights(
     """Convert weights of Grounding DINO, MM-Grounding-DINO or GLIP to another layout; all parameters, or none."""
     from ovd_bench.detectors.weight_conversion import convert_weights as convert
 
-    done = convert(source, target, layout=to, overwrite=overwrite)
+    done = convert(source, target, layout=to, key=key, overwrite=overwrite)
     if as_json:
         print_json(dataclasses.asdict(done))
         return
@@ -43,6 +47,8 @@ def convert_weights(
         f"left out: {', '.join(done.dropped[:8]) or 'nothing'}{_more(len(done.dropped) - 8)}",
         f"wrote {done.target} ({kinds[done.layout]}), sha256 {done.sha256}",
     ]
+    if done.passed_over:
+        lines.insert(3, f"passed over: {', '.join(done.passed_over[:12])}{_more(len(done.passed_over) - 12)}")
     terminal = console(as_json)
     for line in lines:
         terminal.print(printable(line), highlight=False, markup=False, soft_wrap=True)

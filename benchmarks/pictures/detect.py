@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import io
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +20,6 @@ from rich.text import Text
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.data.files.documents import read_document
-from ovd_bench.benchmarks.data.images import read_image
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.benchmarks.pictures.drawing import color_of, draw_boxes, grid
 from ovd_bench.detectors.interface import Detector, GroundingDetector, RawDetector
@@ -31,6 +32,9 @@ from ovd_bench.metrics.types import FloatArray
 PLAN = PromptPlan(name="prompt", cleaning="none")
 
 _MAX_BYTES = 2**20
+
+#: Suffixes of the files of a folder that are taken for images.
+_SUFFIXES = {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class Found:
 
 
 def prompt_vocabulary(prompt: str) -> Vocabulary:
-    """Classes of a prompt such as ``a cat. a remote control.``; dots, commas and line breaks separate them.
+    """Classes of a prompt such as ``a cat. a remote control.``; dots, commas, semicolons and line breaks separate them.
+
+    The signs of Chinese and Japanese separate, too.
 
     Empty parts are left out, as are repetitions (upper and lower case are the same).
 
@@ -67,7 +73,7 @@ def prompt_vocabulary(prompt: str) -> Vocabulary:
         DataError: nothing is left.
     """
     return plain_vocabulary(
-        re.split(r"[.,\n]", prompt), "the prompt names no class: write, for example, 'a cat. a dog.'"
+        re.split(r"[.,;。，；\n]", prompt), "the prompt names no class: write, for example, 'a cat. a dog.'"
     )
 
 
@@ -101,25 +107,25 @@ def plain_vocabulary(parts: Sequence[str], complaint: str) -> Vocabulary:
     return Vocabulary(ids=tuple(range(1, len(names) + 1)), names=names)
 
 
-def read_images(paths: Sequence[Path]) -> list[Image]:
-    """The images, numbered from 1.
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """Files of the images; a folder stands for the images in it, a pattern such as ``photos/*.jpg`` for its matches.
+
+    Each file is there once. Those of a folder or pattern are sorted.
 
     Raises:
-        DataError: one cannot be read.
+        DataError: a folder without images, or a pattern that matches none.
     """
-    return [read_image(number, path) for number, path in enumerate(paths, 1)]
-
-
-def detect_classes(
-    detector: Detector, images: Sequence[Image], vocabulary: Vocabulary, threshold: float, most: int
-) -> list[Found]:
-    """Boxes of the classes, image by image.
-
-    Raises:
-        DetectorError: the detector fails.
-    """
-    detector.set_vocabulary(vocabulary, PLAN)
-    return detect_again(detector, images, vocabulary, threshold, most)
+    files: dict[Path, None] = {}
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+        elif glob.has_magic(str(path)) and not path.exists():
+            found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns
+        if not found:
+            raise DataError(f"{path}: no images there ({', '.join(sorted(_SUFFIXES))})")
+        files |= dict.fromkeys(found)
+    return list(files)
 
 
 def detect_again(
@@ -192,6 +198,40 @@ def draw_found(results: Sequence[Found]) -> PIL.Image.Image:
         for found, title in zip(results, titles, strict=True)
     ]
     return pictures[0] if len(pictures) == 1 else grid(pictures, round(len(pictures) ** 0.5))
+
+
+class OutputFolder:
+    """A folder with a picture per image and all detections as ``detections.json``."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder.
+
+        Raises:
+            DataError: it cannot be made.
+        """
+        self._folder = folder
+        self._names: set[str] = set()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be made: {error.strerror}") from error
+
+    def draw(self, found: Found) -> str:
+        """Write the picture of an image and return the name of its file; images of one name are numbered."""
+        stem = Path(found.image.path).stem
+        name, number = f"{stem}.png", 1
+        while name in self._names:
+            number += 1
+            name = f"{stem}-{number}.png"
+        self._names.add(name)
+        with atomic_write(self._folder / name) as file:
+            draw_found([found]).save(file, format="PNG")
+        return name
+
+    def write(self, document: dict[str, Any]) -> None:
+        """Write the detections."""
+        with atomic_write(self._folder / "detections.json") as file:
+            file.write((json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
 
 
 def found_table(found: Found, threshold: float) -> RenderableType:

@@ -10,6 +10,7 @@ from typing import Any
 from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
 from ovd_bench.grounding_dino_jt.weights.safetensors_file import read_safetensors
 from ovd_bench.grounding_dino_jt.weights.stored import Stored
+from ovd_bench.grounding_dino_jt.weights.torch_file import read_torch, state_of
 
 _LONGEST_JSON = 8 << 20
 
@@ -37,14 +38,21 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_tensors(folder: Path, stem: str = "model") -> tuple[dict[str, Stored], list[Path]]:
     """Tensors of ``STEM.safetensors``, or of the files that ``STEM.safetensors.index.json`` lists, and the files.
 
+    A model that has neither may have ``pytorch_model.bin``.
+
     Raises:
         WeightsError: neither exists, a file is damaged, or the index does not list what is in the files.
     """
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
         return read_safetensors(single)[0], [single]
+    if (folder / "adapter_config.json").is_file():
+        raise WeightsError(f"{folder}: is a LoRA adapter, not a model: merge it into its base model and save that")
+    pickled = folder / "pytorch_model.bin"
+    if stem == "model" and not index.is_file() and pickled.is_file():
+        return state_of(pickled, read_torch(pickled)), [pickled]
     if not index.is_file():
-        raise WeightsError(f"{folder}: has no {single.name}; other formats are not read")
+        raise WeightsError(f"{folder}: has no {single.name} and no whole {pickled.name}; other formats are not read")
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise WeightsError(f"{index}: has no weight_map of names to files")

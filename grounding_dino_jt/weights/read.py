@@ -29,7 +29,7 @@ from ovd_bench.grounding_dino_jt.weights.safetensors_file import read_safetensor
 from ovd_bench.grounding_dino_jt.weights.shapes import Shapes, expected_shapes
 from ovd_bench.grounding_dino_jt.weights.stored import Array, Stored, assemble
 from ovd_bench.grounding_dino_jt.weights.text_encoders import read_text_encoder
-from ovd_bench.grounding_dino_jt.weights.torch_file import read_torch, state_of
+from ovd_bench.grounding_dino_jt.weights.torch_file import read_torch, refuse_adapter, state_key, state_of
 from ovd_bench.grounding_dino_jt.weights.write import CONFIG_ENTRY, FORMAT, TEXT, VERSION
 
 Kind = Literal["jittor", "official", "hf", "mmdet"]
@@ -48,6 +48,7 @@ class Checkpoint:
         sha256: hash of the file; of several, of the list of their sums.
         dropped: names of tensors that inference does not need.
         packaged_text_sha256: hash of the packaged text encoder, if the file leaves its own out.
+        passed_over: entries of the file beside the state dict, such as the state of a training.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Checkpoint:
     sha256: str
     dropped: tuple[str, ...]
     packaged_text_sha256: str = ""
+    passed_over: tuple[str, ...] = ()
 
 
 def read_weights(path: Path) -> tuple[dict[str, Array], Config, str]:
@@ -69,18 +71,24 @@ def read_weights(path: Path) -> tuple[dict[str, Array], Config, str]:
     return checkpoint.tensors, checkpoint.config, checkpoint.sha256
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
     """A model, from the suite's safetensors, an official or mmdetection ``.pth`` or a Hugging Face folder.
 
     The content decides which it is.
+
+    Args:
+        path: file or folder.
+        key: entry of a ``.pth`` that holds the state dict, such as ``ema_model``; None = ``model`` or ``state_dict``.
 
     Raises:
         WeightsError: none of them, damaged, unsafe, or not exactly one model: tensors that are unknown, missing,
             misshapen, copies of one another that differ, or with numbers that are not finite.
     """
-    if path.is_dir():
-        return _read_hf(path)
-    return _read_torch(path) if is_torch(path) else _read_canonical(path)
+    if not path.is_dir() and is_torch(path):
+        return _read_torch(path, key)
+    if key is not None:
+        raise WeightsError(f"{path}: has no entries such as '{key}'; a .pth file has")
+    return _read_hf(path) if path.is_dir() else _read_canonical(path)
 
 
 def is_torch(path: Path) -> bool:
@@ -106,6 +114,7 @@ def is_torch(path: Path) -> bool:
 
 def _read_canonical(path: Path) -> Checkpoint:
     stored, metadata = read_safetensors(path)
+    refuse_adapter(path, stored)
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{path}: does not say that it is '{FORMAT}'; of a Hugging Face model give the folder")
     if metadata.get("version") != VERSION:
@@ -158,11 +167,13 @@ def _with_shared_biases(stored: Mapping[str, Stored], layers: int) -> dict[str, 
     return {**{name: bias for name, bias in biases.items() if bias}, **stored}
 
 
-def _read_torch(path: Path) -> Checkpoint:
+def _read_torch(path: Path, key: str | None) -> Checkpoint:
     content = read_torch(path)
-    everything = state_of(path, content)
+    everything = state_of(path, content, key)
+    used = state_key(path, content, key)
+    passed_over = () if used is None else tuple(str(name) for name in content if name not in (used, CONFIG_ENTRY))
     if any(name.startswith("language_model.") for name in everything):
-        return _read_mmdet(path, everything)
+        return replace(_read_mmdet(path, everything), passed_over=passed_over)
     stored, dropped = without(everything, OFFICIAL_LEFTOVERS)
     saved = content.get(CONFIG_ENTRY)
 
@@ -171,7 +182,7 @@ def _read_torch(path: Path) -> Checkpoint:
 
     config = _parsed(path, saved) if isinstance(saved, str) else _inferred(path, stored, rename, shared_box_head=True)
     tensors = assemble(path, stored, placer(config, rename), _model(path, config, stored), path.stat().st_size)
-    return Checkpoint(path, "official", tensors, config, sha256_of([path]), dropped)
+    return Checkpoint(path, "official", tensors, config, sha256_of([path]), dropped, passed_over=passed_over)
 
 
 def _read_mmdet(path: Path, everything: Mapping[str, Stored]) -> Checkpoint:

@@ -11,11 +11,13 @@ import resource
 import shutil
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from ovd_bench.grounding_dino_jt.config import Config
@@ -24,6 +26,7 @@ from ovd_bench.grounding_dino_jt.weights import (
     parameter_count,
     read_checkpoint,
     write_canonical,
+    write_hf,
     write_official,
 )
 from ovd_bench.tests.grounding_dino_jt.weight_files import (
@@ -79,6 +82,65 @@ def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path: Path, wrap: Ca
     assert not target.exists()
     torch.load(path, weights_only=False)  # the file does what is claimed
     assert target.exists()
+
+
+class History:
+    """Stands for an object of a training; its module is not that of Python itself."""
+
+    def __init__(self, trap: Path) -> None:
+        self.trap = trap
+
+    def __setstate__(self, state: object) -> None:
+        """Would show that an object of the file was made."""
+        raise AssertionError("executed")
+
+
+def test_the_state_of_a_training_is_passed_over_and_not_executed(tmp_path: Path) -> None:
+    state = official_state(random_tensors(SMALL), SMALL)
+    content = {"model": state, "history": [History(tmp_path)], "loss": np.float64(0.5), "made": datetime.now(tz=UTC)}
+    read = read_checkpoint(write_torch_file(tmp_path / "a.pth", content))
+    assert read.passed_over == ("history", "loss", "made")
+    plain = read_checkpoint(write_torch_file(tmp_path / "b.pth", {"model": state}))
+    assert plain.passed_over == ()
+    assert all(np.array_equal(read.tensors[name], plain.tensors[name]) for name in plain.tensors)
+    state["x"] = History(tmp_path)
+    refused(write_torch_file(tmp_path / "c.pth", content), r"refused, it holds the object \S*History")
+
+
+def test_other_entries_and_prefixes_of_a_state_dict(tmp_path: Path) -> None:
+    state = official_state(random_tensors(SMALL), SMALL)
+    bare = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    path = write_torch_file(tmp_path / "a.pth", {"model": {"a": torch.ones(1)}, "ema_model": bare, "epoch": 3})
+    assert read_checkpoint(path, "ema_model").passed_over == ("model", "epoch")
+    with pytest.raises(WeightsError, match="has no entry 'ema'; it has model, ema_model, epoch"):
+        read_checkpoint(path, "ema")
+    lightning = {"state_dict": {f"model.{name}": tensor for name, tensor in bare.items()}, "hyper_parameters": {}}
+    assert read_checkpoint(write_torch_file(tmp_path / "l.ckpt", lightning)).passed_over == ("hyper_parameters",)
+
+
+def test_a_folder_may_have_one_file_of_torch(tmp_path: Path) -> None:
+    tensors, folder = random_tensors(SMALL), tmp_path / "hf"
+    write_hf(tensors, SMALL, folder)
+    torch.save(safetensors.torch.load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    expected = read_checkpoint(folder).tensors
+    (folder / "model.safetensors").unlink()
+    found = read_checkpoint(folder).tensors
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_adapters_and_programs_are_refused(tmp_path: Path) -> None:
+    name = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight"
+    refused(write_torch_file(tmp_path / "a.pth", {name: torch.ones(2, 2)}), "is a LoRA adapter")
+    safetensors.torch.save_file({name: torch.ones(2, 2)}, tmp_path / "a.safetensors")
+    refused(tmp_path / "a.safetensors", "is a LoRA adapter")
+    (tmp_path / "adapter").mkdir()
+    for file, text in (("config.json", "{}"), ("adapter_config.json", "{}")):
+        (tmp_path / "adapter" / file).write_text(text)
+    refused(tmp_path / "adapter", "is a LoRA adapter")
+    with zipfile.ZipFile(tmp_path / "program.pt", "w") as archive:
+        for entry in ("program/data.pkl", "program/constants.pkl", "program/code/__torch__.py"):
+            archive.writestr(entry, b"")
+    refused(tmp_path / "program.pt", "a TorchScript program")
 
 
 def test_compressed_and_lying_archives_are_refused(files: dict[str, Path], tmp_path: Path) -> None:

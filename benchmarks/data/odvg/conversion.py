@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ovd_bench.benchmarks.data.odvg.records import OdvgRecord
-from ovd_bench.benchmarks.data.odvg.spans import BoxXyxy
+from ovd_bench.benchmarks.data.odvg.spans import ABSENT, BLANK, INSIDE, BoxXyxy
 from ovd_bench.metrics.errors import DataError
 
 #: Thinner boxes are dropped, as mmdetection's converters do.
@@ -21,6 +22,11 @@ OUTSIDE = "outside the image"
 NO_AREA = "without area"
 THIN = "thinner than a pixel inside the image"
 DUPLICATE = "repeated"
+
+#: Reasons that a wrong form of boxes or captions shows in; others, such as crowds, are left out on purpose.
+_MISFITS = (OUTSIDE, NO_AREA, THIN, ABSENT, INSIDE, BLANK)
+#: Share of the boxes that may be dropped for these reasons.
+MAX_MISFITS = 0.5
 
 
 @dataclass
@@ -52,8 +58,29 @@ class Conversion:
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
-    def count(self, record: OdvgRecord) -> OdvgRecord:
-        """Count a record that is written, and return it."""
+    def counted(self, source: Path, records: Iterable[OdvgRecord]) -> Iterator[OdvgRecord]:
+        """Count the records that are written, and refuse a source most of whose boxes do not fit.
+
+        Args:
+            source: file or folder that the records come from.
+            records: to write.
+
+        Raises:
+            DataError: more than half of the boxes were dropped because they, or their phrases, do not fit.
+        """
+        for record in records:
+            self._count(record)
+            yield record
+        misfits = {reason: count for reason in _MISFITS if (count := self.dropped[reason])}
+        lost, total = sum(misfits.values()), self.boxes + sum(misfits.values())
+        if lost > MAX_MISFITS * total:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in misfits.items())
+            raise DataError(
+                f"{source}: {lost:,} of {total:,} boxes do not fit ({reasons}), more than {MAX_MISFITS:.0%}: "
+                "nothing is written; correct their form, or the captions"
+            )
+
+    def _count(self, record: OdvgRecord) -> None:
         boxes = 0
         if record.detection is not None:
             boxes = len(record.detection.instances)
@@ -63,7 +90,6 @@ class Conversion:
         self.records += 1
         self.boxes += boxes
         self.empty += boxes == 0
-        return record
 
     def clip(self, box: BoxXyxy, width: int, height: int) -> BoxXyxy | None:
         """The part of a box inside its image, or None, which is counted, if no usable part is inside.

@@ -143,7 +143,7 @@ def _convert(
     report = Conversion(path=target, label_map=label_map_path(target), classes=len(kept), notes=list(gt.notes))
     report.notes += class_names.remarks(gt)
     write_label_map(label_map_path(target), kept)
-    write_odvg(target, map(report.count, _records(gt, paths, kept, labels, report, progress)))
+    write_odvg(target, report.counted(source, _records(gt, paths, kept, labels, report, progress)))
     report.sha256 = file_sha256(target)
     return report
 

@@ -86,7 +86,7 @@ def convert_flickr30k(
     if not images:
         raise DataError(f"{split or source / 'Sentences'}: names no image")
     images.sort(key=lambda name: (len(name), name))
-    write_odvg(target, map(report.count, _records(source, images, report, progress)))
+    write_odvg(target, report.counted(source, _records(source, images, report, progress)))
     report.sha256 = file_sha256(target)
     return report
 

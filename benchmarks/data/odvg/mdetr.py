@@ -86,7 +86,7 @@ def convert_goldg(source: Path, target: Path, progress: Progress = None) -> Conv
     report = Conversion(path=target, phrases=0)
     with source.open("rb") as file:
         document = _Document(source, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    write_odvg(target, map(report.count, document.records(report, progress)))
+    write_odvg(target, report.counted(source, document.records(report, progress)))
     report.sha256 = file_sha256(target)
     return report
 

@@ -149,6 +149,28 @@ def test_detect_prints_and_draws(fake: Path, toy: Benchmark, tmp_path: Path) -> 
     assert many.stdout.count("the best has 0.900: lower --threshold") == 2
 
 
+def test_detect_in_a_folder(fake: Path, toy: Benchmark, tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    (photos / "deep").mkdir(parents=True)
+    for name in ("b.png", "a.png", "deep/a.png"):
+        (photos / name).write_bytes((toy.images / "1.png").read_bytes())
+    (photos / "c.jpg").write_bytes(b"no image")
+    (photos / "notes.txt").write_text("no image")
+    names = ("--class", "St. Bernard", "--class", "3.5 mm jack")
+    asked = ("-d", f"{fake}:Fake", *names, "--threshold", "0.1", "-o", out, "--json")
+    document = json.loads(run("detect", photos, photos / "deep" / "*.png", *asked).stdout)
+    assert [Path(image["image"]).name for image in document["images"]] == ["a.png", "b.png", "a.png"]
+    assert [image["picture"] for image in document["images"]] == ["a.png", "b.png", "a-2.png"]
+    assert [found["label"] for found in document["images"][0]["detections"]] == ["St. Bernard", "3.5 mm jack"]
+    assert [line.split(":")[0] for line in document["passed_over"]] == [str(photos / "c.jpg")]
+    assert json.loads((out / "detections.json").read_text()) == document
+    assert sorted(path.name for path in out.glob("*.png")) == ["a-2.png", "a.png", "b.png"]
+    assert "no images there" in refused("detect", photos / "*.bmp", *asked)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/c.jpg").write_bytes(b"no image")
+    assert "none of 1 images can be read" in refused("detect", tmp_path / "bad", *asked)
+
+
 def test_detect_as_json(fake: Path, toy: Benchmark) -> None:
     arguments = ("-d", f"{fake}:Fake", "--prompt", "a cat, a dog", "--threshold", "0.1", "--json")
     document = json.loads(run("detect", toy.images / "1.png", *arguments).stdout)

@@ -17,6 +17,7 @@ from ovd_bench.metrics.errors import DataError
         ("cat,dog , bird", ("cat", "dog", "bird")),
         ("Cat. cat. . ,, CAT. dog", ("Cat", "dog")),
         ("  a   cat\nén chat ", ("a cat", "én chat")),
+        ("a cat; 猫。狗，鸟；鱼", ("a cat", "猫", "狗", "鸟", "鱼")),
     ],
 )
 def test_prompts_are_parted_cleaned_and_freed_of_repetitions(prompt: str, names: tuple[str, ...]) -> None:

@@ -63,14 +63,16 @@ def _counts(report: Conversion) -> dict[str, int]:
 
 
 def test_every_reason_is_counted(tmp_path: Path) -> None:
-    source = write_json(tmp_path / "coco.json", _document([box for _, box in BOXES]))
+    others = [(float(x), 3.0, x + 9.0, 12.0) for x in range(3)]  # so that half of the boxes fit, as is required
+    boxes = [box for _, box in BOXES] + [{"bbox": [x, y, 9, 9]} for x, y, _, _ in others]
+    source = write_json(tmp_path / "coco.json", _document(boxes))
     report = convert_coco(source, tmp_path / "coco.jsonl")
     (record,) = read_odvg(tmp_path / "coco.jsonl")
     assert (record.filename, record.width, record.height) == ("a.jpg", 40, 30)
     whole = (1.5, 2.25, 11.5, 22.25)
-    assert _boxes(record) == [(0, whole), (0, (0.0, 0.0, 5.0, 30.0)), (2, whole)]
+    assert _boxes(record) == [(0, whole), (0, (0.0, 0.0, 5.0, 30.0)), (2, whole), *((0, box) for box in others)]
     assert _counts(report) == Counter(reason for reason, _ in BOXES if reason)
-    assert (report.records, report.boxes, report.empty, report.clipped, report.classes) == (1, 3, 0, 1, 3)
+    assert (report.records, report.boxes, report.empty, report.clipped, report.classes) == (1, 6, 0, 1, 3)
     assert read_label_map(label_map_path(tmp_path / "coco.jsonl")) == ("person", "stop sign", "toothbrush")
 
 

@@ -45,6 +45,10 @@ def _found(caption: str, *phrases: str | tuple[str, ...]) -> list[list[str]]:
         ("İ a man", ["A MAN"], [["2:a man"]]),
         ("a man and a dog", [("a dog", "a man")], [["0:a man", "10:a dog"]]),
         ("a red kite", [("red", "kite")], [["2:red kite"]]),
+        ("女人抱着一只猫", ["猫", "女人"], [["6:猫"], ["0:女人"]]),
+        ("女人抱着一只猫 (cat) next to 猫", ["猫", "(cat)", "猫"], [["6:猫"], ["8:(cat)"], ["22:猫"]]),
+        ("一辆car在cars旁边", ["car"], [["2:car"]]),
+        ("ช้างตัวใหญ่", ["ตัว"], [["4:ตัว"]]),
     ],
 )
 def test_phrases_are_found(caption: str, phrases: list[str], expected: list[list[str]]) -> None:

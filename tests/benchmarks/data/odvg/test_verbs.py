@@ -12,8 +12,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from ovd_bench.benchmarks.cli import data
-from ovd_bench.benchmarks.data.odvg.conversion import DUPLICATE
+from ovd_bench.benchmarks.data.odvg.conversion import DUPLICATE, THIN
 from ovd_bench.benchmarks.data.odvg.dialect import convert_dialect
+from ovd_bench.benchmarks.data.odvg.spans import ABSENT, BLANK, INSIDE
 from ovd_bench.benchmarks.data.odvg.verify import find_label_map, verify_odvg
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.data.catalog.made import coco_document, lvis_document, write_image, write_json
@@ -118,10 +119,49 @@ def test_dialect_is_rewritten(tmp_path: Path) -> None:
 
 def test_phrase_that_is_not_there_is_named_with_its_line(tmp_path: Path) -> None:
     source = _write(tmp_path / "ogd.jsonl", OGD, _ogd(([0, 0, 9, 9], "a cat")))
-    for arguments in (("convert", "ogd-odvg", source, "-o", tmp_path / "new.jsonl"), ("verify", source)):
-        problem = str(run(*arguments).exception)
-        assert "ogd.jsonl: line 2: phrase 'a cat' is not in the caption" in problem
+    problem = str(run("verify", source).exception)
+    assert "ogd.jsonl: line 2: phrase 'a cat' is not in the caption" in problem
+
+
+def test_phrases_that_do_not_fit_are_dropped_and_counted(tmp_path: Path) -> None:
+    box: list[float] = [0, 0, 9, 9]
+    phrases = ("a cat", "dog", " ", "two dogs", "a man")
+    source, target = (
+        _write(tmp_path / "ogd.jsonl", OGD, _ogd(*((box, phrase) for phrase in phrases))),
+        tmp_path / "n.jsonl",
+    )
+    report = run_json("convert", "ogd-odvg", source, "-o", target)
+    assert report["dropped"] == {ABSENT: 1, INSIDE: 1, BLANK: 1}
+    assert report["boxes"] >= 3
+    assert run_json("verify", target)["facts"]["records"] == 2
+
+
+def test_a_file_that_mostly_does_not_fit_is_refused(tmp_path: Path) -> None:
+    box: list[float] = [0, 0, 9, 9]
+    source = _write(tmp_path / "ogd.jsonl", _ogd((box, "a cat"), (box, "a cow"), (box, "a man")))
+    problem = str(run("convert", "ogd-odvg", source, "-o", tmp_path / "new.jsonl").exception)
+    assert f"2 of 3 boxes do not fit (2 {ABSENT})" in problem
+    document = coco_document(["a.png", "b.png", "c.png"])
+    for annotation in document["annotations"][:2]:
+        annotation["bbox"] = [0.1, 0.1, 0.5, 0.5]
+    found = run("convert", "coco-odvg", write_json(tmp_path / "c.json", document), "-o", tmp_path / "new.jsonl")
+    assert found.exit_code == 1
+    assert f"2 of 3 boxes do not fit (2 {THIN})" in str(found.exception)
     assert not (tmp_path / "new.jsonl").exists()
+
+
+def test_joined_phrases_are_the_caption(tmp_path: Path) -> None:
+    box: list[float] = [0, 0, 9, 9]
+    source = _write(tmp_path / "ogd.jsonl", _ogd((box, "a cat"), (box, "猫"), ([1, 1, 9, 9], "a cat")), MMDET)
+    report = run_json("convert", "ogd-odvg", source, "-o", tmp_path / "new.jsonl", "--join-phrases")
+    assert report["notes"] == ["2 captions were replaced by their phrases"]
+    record = next(read_odvg(tmp_path / "new.jsonl")).grounding
+    assert record is not None
+    assert record.caption == "a cat . 猫 ."
+    assert [(r.phrase, r.tokens_positive, len(r.bbox)) for r in record.regions] == [
+        (("a cat",), ((0, 5),), 2),
+        (("猫",), ((8, 9),), 1),
+    ]
 
 
 def test_verify_names_what_is_odd(tmp_path: Path) -> None:
