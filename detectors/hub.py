@@ -65,12 +65,14 @@ def weight_files(directory: Path) -> list[Path]:
     """Weight files of a folder, safetensors before pickles that torch wrote.
 
     Raises:
-        DetectorError: there are none.
+        DetectorError: there are none, or only those of an adapter.
     """
     names = sorted(file.name for file in directory.iterdir() if file.is_file())
     for pattern in (_SAFETENSORS, _BIN):
         if found := fnmatch.filter(names, pattern):
             return [directory / name for name in found]
+    if "adapter_config.json" in names:
+        raise DetectorError(f"{directory}: is a LoRA adapter, not a model: merge it into its base model and save that")
     raise DetectorError(f"{directory}: no weights: expected model.safetensors")
 
 

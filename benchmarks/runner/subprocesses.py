@@ -46,7 +46,8 @@ def serve(parent: int, work: Callable[[TextIO], None]) -> NoReturn:
     try:
         work(stream)
     except BaseException as error:  # noqa: BLE001 - a third-party detector may raise anything, SystemExit too
-        traceback.print_exc()
+        with suppress(OSError):  # a full disk must not keep the event from being sent
+            traceback.print_exc()
         send(stream, Fault(reason=one_line(error)))
     sys.stderr.flush()
     _exit(0)  # frameworks may crash at exit, and everything is written and sent

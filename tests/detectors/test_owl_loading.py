@@ -148,6 +148,9 @@ def test_broken_files_are_one_line(folder: Path) -> None:
     weights.unlink()
     with pytest.raises(DetectorError, match=r"expected model\.safetensors"):
         _load(folder)
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(DetectorError, match="is a LoRA adapter"):
+        _load(folder)
     (folder / "config.json").write_text("[]")
     with pytest.raises(DetectorError, match="expected a JSON object"):
         _load(folder)

@@ -63,6 +63,13 @@ def test_it_says_what_it_did_and_does_not_overwrite(official: Path, tmp_path: Pa
     assert bench("convert-weights", official, target, "--overwrite").returncode == 0
 
 
+def test_it_says_what_it_passed_over(tmp_path: Path) -> None:
+    state = official_state(random_tensors(SMALL), SMALL)
+    source = write_torch_file(tmp_path / "last.pth", {"model": {}, "ema_model": state, "epoch": 3})
+    done = bench("convert-weights", source, tmp_path / "own.safetensors", "--key", "ema_model")
+    assert "passed over: model, epoch\n" in done.stdout
+
+
 def test_a_refused_file_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, ...]:
