@@ -14,7 +14,7 @@ from ovd_bench.benchmarks.data.files.atomic import content_kind, file_sha256
 from ovd_bench.benchmarks.data.files.ids import sorted_unique
 from ovd_bench.benchmarks.data.files.native import BLOCK_BYTES, read_columns
 from ovd_bench.benchmarks.data.files.odd_json import rewritten_annotations
-from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.errors import DataError, LimitError
 from ovd_bench.metrics.types import GroundTruth, Ragged, Texts, positions
 
 #: Smaller files are read in a few milliseconds and are not cached.
@@ -55,6 +55,8 @@ def parse_ground_truth(path: Path, *, threads: int = 0, block_bytes: int = BLOCK
     """Read an annotation file without the cache. The result depends on neither ``threads`` nor ``block_bytes``."""
     try:
         return _parse(path, threads, block_bytes)
+    except LimitError:
+        raise
     except DataError:
         with rewritten_annotations(path) as regular:
             if regular is None:
@@ -121,7 +123,7 @@ def _parse(path: Path, threads: int, block_bytes: int) -> GroundTruth:
             image_files=_reordered(name_ends, name_text, order),
         )
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
 
 
 def _reordered(ends: _Ints, text: npt.NDArray[np.uint8], order: _Ints) -> Texts:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ovd_bench.benchmarks.data.files.ids import sorted_unique
-from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.errors import DataError, LimitError
 from ovd_bench.metrics.types import Categories
 
 #: No real vocabulary is larger; the limits keep a malicious file from taking many times its size in memory.
@@ -53,12 +53,12 @@ def read_categories(path: Path, ranges: npt.NDArray[np.int64]) -> Categories:
         DataError: no categories, too many, one with a missing or wrong field, or a repeated id.
     """
     if len(ranges) > MAX_CATEGORIES:
-        raise DataError(f"section 'categories' has {len(ranges)} records, at most {MAX_CATEGORIES} are read")
+        raise LimitError(f"section 'categories' has {len(ranges)} records, at most {MAX_CATEGORIES} are read")
     rows = []
     with path.open("rb") as file:
         for number, (begin, end) in enumerate(ranges.tolist()):
             if end - begin > MAX_RECORD_BYTES:
-                raise DataError(f"categories record {number}: is longer than {MAX_RECORD_BYTES} bytes")
+                raise LimitError(f"categories record {number}: is longer than {MAX_RECORD_BYTES} bytes")
             file.seek(begin)
             category = _category(number, file.read(end - begin))
             rows.append(tuple(getattr(category, field) for field in _Category.model_fields))
