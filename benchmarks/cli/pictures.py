@@ -242,5 +242,5 @@ def register(app: typer.Typer) -> None:
         "  bench detect photo.jpg -d owlv2-base-patch16 --prompt 'a cat. a remote control.' -o out.png\n\n"
         "  bench detect photo.jpg -d grounding-dino-tiny --caption 'a cat on a couch.' --raw out.npz\n\n"
         "  bench detect a.jpg b.jpg -d mine.py:Mine --classes names.txt --threshold 0.1 --json\n\n"
-        "  bench detect photos -d owlv2-b16 --class 'St. Bernard' --class '3.5 mm jack' -o found"
+        "  bench detect photos -d owlv2-base-patch16 --class 'St. Bernard' --class '3.5 mm jack' -o found"
     )(detect)
