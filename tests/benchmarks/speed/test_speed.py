@@ -164,7 +164,7 @@ def test_owl_nano() -> None:
     assert measured.memory.before_load_bytes < 120 * 2**20 < measured.memory.loaded_bytes / 2
     assert measured.flops is not None
     assert measured.flops.value == sum(measured.flops.operators.values()) > 100_000_000
-    assert measured.flops.not_counted["torchvision.nms"] == 3
+    assert measured.flops.not_counted["aten._softmax"] == 7
     assert measured.device_name
 
 
