@@ -91,7 +91,7 @@ def test_tensors_that_do_not_fit_are_refused(
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="no weights file of owl-nano"):
+    with pytest.raises(ValueError, match="is not a weights file of owl-nano"):
         load_weights(path)
     with pytest.raises(ValueError, match="no such file"):
         load_weights(tmp_path / "missing")
