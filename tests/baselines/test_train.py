@@ -61,7 +61,7 @@ def test_a_checkpoint_of_something_else_is_refused() -> None:
     trainer = OwlNanoOptimisation(TINY, Recipe(steps=2), PHRASES)
     with pytest.raises(ValueError, match="another model or recipe"):
         trainer.restore(OwlNanoOptimisation(TINY, Recipe(steps=3), PHRASES).checkpoint())
-    with pytest.raises(ValueError, match="no checkpoint"):
+    with pytest.raises(ValueError, match="is not a checkpoint"):
         trainer.restore(b"something")
 
 
