@@ -16,7 +16,7 @@ from ovd_bench.benchmarks.api.records import Record, Records, data_frame
 from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
-    from ovd_bench.benchmarks.data.image_match import ImageMatch
+    from ovd_bench.benchmarks.data.match import ImageMatch
     from ovd_bench.benchmarks.store.schema import Result
 
 #: What the cells of ``per_class.csv`` are; the others are text.

@@ -14,7 +14,7 @@ from rich.table import Table
 from ovd_bench.benchmarks.cli import odvg
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, pairs, say
-from ovd_bench.benchmarks.data.image_match import ImageMatch
+from ovd_bench.benchmarks.data.match import ImageMatch
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.catalog.card import DatasetCard

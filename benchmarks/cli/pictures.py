@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose, console, finite, print_json
-from ovd_bench.benchmarks.data.image_match import ImageMatch
+from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.text import printable
 
 

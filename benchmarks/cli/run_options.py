@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
 import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose
-from ovd_bench.benchmarks.data.image_match import ImageMatch
+from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.metrics.errors import DataError
 

@@ -21,7 +21,7 @@ from ovd_bench.benchmarks.cli.common import (
     console,
     print_json,
 )
-from ovd_bench.benchmarks.data.image_names import Match
+from ovd_bench.benchmarks.data.match import TextMatch
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.errors import DataError
 
@@ -111,7 +111,7 @@ def score(
     region_judge: Annotated[Path | None, typer.Option(help="open_clip model folder, for region.")] = None,
     threshold: Threshold = 0.5,
     match: Annotated[
-        Match,
+        TextMatch,
         typer.Option(
             help="How to read image ids that are strings: id (as in the annotations), or stem (file names, with or "
             "without folder and suffix)."

@@ -10,15 +10,12 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 from urllib.parse import unquote
 
 from ovd_bench.benchmarks.data.images import annotated_names, image_paths
+from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth
-
-#: ``path``: an image is at its path below the folder; ``basename``: it is the file of that base name, wherever below.
-ImageMatch = Literal["path", "basename"]
 
 #: How Label Studio's URLs name a file below the folder of its storage.
 _LOCAL_FILE = re.compile(r"[?&]d=")

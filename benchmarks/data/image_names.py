@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from ovd_bench.metrics.types import GroundTruth  # needs numpy; the command line needs only ``Match``
-
-#: ``id``: the text is the image id; ``stem``: it is a file name, with or without folder and suffix.
-Match = Literal["id", "stem"]
+from ovd_bench.benchmarks.data.images import image_paths
+from ovd_bench.benchmarks.data.match import TextMatch
+from ovd_bench.metrics.types import GroundTruth
 
 
-def image_ids_by_text(gt: GroundTruth, match: Match) -> dict[str, int]:
+def image_ids_by_text(gt: GroundTruth, match: TextMatch) -> dict[str, int]:
     """Text -> image id. A file name that two images share is left out.
 
     Args:
@@ -26,8 +23,6 @@ def image_ids_by_text(gt: GroundTruth, match: Match) -> dict[str, int]:
     if match == "id":
         names = gt.image_names
         return {str(i) if names is None else names[row]: i for row, i in enumerate(ids)}
-    from ovd_bench.benchmarks.data.images import image_paths
-
     found: dict[str, int] = {}
     shared: set[str] = set()
     for image, name in zip(ids, image_paths(gt), strict=True):

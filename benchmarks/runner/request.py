@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark, vocabulary_of
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.documents import first_problem
-from ovd_bench.benchmarks.data.image_match import ImageMatch
+from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.strict_model import StrictModel
 from ovd_bench.benchmarks.store.manifest import ids_sha256
 from ovd_bench.benchmarks.store.protocols import RunProtocol, VocabularyMode

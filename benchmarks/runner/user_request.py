@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
 from ovd_bench.benchmarks.data.files.documents import checked, read_document
-from ovd_bench.benchmarks.data.image_match import ImageMatch
+from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.prompt_files import read_plan
 from ovd_bench.benchmarks.runner.request import Overwrite, RunRequest
 from ovd_bench.benchmarks.store.protocols import VocabularyMode

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
-from ovd_bench.benchmarks.data.image_names import Match
+from ovd_bench.benchmarks.data.match import TextMatch
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.scoring.extra_metrics import EXTRA_METRICS, MetricInput, Share, wanted_metrics
 from ovd_bench.benchmarks.scoring.grounding import GROUNDING
@@ -66,7 +66,7 @@ class ScoreRequest:
     map_phrases: str = ""
     region_judge: Path | None = None
     images: Path | None = None
-    match: Match = "id"
+    match: TextMatch = "id"
 
     def missing(self, predictions: Predictions) -> set[str]:
         """Extra statistics with missing input."""

@@ -20,7 +20,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.atomic import atomic_write, file_sha256
 from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
-from ovd_bench.benchmarks.data.image_match import ImageMatch
+from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.strict_model import Count, Name, Seconds, Sha256, StrictModel
 from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
 from ovd_bench.benchmarks.store.describe import plan_fits

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import read_predictions
-from ovd_bench.benchmarks.data.image_names import Match, image_ids_by_text
+from ovd_bench.benchmarks.data.image_names import image_ids_by_text
+from ovd_bench.benchmarks.data.match import TextMatch
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth, Predictions
 
@@ -46,7 +47,7 @@ class Source:
         run = run_of(path)
         return Source(path, None) if run is None else Source(run, read_manifest(run))
 
-    def read(self, gt: GroundTruth, *, threads: int = 0, match: Match = "id") -> Predictions:
+    def read(self, gt: GroundTruth, *, threads: int = 0, match: TextMatch = "id") -> Predictions:
         """The predictions.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovd_bench.benchmarks.data.image_match import ImageMatch
+from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.detectors.types import Vocabulary
 from ovd_bench.metrics.types import Categories
 

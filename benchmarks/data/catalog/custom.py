@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
-from ovd_bench.benchmarks.data.image_match import ImageMatch, base_name_there, located_paths
+from ovd_bench.benchmarks.data.image_match import base_name_there, located_paths
 from ovd_bench.benchmarks.data.images import annotated_names, image_file
+from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth
 

@@ -12,7 +12,7 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
 from ovd_bench.benchmarks.data.catalog.custom import open_own
-from ovd_bench.benchmarks.data.image_match import ImageMatch
+from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS

@@ -12,8 +12,9 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import read_predictions
-from ovd_bench.benchmarks.data.image_match import ImageMatch, located_paths
+from ovd_bench.benchmarks.data.image_match import located_paths
 from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
+from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.pictures.drawing import Pixels
 from ovd_bench.benchmarks.pictures.gallery.matched_run import MatchedRun, match_run

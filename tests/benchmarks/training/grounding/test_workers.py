@@ -51,7 +51,7 @@ def test_a_bad_image_is_told_by_the_training(tmp_path: Path) -> None:
     folder = write_toy(tmp_path / "toy")
     (folder / "7.png").write_bytes(b"no image")
     with toy_data(folder, workers=1).batches() as batches:
-        with pytest.raises(DataError, match=r"od\.jsonl: record 8: .*7\.png: .*no image") as caught:
+        with pytest.raises(DataError, match=r"od\.jsonl: record 8: .*7\.png: .*is not an image") as caught:
             list(itertools.islice(batches, 6))
         assert "\n" not in str(caught.value)
     assert not multiprocessing.active_children()
