@@ -47,6 +47,8 @@ def described(error: BaseException) -> str:
         return f"line {error.lineno}: {error.msg}"
     words = " ".join(str(error).split())[:500]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    # The line in somebody's own file says more than one in a package that it calls.
+    frames = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts] or frames
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {words}{place}"
 

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What the wheel takes from the root, and the rooms it takes whole.
-_FILES = {"__init__.py", "bench.py", "py.typed", "results/published.json"}
+_FILES = {"__init__.py", "bench.py", "coco.pyi", "lvis.pyi", "py.typed", "results/published.json"}
 _ROOMS = {"baselines", "benchmarks", "detectors", "grounding_dino_jt", "kernels", "metrics"}
 #: Records of trainings: results for readers, not read by the suite.
 _LEFT_OUT = {".jsonl"}

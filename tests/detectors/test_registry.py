@@ -204,7 +204,7 @@ def test_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 EXITS = {
-    "import sys\nsys.exit()": "SystemExit:  (mine.py:2)",
+    "import sys\nsys.exit(3)": "SystemExit: 3 (mine.py:2)",
     "raise SystemExit(0)": "SystemExit: 0 (mine.py:1)",
     "import os\nos._exit(0)": "SystemExit: os._exit(0) (mine.py:2)",
     "raise GeneratorExit": "GeneratorExit:  (mine.py:1)",
