@@ -106,6 +106,7 @@ def render(board: Board, *, title: str, galleries: Mapping[str, Gallery] | None 
         lstrip_blocks=True,
     )
     environment.globals |= {"spread": spread, "difference": difference, "marker": marker, "series_count": SERIES}
+    environment.globals["command_now"] = command_now
     script = environment.get_template("script.js.j2").render()
     document = board_json(board).encode()
     page = environment.get_template("page.html.j2").render(
@@ -119,6 +120,11 @@ def render(board: Board, *, title: str, galleries: Mapping[str, Gallery] | None 
         document="data:application/json;base64," + base64.b64encode(document).decode(),
     )
     return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", page)
+
+
+def command_now(command: str) -> str:
+    """A recorded command as it is called today: the script was ``bench.py`` before it was installed as ``bench``."""
+    return command.replace("bench.py ", "bench ", 1) if command.startswith("bench.py ") else command
 
 
 def _section(table: BoardTable, gallery: Gallery | None, detailed: bool) -> Section:
