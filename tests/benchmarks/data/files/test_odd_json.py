@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from ovd_bench.benchmarks.data.files import annotation_cache, read_ground_truth
 from ovd_bench.benchmarks.data.files.annotations import parse_ground_truth
@@ -20,6 +16,7 @@ from ovd_bench.benchmarks.data.subset import restrict
 from ovd_bench.benchmarks.scoring.score import Score, ScoreRequest, score
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.metrics.small_sets import random_set
+from ovd_bench.tests.oracles import run_coco
 
 Json = dict[str, Any]
 ANNOTATIONS, RESULTS = random_set(11, 12, 5, 20)
@@ -28,15 +25,7 @@ for _number, _image in enumerate(ANNOTATIONS["images"]):
 
 
 def _official(annotations: Json, results: list[Json]) -> float:
-    with contextlib.redirect_stdout(io.StringIO()):
-        gt = COCO()
-        gt.dataset = copy.deepcopy(annotations)
-        gt.createIndex()
-        evaluator = COCOeval(gt, gt.loadRes(copy.deepcopy(results)), "bbox")
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return float(evaluator.stats[0])
+    return float(run_coco(copy.deepcopy(annotations), copy.deepcopy(results)).stats[0])
 
 
 def _scored(folder: Path, annotations: Json, results: list[Json] | str, **options: Any) -> Score:
