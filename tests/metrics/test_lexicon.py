@@ -62,8 +62,8 @@ def test_normalise(text: str, expected: str) -> None:
 # beyond these blocks Unicode's case folding is not idempotent
 @given(st.text(st.characters(max_codepoint=0x24F), max_size=40))
 def test_normalise_is_idempotent_and_ignores_case_of_ascii(text: str) -> None:
-    # A defect that stays until the lexicon's hash changes, since that is part of every protocol: of "the, cat" the comma
-    # is left in front.
+    # A known defect: of "the, cat" the comma is left in front. It stays until the lexicon's hash changes, since that is
+    # part of every protocol.
     assume(not normalise(text).startswith(LIST_MARK))
     assert normalise(normalise(text)) == normalise(text)
     ascii_only = "".join(c for c in text if c in string.printable)
