@@ -142,7 +142,7 @@ def _runner(plan: RunPlan, detector: Waiting) -> float:
     manifest = prepare_run(
         folder, lambda there: plan.manifest(loaded.info, loaded.device, there), overwrite="missing", whole=True
     )
-    maker = ShardMaker(plan, loaded, folder, manifest, Channel(io.StringIO()), time.monotonic())
+    maker = ShardMaker(plan, loaded, folder, manifest, Channel(io.StringIO()), time.monotonic(), None)
     maker.make(list(range(len(manifest.shards))))
     seconds = time.perf_counter() - start
     read_records(folder, manifest)  # all there

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ovd_bench.benchmarks.board.measured_speed import DOUBTED, OLD_WAY, speed_mark
 from ovd_bench.benchmarks.board.rows import BoardTable, Row
 from ovd_bench.benchmarks.store.schema import Contamination
 
@@ -21,6 +22,7 @@ class Column:
         show: formats the number for readers.
         optional: left out if no row has it.
         metric: name in ``result.json`` where the number is a metric, which may have an interval.
+        mark: a sign behind the number that a note below the table explains; empty = none.
     """
 
     key: str
@@ -30,11 +32,12 @@ class Column:
     show: Callable[[float], str]
     optional: bool = False
     metric: str = ""
+    mark: Callable[[Row], str] = lambda row: ""
 
     def text(self, row: Row) -> str:
-        """Text of a cell; a dash if undefined."""
+        """Text of a cell with its mark; a dash if undefined."""
         value = self.raw(row)
-        return "–" if value is None else self.show(value)
+        return "–" if value is None else f"{self.show(value)} {self.mark(row)}".rstrip()
 
 
 def percent(value: float) -> str:
@@ -83,9 +86,11 @@ COLUMNS = (
     Column(
         "images_per_second",
         "images/s",
-        "during the run, other load on the machine included",
+        "during the run, from the median time of a warm image; loading and first calls, which compile, are not in it; "
+        f"{DOUBTED} not measured alone, {OLD_WAY} made the old way: see the note below the table",
         lambda row: row.result.speed.images_per_second,
         _rate,
+        mark=lambda row: speed_mark(row.result),
     ),
     Column(
         "peak_memory_bytes",

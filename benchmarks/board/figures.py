@@ -16,6 +16,7 @@ from ovd_bench.benchmarks.board.charts import (
     log_axis,
     scatter_chart,
 )
+from ovd_bench.benchmarks.board.measured_speed import comparable
 from ovd_bench.benchmarks.board.per_class import ClassRow
 from ovd_bench.benchmarks.board.rows import BoardTable, Row
 from ovd_bench.metrics.ladder import RUNGS
@@ -35,11 +36,11 @@ _MOST_CLOUDS = 3
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with its title and caption."""
+    """A chart with its title and caption; without a picture the caption says why there is none."""
 
     title: str
     caption: str
-    svg: Markup
+    svg: Markup | None
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def error_stacks(rows: Sequence[Row]) -> list[Stack]:
 
 
 def charts(table: BoardTable, classes: Sequence[Sequence[ClassRow]]) -> list[Chart]:
-    """Ladder, AP against training images, speed against AP: those for which there are numbers.
+    """Ladder, AP against training images, speed against AP: those for which there are numbers, or a reason why not.
 
     Args:
         table: the rows.
@@ -190,22 +191,26 @@ def _binned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _speed(rows: Sequence[Row]) -> Chart | None:
-    points = []
-    for series, row in enumerate(rows):
-        rate, ap, interval = row.result.speed.images_per_second, row.value("AP"), row.metric("AP").ci95
-        if rate and ap is not None:
-            whisker = (100 * interval[0], 100 * interval[1]) if interval else None
-            points.append((Line(series, row.name, [(rate, 100 * ap)]), whisker))
-    if not points:
+    """AP against images per second, of rows whose speeds are comparable."""
+    drawn = [
+        (series, row, rate, ap)
+        for series, row in enumerate(rows)
+        if (rate := row.result.speed.images_per_second) and (ap := row.value("AP")) is not None
+    ]
+    if not drawn:
         return None
     title = "Speed and accuracy"
+    found = comparable([row.name for _, row, _, _ in drawn], [row.result for _, row, _, _ in drawn])
+    left_out = [f"Left out: {'; '.join(found.left_out)}."] if found.left_out else []
+    if not found.rows:
+        why = "Not drawn: it needs two rows measured alone with the same machine, device, threads and batch."
+        return Chart(title, " ".join([why, *left_out]), None)
+    points = []
+    for series, row, rate, ap in (drawn[number] for number in found.rows):
+        interval = row.metric("AP").ci95
+        whisker = (100 * interval[0], 100 * interval[1]) if interval else None
+        points.append((Line(series, row.name, [(rate, 100 * ap)]), whisker))
     x = log_axis("images per second", [line.points[0][0] for line, _ in points])
     highest = [whisker[1] if whisker else line.points[0][1] for line, whisker in points]
-    machines = sorted({_machine(row) for row in rows})
-    caption = "As seen during the run, other load included. Measured on " + "; ".join(machines) + "."
+    caption = " ".join([f"Median of warm images, measured alone on {found.setup}.", *left_out])
     return Chart(title, caption, scatter_chart(title, x, linear_axis("AP, %", highest), points))
-
-
-def _machine(row: Row) -> str:
-    env, run = row.result.env, row.result.run
-    return ", ".join(env.gpus) if run.device.startswith("cuda") and env.gpus else f"{env.cpu} ({env.cores} cores)"

@@ -24,6 +24,7 @@ from ovd_bench.benchmarks.board.columns import (
     table_facts,
 )
 from ovd_bench.benchmarks.board.figures import Chart, Panel, Stack, charts, error_stacks, frequency_panels
+from ovd_bench.benchmarks.board.measured_speed import speed_facts
 from ovd_bench.benchmarks.board.per_class import ClassRow, read_per_class
 from ovd_bench.benchmarks.board.rows import BoardTable, Row
 from ovd_bench.benchmarks.board.text_formats import board_json
@@ -106,7 +107,7 @@ def render(board: Board, *, title: str, galleries: Mapping[str, Gallery] | None 
         lstrip_blocks=True,
     )
     environment.globals |= {"spread": spread, "difference": difference, "marker": marker, "series_count": SERIES}
-    environment.globals["command_now"] = command_now
+    environment.globals |= {"command_now": command_now, "speed_facts": speed_facts}
     script = environment.get_template("script.js.j2").render()
     document = board_json(board).encode()
     page = environment.get_template("page.html.j2").render(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ovd_bench.benchmarks.board.measured_speed import speed_notes
 from ovd_bench.benchmarks.board.provenance import provenance_notes
 from ovd_bench.benchmarks.store.schema import BenchmarkInfo, Metric, ProtocolInfo, Result
 
@@ -114,8 +115,9 @@ def _table(members: list[tuple[Path, Result]]) -> BoardTable:
         rank = better + 1 if _ap(result) >= 0 else None
         rows.append(Row(rank, name, result, folder, unjudged))
     first = members[0][1]
-    notes = provenance_notes(first.protocol, names, [result for _, result in members])
-    return BoardTable(first.benchmark, first.protocol, tuple(rows), (*notes, *_warnings(rows), *_about_intervals(rows)))
+    found = [result for _, result in members]
+    notes = [*provenance_notes(first.protocol, names, found), *_warnings(rows), *_about_intervals(rows)]
+    return BoardTable(first.benchmark, first.protocol, tuple(rows), (*notes, *speed_notes(names, found)))
 
 
 def _warnings(rows: Sequence[Row]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ovd_bench.benchmarks.board.collect import Board
 from ovd_bench.benchmarks.board.columns import COLUMNS, contamination_notes, shown_columns, spread, table_facts
+from ovd_bench.benchmarks.board.measured_speed import measured_alone, speed_method
 from ovd_bench.benchmarks.board.published import PublishedTable
 from ovd_bench.benchmarks.board.rows import BoardTable, Row
 from ovd_bench.benchmarks.data.csv_text import csv_text
@@ -54,6 +55,8 @@ def _row_document(row: Row) -> dict[str, Any]:
         "delta_to_best": standing.delta,
         "delta_ci95": standing.ci95,
         **{column.key: column.raw(row) for column in COLUMNS},
+        "speed_method": speed_method(result),
+        "measured_alone": measured_alone(result),
         "ci95": {column.key: row.metric(column.metric).ci95 for column in COLUMNS if column.metric},
         "contamination": [entry.model_dump(mode="json") for entry in result.contamination],
         "notes": list(result.notes),
@@ -66,6 +69,7 @@ def board_csv(board: Board) -> str:
     header = ["benchmark", "split", "annotations_sha256", "protocol", "plan", "protocol_sha256", "rank", "name"]
     header += ["weights_sha256", "result_id", "starred", "star_basis"]
     header += [column.key for column in COLUMNS] + ["AP_ci95_low", "AP_ci95_high", "contamination"]
+    header += ["speed_method", "measured_alone"]
     for table in board.tables:
         benchmark, protocol = table.benchmark, table.protocol
         for row in table.rows:
@@ -75,6 +79,8 @@ def board_csv(board: Board) -> str:
             cells += [row.result.id, int(row.standing.starred), row.standing.basis]
             cells += [column.raw(row) for column in COLUMNS] + [low, high]
             cells.append(" ".join(sorted({f"{c.dataset}:{c.level}" for c in row.result.contamination})))
+            alone = measured_alone(row.result)
+            cells += [speed_method(row.result), None if alone is None else int(alone)]
             rows.append(cells)
     return csv_text(header, rows)
 

@@ -13,6 +13,11 @@ from pydantic import Field
 
 from ovd_bench.benchmarks.data.strict_model import Number, Seconds, StrictModel
 
+#: Others may use a tenth of one processor, or two percent of all: about the load of an idle system.
+MOST_PROCESSORS = 0.1
+MOST_SHARE = 0.02
+#: Precision of the system's counters; it matters only for short times.
+_COUNTER_SECONDS = 0.05
 #: A process that used less than this share of a CPU is not named.
 _NAMED_FROM = 0.02
 _NAMED_AT_MOST = 3
@@ -31,6 +36,17 @@ class Busy(StrictModel):
     stolen_processors: Number | None = Field(description="taken away by the host of a virtual machine, on average")
     load_average: Number = Field(description="of the last minute, at the end")
     busiest: list[str] = Field(description="other processes of this system that used most, for readers")
+
+
+def disturbs(processors: float, seconds: float, cores: int) -> bool:
+    """Whether so many processors taken by others make times unreliable.
+
+    Args:
+        processors: taken on average.
+        seconds: measured for so long.
+        cores: processors that this process may use.
+    """
+    return processors - _COUNTER_SECONDS / seconds > max(MOST_PROCESSORS, MOST_SHARE * cores)
 
 
 @dataclass(frozen=True)

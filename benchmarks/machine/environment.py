@@ -78,6 +78,15 @@ def describe_environment() -> EnvironmentInfo:
     )
 
 
+def threads_allowed() -> int:
+    """Threads that a framework may start in this process: ``OMP_NUM_THREADS``, else one per processor it may use.
+
+    Frameworks may start fewer of their own accord (torch: one per physical core).
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(limit) if limit.isdecimal() and int(limit) > 0 else len(os.sched_getaffinity(0))
+
+
 def _versions() -> dict[str, str]:
     versions = {}
     for name in _PACKAGES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,21 @@ class OutOfMemoryError(DetectorError):
 
 
 @dataclass(frozen=True)
+class Call:
+    """A call of ``detect`` that gave detections.
+
+    Attributes:
+        images: in the call.
+        seconds: from pixels in memory to boxes, as ``bench speed`` measures.
+        cold: the first call of this predictor, in which frameworks compile kernels.
+    """
+
+    images: int
+    seconds: float
+    cold: bool
+
+
+@dataclass(frozen=True)
 class ShardPredictions:
     """Predictions of one shard.
 
@@ -35,12 +51,14 @@ class ShardPredictions:
         failed: images that could not be read.
         pixels: image id -> hash of its pixels, for all requested images.
         smallest_batch: size of the batch after all halvings for lack of memory, or the requested size.
+        calls: of the detector, in order.
     """
 
     predictions: Predictions
     failed: list[FailedImage]
     pixels: dict[int, str]
     smallest_batch: int
+    calls: list[Call]
 
 
 class Predictor:
@@ -71,6 +89,8 @@ class Predictor:
         self._vocabulary = run_images.vocabulary
         self._wanted = np.array(run_images.vocabulary.ids, np.int32)
         self._asked: tuple[Subset] | None = None
+        self._cold = True
+        self._calls: list[Call] = []
 
     def ask(self, subset: Subset) -> None:
         """Set the vocabulary of the next images, unless it is set already."""
@@ -96,6 +116,7 @@ class Predictor:
             DetectorError: the detector breaks its contract.
             DataError: a box whose width or height is not finite.
         """
+        self._calls = []
         found: dict[int, Detections] = {}
         failed: list[FailedImage] = []
         pixels: dict[int, str] = {}
@@ -115,7 +136,7 @@ class Predictor:
                     pending = []
         failed.sort(key=lambda image: image.image_id)
         columns = _columns([found[image] for image in sorted(found)])
-        return ShardPredictions(columns, failed, dict(sorted(pixels.items())), self.batch)
+        return ShardPredictions(columns, failed, dict(sorted(pixels.items())), self.batch, self._calls)
 
     def _detect(self, images: list[Image]) -> list[Detections]:
         """Detections of images in batches, in smaller ones if memory runs out."""
@@ -135,8 +156,9 @@ class Predictor:
 
     def _attempt(self, images: list[Image]) -> object:
         """What the detector gives, or ``_TooMany`` if memory ran out and fewer images may help."""
+        begin = time.perf_counter()
         try:
-            return self._detector.detect(images)
+            found = self._detector.detect(images)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -147,6 +169,9 @@ class Predictor:
                     "use a smaller --image-size, --dtype float16 or a larger machine"
                 ) from error
             return _TooMany()
+        self._calls.append(Call(len(images), time.perf_counter() - begin, self._cold))
+        self._cold = False
+        return found
 
     def _checked(self, images: list[Image], found: object) -> list[Detections]:
         """Require one ``Detections`` per image, in order, with known classes and at most ``top_k`` boxes."""

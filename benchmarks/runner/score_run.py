@@ -11,6 +11,7 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.pixels import pixels_sha256
 from ovd_bench.benchmarks.runner.locks import remove_leftovers, run_held
+from ovd_bench.benchmarks.runner.run_speed import run_speed
 from ovd_bench.benchmarks.scoring.exports import write_per_class
 from ovd_bench.benchmarks.scoring.score import Score, ScoreRequest, score
 from ovd_bench.benchmarks.store.contamination import contamination
@@ -32,7 +33,6 @@ from ovd_bench.benchmarks.store.schema import (
     ProtocolInfo,
     Result,
     RunInfo,
-    SpeedInfo,
     new_result,
     write_result,
 )
@@ -130,7 +130,7 @@ def _score_held(
         metrics={name: Metric(value=value, ci95=intervals.get(name)) for name, value in outcome.metrics.items()},
         run=_run_info(manifest, records, options, command=command, engine=engine),
         env=records[0].env,
-        speed=_speed(records),
+        speed=run_speed(records),
         files=_files(folder, records),
         contamination=[*contamination(card, benchmark), *names_seen(card, benchmark, outcome.gt.categories)],
         notes=notes,
@@ -178,17 +178,6 @@ def _run_info(
         suppression_version=recipe.suppression_version,
         pixels_sha256=None if (pixels := pixels_of(records)) is None else pixels_sha256(pixels),
         interval="student" if options.resamples else None,
-    )
-
-
-def _speed(records: list[ShardRecord]) -> SpeedInfo:
-    seconds = sum(record.seconds for record in records)
-    gpu = [record.peak_gpu_bytes for record in records if record.peak_gpu_bytes is not None]
-    return SpeedInfo(
-        images_per_second=sum(record.images for record in records) / seconds if seconds else None,
-        load_seconds=max(record.load_seconds for record in records),
-        peak_memory_bytes=max(record.peak_memory_bytes for record in records),
-        peak_gpu_bytes=max(gpu, default=None),
     )
 
 

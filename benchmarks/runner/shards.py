@@ -11,7 +11,10 @@ from pathlib import Path
 from ovd_bench.benchmarks.data.errors import one_line
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.predictions import write_predictions
-from ovd_bench.benchmarks.machine.environment import describe_environment
+from ovd_bench.benchmarks.machine.cpu_load import LoadMeter
+from ovd_bench.benchmarks.machine.device import Device
+from ovd_bench.benchmarks.machine.environment import describe_environment, threads_allowed
+from ovd_bench.benchmarks.machine.gpus import GpuWatch
 from ovd_bench.benchmarks.machine.memory import peak_gpu_bytes, peak_resident_bytes
 from ovd_bench.benchmarks.runner.events import Channel, Halved, ShardFailed
 from ovd_bench.benchmarks.runner.image_subset import Group
@@ -20,8 +23,16 @@ from ovd_bench.benchmarks.runner.locks import LOCKS, held, remove_leftovers
 from ovd_bench.benchmarks.runner.plan import RunPlan
 from ovd_bench.benchmarks.runner.predictor import Predictor, ShardPredictions
 from ovd_bench.benchmarks.runner.reader import Read, Reader, Wanted
+from ovd_bench.benchmarks.runner.subprocesses import other_workers
 from ovd_bench.benchmarks.store.folders import PREDICTIONS
-from ovd_bench.benchmarks.store.manifest import RunFiles, RunManifest, ShardRecord, shard_bounds, write_document
+from ovd_bench.benchmarks.store.manifest import (
+    RunFiles,
+    RunManifest,
+    ShardRecord,
+    ShardSpeed,
+    shard_bounds,
+    write_document,
+)
 
 #: Seconds to wait for a shard; a process that was killed, or whose node left the cluster, may need a moment to end.
 _PATIENCE = 15.0
@@ -37,6 +48,7 @@ class ShardMaker:
         manifest: of the run.
         channel: to the parent.
         started: ``time.monotonic()`` at the start of the process.
+        watch: of the GPU, from before the detector was loaded; None = no GPU is asked for.
     """
 
     def __init__(
@@ -47,11 +59,14 @@ class ShardMaker:
         manifest: RunManifest,
         channel: Channel,
         started: float,
+        watch: GpuWatch | None,
     ) -> None:
         self._plan = plan
         self._folder = folder
         self._manifest = manifest
         self._channel = channel
+        self._device = Device(loaded.device)
+        self._watch = watch
         self._predictor = Predictor(
             loaded.detector,
             plan.run_images,
@@ -92,10 +107,22 @@ class ShardMaker:
         with held(lock, what, patience=_PATIENCE):
             started, clock = datetime.now(UTC), time.perf_counter()
             seed_everything(self._plan.request.seed)
-            made = self._predictor.shard(groups, images)
-            self._write(shard, made, started, clock)
+            workers = other_workers()
+            with LoadMeter() as meter:
+                made = self._predictor.shard(groups, images)
+            gpu = self._watch.state(self._device.uuid()) if self._watch and self._device.is_gpu else None
+            speed = ShardSpeed(
+                call_images=[call.images for call in made.calls],
+                call_seconds=[call.seconds for call in made.calls],
+                cold_calls=sum(call.cold for call in made.calls),
+                threads=threads_allowed(),
+                busy=meter.busy,
+                other_workers=max(workers, other_workers()),
+                gpu=gpu,
+            )
+            self._write(shard, made, speed, started, clock)
 
-    def _write(self, shard: int, made: ShardPredictions, started: datetime, clock: float) -> None:
+    def _write(self, shard: int, made: ShardPredictions, speed: ShardSpeed, started: datetime, clock: float) -> None:
         """Write the predictions, then the record that makes them valid."""
         files = RunFiles(self._folder, len(self._manifest.shards))
         path = files.arrow(shard)
@@ -118,5 +145,6 @@ class ShardMaker:
             peak_memory_bytes=peak_resident_bytes(),
             peak_gpu_bytes=peak_gpu_bytes(),
             env=describe_environment(),
+            speed=speed,
         )
         write_document(files.record(shard), record)

@@ -5,6 +5,7 @@ A worker's ``main`` calls ``serve``; its parent reads with ``child_events``.
 
 from __future__ import annotations
 
+import itertools
 import os
 import selectors
 import signal
@@ -12,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from os import _exit  # at import time: third-party code is kept from calling it later
 from typing import IO, NoReturn, TextIO, TypeVar
+
+import psutil
 
 from ovd_bench.benchmarks.data.errors import one_line
 from ovd_bench.benchmarks.data.strict_model import StrictModel
@@ -23,6 +26,9 @@ from ovd_bench.benchmarks.runner.die_with_parent import die_with_parent
 from ovd_bench.benchmarks.runner.events import Fault, send
 
 E = TypeVar("E", bound=StrictModel)
+
+#: Modules of the suite that run a detector in a process of its own.
+WORKERS = ("ovd_bench.benchmarks.runner.worker", "ovd_bench.benchmarks.speed.worker")
 
 _GRACE_SECONDS = 5.0
 #: How soon the end of a child is noticed whose pipe stays open.
@@ -129,6 +135,17 @@ def _kill_group(leader: int) -> None:
     """End what a child left behind: it has a session of its own, so all that it started is in its group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
+
+
+def other_workers() -> int:
+    """Number of worker processes of the suite that this system shows, besides this process."""
+    processes = psutil.process_iter(["cmdline"])
+    return sum(process.pid != os.getpid() and is_worker(process.info["cmdline"] or ()) for process in processes)
+
+
+def is_worker(command: Sequence[str]) -> bool:
+    """Whether a command line is that of a worker: ``python … -m MODULE …``."""
+    return any(flag == "-m" and module in WORKERS for flag, module in itertools.pairwise(command))
 
 
 def end_processes(processes: Iterable[subprocess.Popen[bytes]]) -> None:

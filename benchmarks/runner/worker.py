@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
+from ovd_bench.benchmarks.machine.gpus import GpuWatch
 from ovd_bench.benchmarks.runner.events import Channel, End, Loaded
 from ovd_bench.benchmarks.runner.loading import LoadedDetector
 from ovd_bench.benchmarks.runner.locks import run_held
@@ -32,6 +33,7 @@ def work(request: RunRequest, asked: list[int] | None, channel: Channel, started
         DataError, DetectorError, OSError: the run cannot start.
     """
     plan = RunPlan.of(request)
+    watch = None if request.device == "cpu" else GpuWatch()
     loaded = LoadedDetector.of(plan)
     folder = plan.folder(loaded.info.name, loaded.info.weights_sha256)
     if request.overwrite == "never" and (folder / RESULT).exists():
@@ -58,7 +60,7 @@ def work(request: RunRequest, asked: list[int] | None, channel: Channel, started
             )
         )
         if missing and asked != []:
-            ShardMaker(plan, loaded, folder, manifest, channel, started).make(missing)
+            ShardMaker(plan, loaded, folder, manifest, channel, started, watch).make(missing)
 
 
 def _shards(text: str) -> list[int] | None:

@@ -12,6 +12,7 @@ import numpy as np
 from ovd_bench.benchmarks.data.errors import one_line
 from ovd_bench.benchmarks.machine import gpus
 from ovd_bench.benchmarks.machine.cpu_load import Busy, LoadMeter
+from ovd_bench.benchmarks.machine.device import Device
 from ovd_bench.benchmarks.machine.environment import describe_environment
 from ovd_bench.benchmarks.machine.memory import (
     free_memory,
@@ -21,10 +22,9 @@ from ovd_bench.benchmarks.machine.memory import (
     restart_peak,
 )
 from ovd_bench.benchmarks.runner.loading import choose_device, seed_everything
-from ovd_bench.benchmarks.speed.device import Device
 from ovd_bench.benchmarks.speed.flops import count_flops
 from ovd_bench.benchmarks.speed.inputs import batches
-from ovd_bench.benchmarks.speed.machine_idle import GpuEvidence, exclusive_use
+from ovd_bench.benchmarks.speed.machine_idle import exclusive_use
 from ovd_bench.benchmarks.speed.record import Batch, Flops, Measured, Memory, Start, Timing
 from ovd_bench.benchmarks.speed.request import SpeedRequest
 from ovd_bench.benchmarks.store.describe import detector_info
@@ -59,7 +59,7 @@ def measure(request: SpeedRequest, images: Sequence[Image], tell: Callable[[str]
             session.time_batch(batch)
     device, gpu_evidence = session.device, None
     if device.is_gpu:
-        gpu_evidence = GpuEvidence(gpu_before, gpus.look(), device.uuid(), os.getpid())
+        gpu_evidence = gpus.GpuEvidence(gpu_before, gpus.look(), device.uuid(), os.getpid())
     tell("counting operations")
     flops, notes = session.flops()
     env = describe_environment()

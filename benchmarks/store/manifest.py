@@ -12,16 +12,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.atomic import atomic_write, file_sha256
 from ovd_bench.benchmarks.data.files.documents import first_problem, read_document
 from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.strict_model import Count, Name, Seconds, Sha256, StrictModel
+from ovd_bench.benchmarks.machine.cpu_load import Busy
 from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
 from ovd_bench.benchmarks.store.describe import plan_fits
 from ovd_bench.benchmarks.store.folders import MANIFEST, PREDICTIONS, RESULT, manifest_path
@@ -169,6 +170,24 @@ class RunManifest(StrictModel):
         return self.image_ids is not None
 
 
+class ShardSpeed(StrictModel):
+    """Times of the calls of ``detect`` that made a shard, and who else used the machine meanwhile."""
+
+    call_images: list[Annotated[int, Field(ge=1)]] = Field(description="images of each call, in order")
+    call_seconds: list[Seconds] = Field(description="from pixels in memory to boxes")
+    cold_calls: Count = Field(description="how many of them, from the first, may have compiled kernels")
+    threads: Count = Field(description="see machine.environment.threads_allowed")
+    busy: Busy
+    other_workers: Count = Field(description="worker processes of the suite on the machine besides this one")
+    gpu: Literal["alone", "shared", "unknown"] | None = Field(description="null = no GPU in use")
+
+    @model_validator(mode="after")
+    def _one_time_per_call(self) -> Self:
+        if not self.cold_calls <= len(self.call_images) == len(self.call_seconds):
+            raise ValueError("call_images and call_seconds need one entry per call")
+        return self
+
+
 class ShardRecord(StrictModel):
     """Record of a complete shard."""
 
@@ -189,6 +208,7 @@ class ShardRecord(StrictModel):
     peak_memory_bytes: Count
     peak_gpu_bytes: Count | None
     env: EnvironmentInfo
+    speed: ShardSpeed | None = Field(default=None, description="null = made before calls were timed")
 
 
 _Document = TypeVar("_Document", RunManifest, ShardRecord)

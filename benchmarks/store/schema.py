@@ -164,13 +164,35 @@ class RunInfo(StrictModel):
     ] = None
 
 
-class SpeedInfo(StrictModel):
-    """Speed during the run, under any other load of the machine; 'bench speed' measures it separately."""
+class WarmSpeed(StrictModel):
+    """Time of an image during the run, without loading and without the first call; see docs/speed.md."""
 
-    images_per_second: Number | None
+    image_seconds: Seconds | None = Field(
+        description="median over the images of warm calls of detect, each the call's time by its images; null = none"
+    )
+    images: Count = Field(description="of the warm calls")
+    first_call_seconds: Seconds | None = Field(
+        description="slowest first call of a process, in which kernels are compiled; null = not known"
+    )
+    threads: Count = Field(description="see machine.environment.threads_allowed")
+    alone: bool | None = Field(
+        description="on one kind of machine, and nothing else ran on it; null where it cannot be told"
+    )
+    reasons: list[str] = Field(description="what speaks against it, or why it cannot be told")
+
+
+class SpeedInfo(StrictModel):
+    """Speed during the run; 'bench speed' measures it separately."""
+
+    images_per_second: Number | None = Field(
+        description="by warm.image_seconds; where that is not there, the old way: all images by the wall time"
+    )
     load_seconds: Seconds = Field(description="imports, weights and text, before the first image")
     peak_memory_bytes: Count = Field(description="largest resident set of a worker process")
     peak_gpu_bytes: Count | None
+    warm: Annotated[WarmSpeed | None, Field(exclude_if=_unknown, description="null = made before calls were timed")] = (
+        None
+    )
 
 
 class NamesSeen(StrictModel):

@@ -36,6 +36,7 @@ from ovd_bench.benchmarks.store.schema import (
     ProtocolInfo,
     Result,
     TrainingDataInfo,
+    WarmSpeed,
     new_result,
     read_result,
     write_result,
@@ -114,6 +115,7 @@ def make_run(
     contamination: tuple[Contamination, ...] = (),
     notes: tuple[str, ...] = (),
     judge: Path | None = None,
+    warm: WarmSpeed | None = None,
     **detector: Any,
 ) -> Path:
     """A folder as ``bench run`` leaves it; returns it."""
@@ -262,6 +264,7 @@ def make_run(
             "load_seconds": 0.5,
             "peak_memory_bytes": 2**28 * (1 + seed),
             "peak_gpu_bytes": None,
+            "warm": warm,
         },
         files={"per_class.csv": file_sha256(folder / "per_class.csv")},
         contamination=list(contamination),

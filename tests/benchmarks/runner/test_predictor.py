@@ -93,6 +93,16 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(error: BaseException) 
         np.testing.assert_array_equal(getattr(made.predictions, name), getattr(whole.predictions, name))
 
 
+def test_every_image_is_in_one_timed_call_and_only_the_first_call_is_cold() -> None:
+    run = predictor(Scripted(fits=3), 4)
+    first, second = run.shard(ALL, images(ALL)).calls, run.shard(ALL, images(ALL)).calls
+    assert sum(call.images for call in first) == sum(call.images for call in second) == len(IDS)
+    assert max(call.images for call in first) <= 3  # what did not fit into memory is no call
+    assert [call.cold for call in first] == [True] + [False] * (len(first) - 1)
+    assert not any(call.cold for call in second)
+    assert all(call.seconds >= 0 for call in first + second)
+
+
 def test_smaller_batch_is_kept_for_the_next_images() -> None:
     detector = Scripted(fits=3)
     made = predictor(detector, 6).shard(ALL, images(ALL))

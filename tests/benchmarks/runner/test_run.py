@@ -54,7 +54,13 @@ def test_result(gt: Path, done: Path) -> None:
     assert (run.batch, run.smallest_batch, run.shards, run.images, run.engine) == (2, 2, 4, IMAGES, "local")
     assert run.detections == len(read_run_predictions(done))
     assert run.command.startswith("bench run -d ")
-    assert result.speed.images_per_second == pytest.approx(IMAGES / run.seconds)
+    warm = result.speed.warm
+    assert warm is not None
+    assert warm.images == IMAGES - 2  # one process: its first batch of 2 is no part of the speed
+    assert warm.image_seconds
+    assert result.speed.images_per_second == pytest.approx(1 / warm.image_seconds)
+    assert warm.threads == 1
+    assert (warm.alone is True) is (warm.reasons == [])
     assert result.env.packages["numpy"]
     assert set(result.files) == {"per_class.csv", "predictions/manifest.json"} | {
         f"predictions/shard-0000{k}-of-00004.arrow" for k in range(4)

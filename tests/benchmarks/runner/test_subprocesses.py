@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.runner.events import End, Event, Fault
 from ovd_bench.benchmarks.runner.predict import run_worker
+from ovd_bench.benchmarks.runner.subprocesses import WORKERS, is_worker, other_workers
 from ovd_bench.benchmarks.store.manifest import read_manifest, read_records
 from ovd_bench.tests.benchmarks.runner.toy import failures, folder_of, make, make_data, request
 
@@ -66,3 +70,16 @@ def test_ten_times_the_images_take_no_more_memory(tmp_path: Path) -> None:
         assert sum(record.detections for record in records) == count
         peaks.append(max(record.peak_memory_bytes for record in records))
     assert peaks[1] - peaks[0] < 20 * 2**20, peaks
+
+
+def test_other_workers_of_the_suite_are_counted() -> None:
+    assert all(importlib.util.find_spec(module) for module in WORKERS)
+    wait = "import sys; print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", wait, "-m", WORKERS[0]]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stranger:
+        assert stranger.stdout is not None
+        stranger.stdout.readline()
+        assert other_workers() >= 1
+        stranger.communicate()
+    assert not is_worker(["python", "-m", "pytest", f"tests/{WORKERS[0]}"])
+    assert not is_worker([])

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from ovd_bench.benchmarks.machine.cpu_load import Busy, LoadMeter
-from ovd_bench.benchmarks.machine.gpus import GpuUse, parse
+from ovd_bench.benchmarks.machine.gpus import GpuEvidence, GpuUse, parse
 from ovd_bench.benchmarks.speed.flops import count_flops
 from ovd_bench.benchmarks.speed.inputs import synthetic_image
-from ovd_bench.benchmarks.speed.machine_idle import GpuEvidence, exclusive_use
+from ovd_bench.benchmarks.speed.machine_idle import exclusive_use
 from ovd_bench.benchmarks.speed.record import Flops
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.prompts import PromptPlan

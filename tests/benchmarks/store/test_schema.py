@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ovd_bench.benchmarks.machine.environment import describe_environment
+from ovd_bench.benchmarks.machine.environment import describe_environment, threads_allowed
 from ovd_bench.benchmarks.store.schema import content_id, new_result, read_result, write_result
 from ovd_bench.metrics.errors import DataError
 
@@ -85,6 +86,26 @@ def test_the_rule_of_intervals_is_recorded_from_now_on(tmp_path: Path) -> None:
     write_result(tmp_path / "result.json", new_result(**parts))
     assert read_result(tmp_path / "result.json").run.interval == "student"
     assert json.loads((tmp_path / "result.json").read_text())["run"]["interval"] == "student"
+
+
+def test_times_of_calls_are_recorded_from_now_on(tmp_path: Path) -> None:
+    document = json.loads(OLD[0].read_text())
+    assert "warm" not in document["speed"]
+    parts = {key: value for key, value in document.items() if key not in ("schema", "id")}
+    warm = {"image_seconds": 0.5, "images": 7, "first_call_seconds": 9.0, "threads": 2, "alone": None, "reasons": ["?"]}
+    parts["speed"]["warm"] = warm
+    write_result(tmp_path / "result.json", new_result(**parts))
+    read = read_result(tmp_path / "result.json").speed.warm
+    assert read is not None
+    assert read.model_dump() == json.loads((tmp_path / "result.json").read_text())["speed"]["warm"] == warm
+
+
+def test_threads_follow_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert threads_allowed() == len(os.sched_getaffinity(0))
+    for limit, threads in (("3", 3), ("5,2", 5), ("many", len(os.sched_getaffinity(0))), ("0", None)):
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+        assert threads_allowed() == (threads or len(os.sched_getaffinity(0)))
 
 
 def test_environment() -> None:
