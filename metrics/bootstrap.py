@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.estimate import ClassValues, Estimate
-from ovd_bench.metrics.evaluate import Evaluation
+from ovd_bench.metrics.evaluate import SINGLE_IOU, Evaluation
 from ovd_bench.metrics.matching import engine
-from ovd_bench.metrics.protocol import AREA_RANGES, FREQUENCIES
+from ovd_bench.metrics.protocol import AREA_NAMES, FREQUENCIES
 from ovd_bench.metrics.types import GroundTruth
 
 _STATISTICS = ("AP", "AP50", "AP75", "AR", "APs", "APm", "APl", "APr", "APc", "APf")
@@ -84,7 +84,7 @@ class _Inputs(ctypes.Structure):
             )
         ),
         ("resamples", ctypes.c_int64),
-        ("threads", ctypes.c_int32),
+        *((name, ctypes.c_int32) for name in ("threads", "thresholds", "at50", "at75")),
     )
 
 
@@ -131,6 +131,8 @@ def bootstrap(
         *(ctypes.c_void_p(array.ctypes.data) for array in arrays),
         len(weights),
         evaluation.matches.threads,
+        len(evaluation.protocol.iou_thresholds),
+        *_single_thresholds(evaluation),
     )
     statistics = np.empty((len(weights), len(_STATISTICS)))
     classes = np.empty((len(weights), gt.num_classes), np.float32) if per_class else None
@@ -153,6 +155,12 @@ def _names(evaluation: Evaluation) -> list[str]:
     return [recall if name == "AR" else name for name in _STATISTICS]
 
 
+def _single_thresholds(evaluation: Evaluation) -> list[int]:
+    """Numbers of the thresholds of AP50 and AP75; -1 where the protocol does not have one."""
+    thresholds = evaluation.protocol.iou_thresholds
+    return [thresholds.index(one) if one in thresholds else -1 for one in SINGLE_IOU.values()]
+
+
 def _class_values(
     gt: GroundTruth,
     evaluation: Evaluation,
@@ -165,7 +173,7 @@ def _class_values(
     pairs = np.repeat(np.arange(gt.num_classes), np.diff(offsets)) * gt.num_images + image_index
     images = [
         np.bincount(np.unique(pairs[(areas >> area & 1).astype(bool)]) // gt.num_images, minlength=gt.num_classes)
-        for area in range(len(AREA_RANGES))
+        for area in range(len(AREA_NAMES))
     ]
 
     def values(per_class: npt.NDArray[np.float64], area: int = 0) -> ClassValues:
@@ -175,9 +183,9 @@ def _class_values(
     return [
         everything,
         values(evaluation.per_class_ap50),
-        values(matches.precision(0)[5].mean(axis=0)),
+        values(matches.precision(0)[_single_thresholds(evaluation)[1]].mean(axis=0)),
         values(matches.recall(-1)[..., 0].mean(axis=0)),
-        *(values(matches.precision(area).mean(axis=(0, 1)), area) for area in range(1, len(AREA_RANGES))),
+        *(values(matches.precision(area).mean(axis=(0, 1)), area) for area in range(1, len(AREA_NAMES))),
         *(
             everything.only(np.flatnonzero([letter == one for letter in gt.categories.frequency]))
             for one in FREQUENCIES
@@ -191,7 +199,7 @@ def _regular_truth(
     """Rows of the ground truth that counts, sorted by class; their area bits; offsets per class."""
     federated = evaluation.protocol.federated
     areas = np.zeros(len(gt.area), np.uint8)
-    for bit, (low, high) in enumerate(AREA_RANGES):
+    for bit, (low, high) in enumerate(evaluation.protocol.area_ranges):
         areas[(gt.area >= low) & (gt.area <= high)] |= np.uint8(1 << bit)
     areas[gt.ignore if federated else gt.iscrowd] = 0
     if federated:

@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.metrics.matching import Matches, match
-from ovd_bench.metrics.protocol import AREA_NAMES, FREQUENCIES, IOU_THRESHOLDS, RECALL_THRESHOLDS, Protocol
+from ovd_bench.metrics.protocol import AREA_NAMES, FREQUENCIES, RECALL_THRESHOLDS, Protocol
 from ovd_bench.metrics.types import Categories, GroundTruth, Predictions
 
+#: Statistics at one IoU threshold; without it they do not exist.
+SINGLE_IOU = {"AP50": 0.5, "AP75": 0.75}
 _AREA_SUFFIX = ("", "s", "m", "l")
 
 
@@ -24,8 +26,8 @@ class Evaluation:
         categories: the vocabulary; axis K of the arrays.
         matches: counts from which all results are computed.
         metrics: official statistics under lvis-api's names, None where undefined.
-        per_class_ap: float64 (K,), AP over IoU 0.50:0.95 of each class, NaN where it has no ground truth.
-        per_class_ap50: float64 (K,), the same at IoU 0.50.
+        per_class_ap: float64 (K,), AP over the IoU thresholds of each class, NaN where it has no ground truth.
+        per_class_ap50: float64 (K,), the same at IoU 0.50; NaN if that is none of the thresholds.
     """
 
     categories: Categories
@@ -43,7 +45,7 @@ class Evaluation:
     def precision(self) -> npt.NDArray[np.float64]:
         """Interpolated precision in the official axis order.
 
-        ``(iou 10, recall 101, class K, area 4)`` as lvis-api's ``eval["precision"]``; with COCO rules a last axis of
+        ``(iou T, recall 101, class K, area 4)`` as lvis-api's ``eval["precision"]``; with COCO rules a last axis of
         detection limits ``(1, 10, 100)`` as in pycocotools. -1 where undefined.
         """
         limits = self.matches.tp_count.shape[1]
@@ -55,7 +57,7 @@ class Evaluation:
 
     @cached_property
     def recall(self) -> npt.NDArray[np.float64]:
-        """Recall ``(iou 10, class K, area 4)``, with COCO rules and a last axis of detection limits. -1 = undefined."""
+        """Recall ``(iou T, class K, area 4)``, with COCO rules and a last axis of detection limits. -1 = undefined."""
         limits = self.matches.tp_count.shape[1]
         planes = [self.matches.recall(limit) for limit in range(limits)]
         return planes[0] if self.protocol.federated else np.stack(planes, axis=-1)
@@ -63,7 +65,7 @@ class Evaluation:
     def axes(self) -> dict[str, npt.NDArray[np.generic]]:
         """Labels of the axes of ``precision``."""
         axes: dict[str, npt.NDArray[np.generic]] = {
-            "iou_thresholds": IOU_THRESHOLDS,
+            "iou_thresholds": np.array(self.protocol.iou_thresholds),
             "recall_thresholds": RECALL_THRESHOLDS,
             "category_ids": self.categories.ids,
             "areas": np.array(AREA_NAMES),
@@ -86,7 +88,7 @@ def evaluate(
     Args:
         gt: ground truth.
         predictions: detections of the same data set.
-        protocol: one of ``metrics.protocol.PROTOCOLS``, or a variant with other caps.
+        protocol: one of ``metrics.protocol.PROTOCOLS``, or a variant with other caps or axes.
         keep_records: keep the outcome of every detection in ``matches.records`` (bootstrap, pooled AP).
         threads: default all processors this process may use; the result does not depend on it.
 
@@ -100,9 +102,11 @@ def summarize(gt: GroundTruth, matches: Matches) -> Evaluation:
     """Statistics of matched predictions (lvis-api ``LVISEval.summarize``, pycocotools ``COCOeval.summarize``)."""
     metrics: dict[str, float | None] = {}
     everything = matches.precision(area=0)
+    thresholds = matches.protocol.iou_thresholds
     metrics["AP"] = _mean(everything)
-    metrics["AP50"] = _mean(everything[0])
-    metrics["AP75"] = _mean(everything[5])
+    for name, threshold in SINGLE_IOU.items():
+        if threshold in thresholds:
+            metrics[name] = _mean(everything[thresholds.index(threshold)])
     for area in range(1, len(AREA_NAMES)):
         metrics[f"AP{_AREA_SUFFIX[area]}"] = _mean(matches.precision(area))
     if matches.protocol.federated:
@@ -114,12 +118,16 @@ def summarize(gt: GroundTruth, matches: Matches) -> Evaluation:
     # One contiguous row per class, so that numpy adds up in the order it would for the class alone.
     classes = np.ascontiguousarray(everything.transpose(2, 0, 1)).reshape(gt.num_classes, -1)
     defined = matches.positives[:, 0] > 0
+    ap50 = np.full(gt.num_classes, np.nan)
+    if 0.5 in thresholds:
+        begin = thresholds.index(0.5) * len(RECALL_THRESHOLDS)
+        ap50 = classes[:, begin : begin + len(RECALL_THRESHOLDS)].mean(axis=1)
     return Evaluation(
         categories=gt.categories,
         matches=matches,
         metrics=metrics,
         per_class_ap=np.where(defined, classes.mean(axis=1), np.nan),
-        per_class_ap50=np.where(defined, classes[:, : len(RECALL_THRESHOLDS)].mean(axis=1), np.nan),
+        per_class_ap50=np.where(defined, ap50, np.nan),
     )
 
 

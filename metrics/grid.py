@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.metrics.errors import DataError
-from ovd_bench.metrics.matching import NUM_AREAS, NUM_LANES, NUM_RECALLS, NUM_THRESHOLDS, Matches, Records, match
+from ovd_bench.metrics.matching import (
+    NUM_AREAS,
+    NUM_LANES,
+    NUM_RECALLS,
+    NUM_THRESHOLDS,
+    Matches,
+    Records,
+    match,
+    padded,
+)
 from ovd_bench.metrics.protocol import Protocol
 from ovd_bench.metrics.types import GroundTruth, Predictions
 
 Float64 = npt.NDArray[np.float64]
-T = TypeVar("T")
 
-#: The official evaluators lower every IoU threshold to this.
-_HIGHEST_IOU = 1 - 1e-10
 #: Detection limits of one pass of the engine.
 _LIMITS = 3
 
@@ -96,7 +101,7 @@ def evaluate_grid(
         DataError: see ``metrics.matching.match``.
     """
     order = np.argsort(grid.iou_thresholds, kind="stable")
-    lowered = [min(grid.iou_thresholds[t], _HIGHEST_IOU) for t in order]
+    rising = [grid.iou_thresholds[t] for t in order]
     recalls = np.array(grid.recall_thresholds, np.float64)
     shape = (len(order), len(recalls), gt.num_classes, len(grid.areas), max(1, len(grid.limits)))
     precision, recall = np.empty(shape), np.empty((shape[0], *shape[2:]))
@@ -118,8 +123,8 @@ def evaluate_grid(
                     rules,
                     keep_records=want_scores,
                     threads=threads,
-                    iou_thresholds=_padded(lowered[thresholds], NUM_THRESHOLDS),
-                    areas=_padded(list(grid.areas[areas]), NUM_AREAS),
+                    iou_thresholds=rising[thresholds],
+                    areas=grid.areas[areas],
                     detection_area=columns,
                 )
                 rows = order[thresholds]
@@ -140,8 +145,8 @@ def _precision(matches: Matches, area: int, limit: int, recalls: Float64) -> Flo
     """Precision (10, R, K) of one area range and detection limit at R recall thresholds."""
     parts = []
     for block in _blocks(len(recalls), NUM_RECALLS):
-        padded = np.array(_padded(recalls[block].tolist(), NUM_RECALLS))
-        parts.append(matches.precision(area, limit, padded)[:, : block.stop - block.start])
+        thresholds = np.array(padded(recalls[block].tolist(), NUM_RECALLS))
+        parts.append(matches.precision(area, limit, thresholds)[:, : block.stop - block.start])
     return np.concatenate(parts, axis=1)
 
 
@@ -190,8 +195,3 @@ def _blocks(count: int, size: int) -> Iterator[slice]:
     """Slices of up to ``size`` that cover ``count`` rows."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
-
-
-def _padded(values: list[T], length: int) -> list[T]:
-    """The values, with the last repeated up to a length."""
-    return values + values[-1:] * (length - len(values))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,14 @@ from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import AREA_RANGES, IOU_THRESHOLDS, RECALL_THRESHOLDS, Protocol
 from ovd_bench.metrics.types import GroundTruth, Predictions
 
+T = TypeVar("T")
+
 NUM_AREAS, NUM_THRESHOLDS, NUM_RECALLS = len(AREA_RANGES), len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS)
 NUM_LANES = NUM_AREAS * NUM_THRESHOLDS
 
 _NO_LIMIT = 2**31 - 1
+#: The official evaluators lower every IoU threshold to this.
+_HIGHEST_IOU = 1 - 1e-10
 _MAX_IMAGES = 2**27  # the native record packs the image number into 27 bits
 _MAX_CLASSES = 2**16  # one precision plane takes 8 kB per class, so more would exceed half a gigabyte
 
@@ -75,7 +79,8 @@ class Records:
         class_offsets: int64 (K + 1,), rows of class k are ``class_offsets[k]:class_offsets[k + 1]``.
         image_index: int32 (n,).
         row: uint32 (n,), row of the detection in the predictions.
-        tp: uint64 (n,), bit ``area * 10 + threshold`` set where it is a true positive.
+        tp: uint64 (n,), bit ``area * 10 + threshold`` set where it is a true positive. With fewer thresholds the last
+            one is repeated.
         ignored: uint64 (n,), bit set where it does not count. A detection is a false positive where neither is set.
         rank: uint8 (n,), place among the detections of its image and class (0 = best; 255 = 255 or more).
     """
@@ -118,7 +123,7 @@ class Matches:
     def precision(
         self, area: int, limit: int = -1, recall_thresholds: npt.NDArray[np.float64] = RECALL_THRESHOLDS
     ) -> npt.NDArray[np.float64]:
-        """Interpolated precision (thresholds 10, recalls 101, classes K) of one area range and detection limit.
+        """Interpolated precision (thresholds T, recalls 101, classes K) of one area range and detection limit.
 
         -1 where a class has no regular ground truth in the range, as in the official arrays.
 
@@ -145,14 +150,14 @@ class Matches:
             ctypes.c_int32(self.threads),
             _pointer(plane),
         )
-        return plane
+        return plane[: len(self.protocol.iou_thresholds)]
 
     def recall(self, limit: int = -1) -> npt.NDArray[np.float64]:
-        """Recall (thresholds 10, classes K, areas 4) at a detection limit, -1 where undefined."""
+        """Recall (thresholds T, classes K, areas 4) at a detection limit, -1 where undefined."""
         found = self.tp_count[:, limit].transpose(2, 0, 1).astype(np.float64)
         recall = np.full(found.shape, -1.0)
         np.divide(found, self.positives, out=recall, where=self.positives > 0)
-        return recall
+        return recall[: len(self.protocol.iou_thresholds)]
 
 
 class _GroundTruthColumns(ctypes.Structure):
@@ -210,8 +215,8 @@ def match(
     *,
     keep_records: bool = False,
     threads: int | None = None,
-    iou_thresholds: Sequence[float] = tuple(IOU_THRESHOLDS),
-    areas: Sequence[tuple[float, float]] = AREA_RANGES,
+    iou_thresholds: Sequence[float] | None = None,
+    areas: Sequence[tuple[float, float]] | None = None,
     detection_area: npt.NDArray[np.float64] | None = None,
 ) -> Matches:
     """Match detections to ground truth under a protocol.
@@ -226,8 +231,8 @@ def match(
         protocol: rules and caps.
         keep_records: also return the outcome of every detection (bootstrap, pooled AP).
         threads: default all processors this process may use.
-        iou_thresholds: the ten IoU thresholds, not decreasing.
-        areas: the four area ranges, square pixels, inclusive at both ends.
+        iou_thresholds: up to ten IoU thresholds, not decreasing; default the protocol's.
+        areas: up to four area ranges, square pixels, inclusive at both ends; default the protocol's.
         detection_area: (N,) square pixels, contiguous, by which detections fall into area ranges; None = w * h.
 
     Raises:
@@ -238,6 +243,8 @@ def match(
         raise DataError(f"the data set is beyond {limits_text}: score it in parts")
     threads = threads or default_threads()
     limits = protocol.max_dets or (_NO_LIMIT,)
+    thresholds = [min(one, _HIGHEST_IOU) for one in iou_thresholds or protocol.iou_thresholds]
+    ranges = list(areas or protocol.area_ranges)
     # Arrays are held in locals until the native call returns.
     held: list[npt.NDArray[Any]] = []
     gt_columns = _ground_truth_columns(gt, protocol, held)
@@ -253,9 +260,9 @@ def match(
         num_max_dets=len(limits),
         max_dets=(ctypes.c_int32 * 3)(*limits),
         threads=threads,
-        thresholds=_doubles(iou_thresholds),
-        area_low=_doubles([low for low, _ in areas]),
-        area_high=_doubles([high for _, high in areas]),
+        thresholds=_doubles(padded(thresholds, NUM_THRESHOLDS)),
+        area_low=_doubles([low for low, _ in padded(ranges, NUM_AREAS)]),
+        area_high=_doubles([high for _, high in padded(ranges, NUM_AREAS)]),
     )
     counts, truth_boxes = _Counts(), ctypes.c_int64()
     handle = engine().ovd_prepare(
@@ -337,6 +344,11 @@ def _ground_truth_columns(gt: GroundTruth, protocol: Protocol, held: list[npt.ND
     return _GroundTruthColumns(
         gt.num_images, gt.num_classes, len(gt.ann_ids), *(_pointer(column) for column in columns)
     )
+
+
+def padded(values: list[T], length: int) -> list[T]:
+    """The values, with the last repeated up to a length."""
+    return values + values[-1:] * (length - len(values))
 
 
 def _pointer(array: npt.NDArray[Any], element: int = 0) -> ctypes.c_void_p:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,8 @@ def participants(gt: GroundTruth, predictions: Predictions, protocol: Protocol) 
     Raises:
         DataError: see ``metrics.matching.match``.
     """
-    records = match(gt, predictions, protocol, keep_records=True).records
+    usual = replace(protocol, iou=(), areas=())  # the statistics ask for IoU 0.5, whatever AP is averaged over
+    records = match(gt, predictions, usual, keep_records=True).records
     assert records is not None
     row = records.row.astype(np.int64)
     taken = predictions.take(row)

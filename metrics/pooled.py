@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
-from ovd_bench.metrics.matching import NUM_THRESHOLDS
 from ovd_bench.metrics.protocol import FREQUENCIES, RECALL_THRESHOLDS
 from ovd_bench.metrics.types import Predictions
 
@@ -42,24 +41,26 @@ def pooled_ap(evaluation: Evaluation, predictions: Predictions) -> dict[str, flo
     tp, ignored, classes = records.tp[order], records.ignored[order], classes[order]
     positives = evaluation.matches.positives[:, 0].astype(np.int64)
 
-    everything = _pool(tp, ignored, int(positives.sum()))
-    result = {"APpool": _mean(everything), "APpool50": None if everything is None else _mean(everything[0])}
+    thresholds = evaluation.protocol.iou_thresholds
+    everything = _pool(tp, ignored, int(positives.sum()), len(thresholds))
+    half = everything[thresholds.index(0.5)] if everything is not None and 0.5 in thresholds else None
+    result = {"APpool": _mean(everything), "APpool50": _mean(half)}
     frequency = np.array(evaluation.categories.frequency)
     for letter in FREQUENCIES if evaluation.protocol.federated else ():
         member = frequency == letter
-        rows = member[classes]
-        result[f"APpool-{letter}"] = _mean(_pool(tp[rows], ignored[rows], int(positives[member].sum())))
+        rows, count = member[classes], int(positives[member].sum())
+        result[f"APpool-{letter}"] = _mean(_pool(tp[rows], ignored[rows], count, len(thresholds)))
     return result
 
 
 def _pool(
-    tp: npt.NDArray[np.uint64], ignored: npt.NDArray[np.uint64], positives: int
+    tp: npt.NDArray[np.uint64], ignored: npt.NDArray[np.uint64], positives: int, thresholds: int
 ) -> npt.NDArray[np.float64] | None:
-    """Interpolated precision (thresholds 10, recalls 101) of records (n,) in score order; None without positives."""
+    """Interpolated precision (thresholds, recalls 101) of records (n,) in score order; None without positives."""
     if positives == 0:
         return None
-    precision = np.zeros((NUM_THRESHOLDS, len(RECALL_THRESHOLDS)))
-    for t in range(NUM_THRESHOLDS):
+    precision = np.zeros((thresholds, len(RECALL_THRESHOLDS)))
+    for t in range(thresholds):
         lane = np.uint64(1 << t)
         hits = (tp & lane) != 0
         at = np.flatnonzero(hits)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class Protocol:
         image_cap: detections kept per image over all classes together, before anything else; None = no cap.
         class_cap: detections kept per class over the whole data set, before anything else; None = no cap.
         max_dets: limits per image and class at which recall is reported; empty for LVIS.
+        iou: IoU thresholds, rising, at most as many as usual; empty = ``IOU_THRESHOLDS``.
+        areas: ranges under ``AREA_NAMES``; empty = ``AREA_RANGES``.
     """
 
     name: str
@@ -39,6 +41,22 @@ class Protocol:
     image_cap: int | None = None
     class_cap: int | None = None
     max_dets: tuple[int, ...] = ()
+    iou: tuple[float, ...] = ()
+    areas: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def iou_thresholds(self) -> tuple[float, ...]:
+        """The IoU thresholds over which AP is averaged."""
+        return self.iou or tuple(IOU_THRESHOLDS.tolist())
+
+    @property
+    def area_ranges(self) -> tuple[tuple[float, float], ...]:
+        """The area ranges, square pixels, inclusive at both ends."""
+        return self.areas or AREA_RANGES
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as in hashes and documents: axes only where they are not the usual ones."""
+        return {key: value for key, value in asdict(self).items() if value or key not in ("iou", "areas")}
 
     @property
     def federated(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ovd_bench.benchmarks.board.measured_speed import DOUBTED, OLD_WAY, speed_mark
 from ovd_bench.benchmarks.board.rows import BoardTable, Row
 from ovd_bench.benchmarks.store.schema import Contamination
+from ovd_bench.metrics.departure import departure_text, is_protocol, protocol_named
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,10 @@ def table_facts(table: BoardTable) -> str:
     size = "own image size" if protocol.image_size is None else f"image size {protocol.image_size}"
     versions = protocol.versions or {}
     judge = protocol.judge
+    departure = departure_text(protocol_named(protocol.name)) if is_protocol(protocol.name) else ""
     return " · ".join(
         (
+            *([f"departs from COCO: {departure}"] if departure else []),
             f"{benchmark.images:,} images",
             f"{benchmark.classes:,} classes",
             f"{benchmark.boxes:,} boxes",

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ovd_bench.benchmarks.board.rows import BoardTable, Row, Standing
+from ovd_bench.metrics.departure import is_protocol, protocol_named
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation, evaluate
-from ovd_bench.metrics.protocol import PROTOCOLS
 from ovd_bench.metrics.types import GroundTruth, Predictions
 
 #: Resamples of the paired bootstrap.
@@ -89,12 +89,12 @@ def _evaluation(row: Row, evidence: Evidence) -> Evaluation | str:
     if isinstance(evidence.gt, str):
         return evidence.gt
     reader = evidence.predictions.get(row.result.id, "no predictions")
-    protocol = PROTOCOLS.get(row.result.protocol.name)
-    if protocol is None:
+    if not is_protocol(row.result.protocol.name):
         return f"no paired comparison under '{row.result.protocol.name}'"
     if isinstance(reader, str):
         return f"{reader} for {row.name}"
     try:
+        protocol = protocol_named(row.result.protocol.name)
         evaluation = evaluate(evidence.gt, reader(), protocol, keep_records=True)
     except DataError as error:
         return f"{row.name}: {error}"

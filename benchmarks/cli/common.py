@@ -37,6 +37,33 @@ def finite(text: str) -> float:
 Threshold = Annotated[
     float, typer.Option(parser=finite, metavar="FLOAT", help="Score threshold of the presence decision.")
 ]
+MaxDets = Annotated[
+    str | None,
+    typer.Option(
+        "--max-dets",
+        metavar="N,N,N",
+        help="With -p coco: other limits of detections per image and class; AP is that of the last.",
+        show_default="1,10,100",
+    ),
+]
+IouThresholds = Annotated[
+    str | None,
+    typer.Option(
+        "--iou",
+        metavar="IOU,…",
+        help="With -p coco: other IoU thresholds, up to ten, as 0.5 or 0.5,0.75 or 0.3:0.7:0.1 (first, last, step).",
+        show_default="0.5:0.95:0.05",
+    ),
+]
+AreaRanges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--area",
+        metavar="SIZE=LOW:HIGH",
+        help="With -p coco: another range of small, medium or large, square pixels, as small=0:16^2 or large=128^2:.",
+        show_default="small=0:32^2, medium=32^2:96^2, large=96^2:",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the results.")]
 
 

@@ -236,7 +236,7 @@ def _protocols() -> _Listing:
             caps.append(f"{protocol.max_dets[-1]:,} per image and class")
         asked = f"{top_k:,} per image" + (f", {per_chunk:,} per chunk of classes" if per_chunk else "")
         rows.append((name, rules, _words(caps), asked))
-        facts.append({**asdict(protocol), "top_k": top_k, "chunk_top_k": per_chunk})
+        facts.append({**protocol.as_dict(), "top_k": top_k, "chunk_top_k": per_chunk})
     headers = ("protocol", "rules", "boxes that count", "boxes requested from a detector")
     hint = "'bench score' also knows grounding-recall and refcoco, for phrases and expressions."
     return _Listing("Protocols", headers, rows, facts, hint)

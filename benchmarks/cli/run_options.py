@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
 
 import typer
 
-from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose
+from ovd_bench.benchmarks.cli.common import AreaRanges, DataRoot, IouThresholds, Json, MaxDets, Out, Verbose
 from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.metrics.errors import DataError
@@ -118,6 +118,9 @@ class RunOptions:
     detector: Detectors
     benchmark: Benchmarks
     protocol: Ap = None
+    max_dets: MaxDets = None
+    iou: IouThresholds = None
+    area: AreaRanges = None
     prompts: Prompts = None
     vocabulary: Mode = "full"
     weights: Weights = None
@@ -149,10 +152,12 @@ class RunOptions:
         """One request per detector and benchmark, all paths absolute.
 
         Raises:
-            DataError: options that exclude each other.
+            DataError: options that exclude each other, or a value that means nothing.
         """
         from ovd_bench.benchmarks.runner.user_request import user_request
+        from ovd_bench.metrics.departure import departed
 
+        protocol = departed(self.protocol, self.max_dets, self.iou, self.area or ())
         names, specs = split_names(self.detector), split_names(self.benchmark)
         if self.weights is not None and len(names) > 1:
             raise DataError("--weights needs exactly one --detector")
@@ -166,7 +171,7 @@ class RunOptions:
             user_request(
                 name,
                 spec,
-                protocol=self.protocol,
+                protocol=protocol,
                 prompts=self.prompts,
                 vocabulary=self.vocabulary,
                 weights=self.weights,

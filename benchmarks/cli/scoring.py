@@ -11,8 +11,11 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import (
     Annotations,
+    AreaRanges,
     DataRoot,
+    IouThresholds,
     Json,
+    MaxDets,
     Out,
     Seed,
     Threads,
@@ -77,6 +80,9 @@ def score(
     benchmark: BenchmarkName = None,
     data_root: DataRoot = Path("data"),
     protocol: ProtocolName = None,
+    max_dets: MaxDets = None,
+    iou: IouThresholds = None,
+    area: AreaRanges = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -134,9 +140,12 @@ def score(
     source = find_predictions(predictions, out, benchmark)  # a wrong name is told before numpy and others are imported
     from ovd_bench.benchmarks.scoring.grounding import GROUNDING, score_grounding
     from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
+    from ovd_bench.metrics.departure import departed
 
     terminal = console(as_json)
+    changes = (max_dets, iou, area or ())
     if protocol in GROUNDING:
+        departed(protocol, *changes)  # refuses a change
         if annotations is None:
             raise DataError(f"--protocol {protocol} needs the annotations: -a FILE")
         result = score_grounding(source, annotations, protocol)
@@ -149,15 +158,16 @@ def score(
         return
     truth, usual = _truth([source], annotations, benchmark, data_root)
     if save:
-        given = (protocol, map_phrases or None, region_judge, images)
+        given = (protocol, max_dets, iou, area or None, map_phrases or None, region_judge, images)
         if any(option is not None for option in given):
             raise DataError(
-                "--save scores a run by its own protocol: leave out -p, --map-phrases, --region-judge and --images"
+                "--save scores a run by its own protocol: leave out -p, --max-dets, --iou, --area, --map-phrases, "
+                "--region-judge and --images"
             )
     request = ScoreRequest(
         source,
         truth,
-        protocol or usual,
+        departed(protocol or usual, *changes) or usual,
         extra_metrics=metric or [],
         resamples=bootstrap or 0,
         seed=seed,
@@ -312,6 +322,7 @@ def register(app: typer.Typer) -> None:
         "  bench score dets.json -a lvis_v1_val.json\n\n"
         "  bench score dets.arrow -a lvis_v1_val.json -p lvis-fixed --bootstrap 1000 --per-class ap.csv\n\n"
         "  bench score dets.json -a instances_val2017.json -p coco -m ladder,errors --tables coco_to_synset.json\n\n"
+        "  bench score dets.json -a instances_val2017.json -p coco --max-dets 1,10,300 --iou 0.5,0.75\n\n"
         "  bench score owl-nano --out runs/bench -m ladder,errors\n\n" + _UNCERTAINTY
     )(score)
     app.command(

@@ -12,6 +12,7 @@ from ovd_bench.benchmarks.scoring.score import described_file, evaluate_file
 from ovd_bench.benchmarks.scoring.score_notes import check_fit, score_notes
 from ovd_bench.benchmarks.store.prediction_source import Source, same_images
 from ovd_bench.metrics.comparison import Comparison, compare
+from ovd_bench.metrics.departure import is_protocol, protocol_named
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS
 from ovd_bench.metrics.types import GroundTruth
@@ -28,12 +29,12 @@ def compare_files(
     Raises:
         DataError: bad input; one line.
     """
-    if protocol not in PROTOCOLS:
+    if not is_protocol(protocol):
         raise DataError(unknown_name(f"unknown protocol '{protocol}'", protocol, PROTOCOLS))
     sources = (Source.of(a), Source.of(b))
     same_images(*sources)
     everything = read_ground_truth(annotations)
-    check_fit(everything, PROTOCOLS[protocol])
+    check_fit(everything, protocol_named(protocol))
     runs, notes = [], [*_about_protocols(*sources), *_about_pixels(*sources)]
     for name, source in zip("AB", sources, strict=True):
         gt, coverage = source.covered(everything, annotations)

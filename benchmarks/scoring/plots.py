@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
-from ovd_bench.metrics.protocol import FREQUENCIES, IOU_THRESHOLDS, RECALL_THRESHOLDS
+from ovd_bench.metrics.protocol import FREQUENCIES, RECALL_THRESHOLDS
 from ovd_bench.metrics.types import GroundTruth
 
 _FREQUENCY_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
@@ -55,8 +55,9 @@ def _precision_recall(gt: GroundTruth, evaluation: Evaluation) -> Figure:
     groups = {letter: members for letter, members in groups.items() if members.any()}
     figure = Figure(figsize=(11 if groups else 5.6, 4.6), layout="constrained")
     axes = figure.subplots(1, 2 if groups else 1, squeeze=False, sharey=True)[0]
-    shades = np.linspace(0.15, 0.85, len(IOU_THRESHOLDS))
-    for t, threshold in enumerate(IOU_THRESHOLDS):
+    thresholds = evaluation.protocol.iou_thresholds
+    shades = np.linspace(0.15, 0.85, len(thresholds))
+    for t, threshold in enumerate(thresholds):
         curve = plane[t][:, defined].mean(axis=1) if defined.any() else np.zeros(len(RECALL_THRESHOLDS))
         axes[0].plot(RECALL_THRESHOLDS, curve, color=colormaps["viridis"](shades[t]), label=f"{threshold:.2f}")
     axes[0].legend(title="IoU", fontsize=8, title_fontsize=8, ncols=2)

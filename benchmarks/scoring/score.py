@@ -23,6 +23,7 @@ from ovd_bench.benchmarks.scoring.score_notes import check_fit, score_notes
 from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
 from ovd_bench.benchmarks.store.prediction_source import Source
 from ovd_bench.metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights
+from ovd_bench.metrics.departure import is_protocol, protocol_named
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.estimate import ClassValues, Estimate
 from ovd_bench.metrics.evaluate import Evaluation, evaluate
@@ -121,7 +122,7 @@ class Score:
         """One JSON object; undefined numbers are null, floats are not rounded."""
         return {
             "protocol": self.request.protocol,
-            "rules": dataclasses.asdict(self.evaluation.protocol),
+            "rules": self.evaluation.protocol.as_dict(),
             "metrics": self.metrics,
             "ci95": self.ci95,
             "sd": self.sd,
@@ -160,10 +161,10 @@ def score(request: ScoreRequest) -> Score:
         DataError: bad input; one line.
     """
     clock = _Clock()
-    if request.protocol not in PROTOCOLS:
+    if not is_protocol(request.protocol):
         known = [*PROTOCOLS, *GROUNDING]
         raise DataError(unknown_name(f"unknown protocol '{request.protocol}'", request.protocol, known))
-    protocol = PROTOCOLS[request.protocol]
+    protocol = protocol_named(request.protocol)
     wanted_metrics(request.extra_metrics, set())  # refuse a wrong name before reading gigabytes
     tables = VocabularyTables.read(request.tables)
     source = Source.of(request.predictions)
@@ -272,7 +273,7 @@ def evaluate_file(
         DataError: predictions do not fit the ground truth; the message names the file.
     """
     try:
-        return evaluate(gt, predictions, PROTOCOLS[protocol], keep_records=keep_records, threads=threads or None)
+        return evaluate(gt, predictions, protocol_named(protocol), keep_records=keep_records, threads=threads or None)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 

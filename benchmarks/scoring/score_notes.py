@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovd_bench.benchmarks.scoring.likely_causes import likely_causes
+from ovd_bench.metrics.departure import departure_text
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.protocol import PROTOCOLS, Protocol
@@ -81,6 +82,8 @@ def _about_detections(evaluation: Evaluation) -> list[str]:
 
 def _about_fit(gt: GroundTruth, predictions: Predictions, protocol: Protocol) -> list[str]:
     lines = []
+    if departure := departure_text(protocol):
+        lines.append(f"departs from COCO, so the numbers are not COCO AP: {departure}")
     if gt.federated and not protocol.federated:
         lines.append(
             "warning: COCO rules on federated annotations count every unlabelled object as a false positive; "

@@ -12,7 +12,7 @@ from ovd_bench.benchmarks.scoring.grounding import GroundingScore
 from ovd_bench.benchmarks.scoring.score import Score
 from ovd_bench.metrics.comparison import Comparison, Difference
 from ovd_bench.metrics.ladder import RUNGS
-from ovd_bench.metrics.protocol import FREQUENCIES, Protocol
+from ovd_bench.metrics.protocol import AREA_NAMES, FREQUENCIES, Protocol
 
 _MEANING = {
     "AP": "all classes, IoU 0.50:0.95",
@@ -25,6 +25,7 @@ _MEANING = {
     "APc": "common classes",
     "APf": "frequent classes",
 }
+_SIZES = ("APs", "APm", "APl")
 _FREQUENCY = {"r": "rare", "c": "common", "f": "frequent"}
 _COUNTED = ("cls", "loc", "both", "dupe", "bkg", "miss")
 _ERRORS = {
@@ -182,6 +183,11 @@ def _difference(difference: Difference) -> list[str]:
 
 
 def _meaning(name: str, protocol: Protocol) -> str:
+    if name == "AP" and protocol.iou:
+        return f"all classes, IoU {', '.join(f'{one:g}' for one in protocol.iou)}"
+    if name in _SIZES and protocol.areas:
+        low, high = protocol.areas[_SIZES.index(name) + 1]
+        return f"{AREA_NAMES[_SIZES.index(name) + 1]}, area {low:g} to {high:g}"
     if name in _MEANING:
         return _MEANING[name]
     kind, limit = name.split("@")

@@ -16,8 +16,8 @@ from ovd_bench.benchmarks.store.schema import DetectorInfo, JudgeInfo, PlanInfo,
 from ovd_bench.detectors.card import DetectorCard, TrainingData
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import DetectorError, Vocabulary
+from ovd_bench.metrics.departure import is_protocol
 from ovd_bench.metrics.errors import DataError
-from ovd_bench.metrics.protocol import PROTOCOLS
 
 
 def source_sha256(detector: str) -> str | None:
@@ -101,7 +101,7 @@ def plan_fits(info: ProtocolInfo) -> bool:
         return False
     if made.sha256 != plan.sha256:
         return False
-    if (info.versions, info.lookups) != (versions(), lookups()) or info.name not in PROTOCOLS or info.judge is not None:
+    if (info.versions, info.lookups) != (versions(), lookups()) or not is_protocol(info.name) or info.judge is not None:
         return True
     protocol = RunProtocol(info.name, made, info.vocabulary, info.image_size, info.top_k, info.chunk_top_k, info.tables)
     return protocol.sha256 == info.sha256

@@ -12,6 +12,7 @@ from ovd_bench.detectors.closed_set_synonyms import SYNONYMS
 from ovd_bench.detectors.coco_classes import COCO_CLASSES
 from ovd_bench.detectors.interface import SELECTION_VERSION
 from ovd_bench.detectors.prompts import CLEANING_VERSION, PromptPlan
+from ovd_bench.metrics.departure import is_protocol, protocol_named
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.lexicon import lexicon_sha256
 from ovd_bench.metrics.protocol import PROTOCOLS, SCORER_VERSION
@@ -23,6 +24,10 @@ VocabularyMode = Literal["full", "present", "verified"]
 #: have 300 per image, as in the official Grounding DINO and OWL-ViT evaluations; fixed AP must not be limited per
 #: image, and mmdetection keeps 300 per chunk of 40 classes for it.
 TOP_K: dict[str, tuple[int, int | None]] = {"lvis": (300, None), "lvis-fixed": (10_000, 300), "coco": (300, None)}
+
+
+#: Characters of the kind of AP in the name of a folder.
+_LONGEST = 60
 
 
 def versions() -> dict[str, int]:
@@ -41,7 +46,7 @@ class RunProtocol:
     """Settings that rows of one table must share besides the benchmark.
 
     Attributes:
-        ap: kind of AP, a name of ``metrics.protocol.PROTOCOLS``.
+        ap: kind of AP, a name that ``metrics.departure.protocol_named`` knows.
         plan: how names become text.
         vocabulary: categories that are queried in an image.
         image_size: shorter or square side of the network input, pixels; None = each model's own.
@@ -72,21 +77,23 @@ class RunProtocol:
         Raises:
             DataError: an unknown kind of AP, or a number below 1.
         """
-        if ap not in PROTOCOLS:
+        if not is_protocol(ap):
             raise DataError(unknown_name(f"unknown protocol '{ap}'", ap, PROTOCOLS))
         for name, value in (("image_size", image_size), ("top_k", top_k)):
             if value is not None and value < 1:
                 raise DataError(f"protocol '{ap}': {name} is {value}, at least 1 is needed")
         if top_k is not None:
             return RunProtocol(ap, plan, vocabulary, image_size, top_k, None, tables)
-        return RunProtocol(ap, plan, vocabulary, image_size, *TOP_K[ap], tables)
+        usual, per_chunk = TOP_K[ap] if ap in TOP_K else TOP_K["coco"]
+        most = max((usual, *protocol_named(ap).max_dets))  # a departure may count more than COCO does
+        return RunProtocol(ap, plan, vocabulary, image_size, most, per_chunk, tables)
 
     @property
     def sha256(self) -> str:
         """Hash of everything that affects the number; the plan's name does not."""
         content: dict[str, Any] = asdict(self) | {
             "plan": self.plan.sha256,
-            "rules": asdict(PROTOCOLS[self.ap]),
+            "rules": protocol_named(self.ap).as_dict(),
             "versions": versions(),
             "lookups": lookups(),
         }
@@ -95,4 +102,4 @@ class RunProtocol:
     @property
     def slug(self) -> str:
         """Folder name: kind of AP, prompt plan, and eight digits of the hash."""
-        return f"{self.ap}-{self.plan.name}-{self.sha256[:8]}"
+        return f"{self.ap[:_LONGEST]}-{self.plan.name}-{self.sha256[:8]}"

@@ -16,12 +16,12 @@ from ovd_bench.benchmarks.store.predictions import read_run_predictions
 from ovd_bench.benchmarks.store.schema import Result
 from ovd_bench.benchmarks.studies.cells import Cell
 from ovd_bench.metrics.bootstrap import bootstrap, resample_weights
+from ovd_bench.metrics.departure import protocol_named
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.estimate import Estimate
 from ovd_bench.metrics.evaluate import evaluate
 from ovd_bench.metrics.hierarchy import Hierarchy, Partition
 from ovd_bench.metrics.ladder import evaluate_rung
-from ovd_bench.metrics.protocol import PROTOCOLS
 from ovd_bench.metrics.types import GroundTruth
 from ovd_bench.metrics.unseen import mean_over, unseen_classes
 
@@ -105,7 +105,7 @@ def measure(
 def _of_run(
     scored: Scored, gt: GroundTruth, hierarchy: Hierarchy, weights: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
 ) -> dict[str, Estimate]:
-    protocol = PROTOCOLS[scored.result.protocol.name]
+    protocol = protocol_named(scored.result.protocol.name)
     predictions = read_run_predictions(scored.folder)
     exact = evaluate(gt, predictions, protocol, keep_records=True)
     drawn = bootstrap(gt, exact, weights, per_class=True)

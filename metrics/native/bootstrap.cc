@@ -35,6 +35,8 @@ struct Inputs {
   const uint8_t* weights;          // (resamples, images)
   int64_t resamples;
   int32_t threads;
+  int32_t thresholds;              // in use; the other lanes repeat the last one
+  int32_t at50, at75;              // numbers of the thresholds 0.50 and 0.75, -1 = none
 };
 
 // Per class and pass: sums over thresholds and recalls, one row per statistic.
@@ -150,10 +152,10 @@ void sum_class(const Inputs& in, int64_t k, const std::vector<Step>* steps, cons
   const auto store = [&](const Pack& lanes, Sum row) {
     for (int l = 0; l < kWide; ++l) out.value[row][l] = lanes[l / 8][l % 8];
   };
-  const auto total = [](const Pack* thresholds, Pack& sum) {
+  const auto total = [&](const Pack* thresholds, Pack& sum) {
     for (int i = 0; i < kPacks; ++i) {
       sum[i] = thresholds[0][i];
-      for (int t = 1; t < kThresholds; ++t) sum[i] += thresholds[t][i];
+      for (int t = 1; t < in.thresholds; ++t) sum[i] += thresholds[t][i];
     }
   };
   for (int a = 0; a < kAreas; ++a) {
@@ -164,8 +166,8 @@ void sum_class(const Inputs& in, int64_t k, const std::vector<Step>* steps, cons
     }
     integrate(steps[a], weights, positives, sums, recalls);
     if (a == 0) {
-      store(sums[0], k50);
-      store(sums[5], k75);
+      if (in.at50 >= 0) store(sums[in.at50], k50);
+      if (in.at75 >= 0) store(sums[in.at75], k75);
       Pack recall;
       total(recalls, recall);
       store(recall, kRecall);
@@ -180,7 +182,7 @@ constexpr int kStatistics = kSums + 3;  // + APr, APc, APf
 
 // Means over the classes that have ground truth in the resample, added up in class order. NaN where there is none.
 void reduce(const Inputs& in, const std::vector<ClassSums>& sums, int64_t lanes, double* statistics, float* per_class) {
-  constexpr double entries = kThresholds * kRecalls;
+  const double entries = in.thresholds * kRecalls;
   for (int64_t l = 0; l < lanes; ++l) {
     double total[kStatistics] = {}, classes[kStatistics] = {};
     for (int64_t k = 0; k < in.classes; ++k) {
@@ -199,7 +201,7 @@ void reduce(const Inputs& in, const std::vector<ClassSums>& sums, int64_t lanes,
       }
     }
     for (int i = 0; i < kStatistics; ++i) {
-      const double of_each = i == k50 || i == k75 ? kRecalls : i == kRecall ? kThresholds : entries;
+      const double of_each = i == k50 || i == k75 ? kRecalls : i == kRecall ? in.thresholds : entries;
       statistics[l * kStatistics + i] = classes[i] > 0 ? total[i] / (classes[i] * of_each) : NAN;
     }
   }

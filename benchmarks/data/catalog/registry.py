@@ -14,6 +14,7 @@ from ovd_bench.benchmarks.data.catalog.cards import CARDS
 from ovd_bench.benchmarks.data.catalog.custom import open_own
 from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.text import unknown_name
+from ovd_bench.metrics.departure import is_protocol
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.protocol import PROTOCOLS
 
@@ -58,7 +59,7 @@ def open_benchmark(
         DataError: neither name nor path, or files are missing; names the paths that were tried and how to get the
             files.
     """
-    if protocol is not None and protocol not in PROTOCOLS:
+    if protocol is not None and not is_protocol(protocol):
         raise DataError(unknown_name(f"unknown protocol '{protocol}'", protocol, PROTOCOLS))
     if spec not in CARDS:
         if not Path(spec).exists():

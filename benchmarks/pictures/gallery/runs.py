@@ -22,6 +22,7 @@ from ovd_bench.benchmarks.scoring.score_notes import check_fit
 from ovd_bench.benchmarks.store.manifest import RunManifest, read_manifest
 from ovd_bench.benchmarks.store.predictions import read_run_predictions
 from ovd_bench.benchmarks.store.run_names import find_predictions
+from ovd_bench.metrics.departure import is_protocol, protocol_named
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.participants import Bool
 from ovd_bench.metrics.protocol import PROTOCOLS, Protocol
@@ -220,13 +221,13 @@ def gallery_data(runs: Sequence[ShownRun], benchmark: Benchmark, ap: str | None 
     if ap is None and len(kinds) > 1:
         raise DataError(f"the runs were made under {' and '.join(kinds)}: choose the rules with -p")
     name = ap or (kinds[0] if kinds else benchmark.protocol)
-    if name not in PROTOCOLS:
+    if not is_protocol(name):
         raise DataError(unknown_name(f"unknown protocol '{name}'", name, PROTOCOLS))
     gt = read_ground_truth(benchmark.annotations)
-    check_fit(gt, PROTOCOLS[name])
+    check_fit(gt, protocol_named(name))
     covered = np.ones(gt.num_images, np.bool_)
     for manifest in manifests:
         if manifest.image_ids is not None:
             covered &= np.isin(gt.image_ids, np.array(manifest.image_ids, np.int64))
     files = located_paths(gt, benchmark.images, benchmark.match)
-    return GalleryData(gt, PROTOCOLS[name], benchmark.images, files, covered)
+    return GalleryData(gt, protocol_named(name), benchmark.images, files, covered)
