@@ -20,7 +20,7 @@ _CPU = Path(__file__).parent / "cpu"
 @cache
 def cpu_source(*files: str) -> str:
     """Text of files in ``kernels/cpu``, one after the other."""
-    return "\n".join((_CPU / file).read_text() for file in files)
+    return "\n".join((_CPU / file).read_text(encoding="utf-8") for file in files)
 
 
 def cpu_op(

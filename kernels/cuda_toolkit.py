@@ -42,7 +42,7 @@ class Toolkit:
         codes = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in architectures]
         flags = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-lineinfo", "-shared", "-Xcompiler", "-fPIC"]
         command = [str(self.nvcc), *flags, *codes, str(source), "-o", str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         if done.returncode:
             raise ToolkitError(f"nvcc could not compile {source.name}:\n{done.stdout}{done.stderr}".rstrip())
 
@@ -84,6 +84,8 @@ def _missing(home: Path) -> list[str]:
 
 
 def _version(nvcc: Path) -> tuple[int, int]:
-    text = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, check=False).stdout
+    text = subprocess.run(
+        [str(nvcc), "--version"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    ).stdout
     found = re.search(r"release (\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)

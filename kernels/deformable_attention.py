@@ -111,4 +111,4 @@ def _run(
 
 @cache
 def _cuda_source() -> str:
-    return (Path(__file__).parent / "cuda" / "deformable_attention.h").read_text()
+    return (Path(__file__).parent / "cuda" / "deformable_attention.h").read_text(encoding="utf-8")

@@ -34,7 +34,7 @@ _STEP = re.compile(r"Compiling (\w+)[^(]*\((\d+)/(\d+)\)")
 def is_built(build: Build) -> bool:
     """Whether everything that an import needs is compiled."""
     try:
-        files = json.loads(_record(build).read_text())
+        files = json.loads(_record(build).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return bool(files) and all(Path(file).exists() for file in files)
@@ -65,7 +65,7 @@ def ensure_built(build: Build, minutes: str) -> None:
             return
         files = _run(build, record.with_suffix(".log"), progress)
         scratch = record.with_name(f"{record.name}.{os.getpid()}")
-        scratch.write_text(json.dumps(files))
+        scratch.write_text(json.dumps(files), encoding="utf-8")
         scratch.replace(record)
     progress.done()
 
@@ -93,7 +93,7 @@ def _record(build: Build) -> Path:
 def _processor() -> str:
     """What ``-march=native`` depends on."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.machine()
     return "\n".join(next((line for line in lines if line.startswith(key)), "") for key in ("model name", "flags"))
@@ -101,7 +101,7 @@ def _processor() -> str:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

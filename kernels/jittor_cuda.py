@@ -57,7 +57,9 @@ def device_problem() -> str | None:
 
 @cache
 def _asked_driver() -> str | None:
-    asked = subprocess.run([sys.executable, "-c", _ASK_DRIVER], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        [sys.executable, "-c", _ASK_DRIVER], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     code, _, count = asked.stdout.strip().partition(" ")
     if asked.returncode or code != "0":
         return f"the NVIDIA driver does not answer (error {code or asked.returncode})"
@@ -120,7 +122,7 @@ def unknown_file(installed: Path) -> str | None:
 def cudnn_version() -> str | None:
     """Version of cuDNN from the headers of the installed package, or None."""
     for header in sorted((_CUDNN / "include").glob("cudnn_version*.h")):
-        numbers = re.findall(r"#define CUDNN_(?:MAJOR|MINOR|PATCHLEVEL) (\d+)", header.read_text())
+        numbers = re.findall(r"#define CUDNN_(?:MAJOR|MINOR|PATCHLEVEL) (\d+)", header.read_text(encoding="utf-8"))
         if numbers:
             return ".".join(numbers)
     return None
@@ -148,7 +150,9 @@ def patched_package(installed: Path, folder: Path) -> Path:
             shutil.copytree(installed / name, scratch / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         for patch in PATCHES:
             path = scratch / patch.file
-            path.write_text(_patched(path.read_text(), patch.replacements, patch.file))
+            path.write_text(
+                _patched(path.read_text(encoding="utf-8"), patch.replacements, patch.file), encoding="utf-8"
+            )
         for file in REMOVED:
             (scratch / file).unlink()
         shutil.copytree(_SHIMS, scratch / "include")

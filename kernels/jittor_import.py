@@ -73,7 +73,7 @@ def home() -> Path:
     if named:
         return Path(named).absolute()
     try:
-        text = (Path.home() / ".cache" / "jittor" / "config.json").read_text()
+        text = (Path.home() / ".cache" / "jittor" / "config.json").read_text(encoding="utf-8")
         return Path(json.loads(text)["JITTOR_HOME"]).absolute()
     except (OSError, ValueError, KeyError, TypeError):
         return Path.home()

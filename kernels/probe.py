@@ -60,7 +60,9 @@ def _compiler() -> str | None:
     path = shutil.which("g++")
     if path is None:
         return None
-    said = subprocess.run([path, "-dumpfullversion"], capture_output=True, text=True, check=False).stdout.strip()
+    said = subprocess.run(
+        [path, "-dumpfullversion"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    ).stdout.strip()
     return f"g++ {said} ({path})" if re.fullmatch(r"[\d.]+", said) else f"{path}, which does not say its version"
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticSerializationError
+
+from ovd_bench.metrics.errors import DataError
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: A name that becomes a folder: no separator, no leading dot.
@@ -18,3 +21,16 @@ class StrictModel(BaseModel):
     """Base of all models that are read from files."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    def to_text(self) -> str:
+        """As JSON.
+
+        Raises:
+            DataError: a path that is no text, as a folder with accents is where the locale is not UTF-8.
+        """
+        try:
+            return self.model_dump_json()
+        except PydanticSerializationError as error:
+            raise DataError(
+                f"a path is no text in the encoding of this system: set the locale to UTF-8 ({error})"
+            ) from None

@@ -78,7 +78,8 @@ def _ask(arguments: list[str]) -> tuple[Mapping[str, Any], str]:
         done = subprocess.run(
             [sys.executable, *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=_PATIENCE,
             check=False,
         )
@@ -100,7 +101,9 @@ def _packages() -> Check:
     lock = ROOT / "requirements.lock"
     if not lock.is_file():
         return Check("packages", "absent", "the suite has no requirements.lock", "make setup in a checkout")
-    pinned = [Requirement(line.split("\\")[0]) for line in lock.read_text().splitlines() if line[:1].isalnum()]
+    pinned = [
+        Requirement(line.split("\\")[0]) for line in lock.read_text(encoding="utf-8").splitlines() if line[:1].isalnum()
+    ]
     wrong = [problem for problem in map(_difference, pinned) if problem]
     if not wrong:
         return Check("packages", "ok", f"all {len(pinned)} of requirements.lock")

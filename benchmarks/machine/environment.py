@@ -99,7 +99,7 @@ def _versions() -> dict[str, str]:
 
 def _cpu() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
@@ -124,7 +124,9 @@ def _nvidia() -> tuple[list[str], str | None]:
 def _output(*command: str) -> str | None:
     """Output of a command; None if it is missing, fails or hangs."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        result = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=20
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip()

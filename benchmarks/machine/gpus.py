@@ -110,6 +110,8 @@ def _cells(line: str, count: int) -> list[str]:
 def _query(what: str) -> str | None:
     command = ("nvidia-smi", what, "--format=csv,noheader,nounits")
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_SECONDS).stdout
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=_TIMEOUT_SECONDS
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None

@@ -44,7 +44,7 @@ def peak_resident_bytes() -> int:
 def restart_peak() -> bool:
     """Restart the peak; returns whether the system supports it."""
     try:
-        _CLEAR.write_text("5")  # proc(5): reset the peak resident set size
+        _CLEAR.write_text("5", encoding="utf-8")  # proc(5): reset the peak resident set size
     except OSError:
         return False
     return True
@@ -64,7 +64,7 @@ def _status(name: str) -> int:
     Raises:
         OSError: the system does not provide it (not Linux).
     """
-    for line in _STATUS.read_text().splitlines():
+    for line in _STATUS.read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     raise OSError(f"{_STATUS} has no {name}")

@@ -75,7 +75,7 @@ def _holder_path(path: Path) -> Path:
 
 def _holder(path: Path) -> str:
     try:
-        holder = json.loads(_holder_path(path).read_text())
+        holder = json.loads(_holder_path(path).read_text(encoding="utf-8"))
         return f"process {holder['pid']} on {holder['host']} since {holder['since']} UTC"
     except (OSError, ValueError, LookupError, TypeError):  # the holder has not written it yet or has removed it already
         return "another process"

@@ -95,7 +95,7 @@ def run_worker(
     module = "ovd_bench.benchmarks.runner.worker"
     with tempfile.TemporaryDirectory(prefix="ovd-bench-") as folder:
         path = Path(folder) / "request.json"
-        path.write_text(request.model_dump_json())
+        path.write_text(request.to_text(), encoding="utf-8")
         arguments = (str(path), "--shards", which)
         with child_events(module, *arguments, parse=parse_event, last=End, verbose=verbose) as events:
             for event in events:

@@ -77,7 +77,7 @@ def measure_apart(
     module = "ovd_bench.benchmarks.speed.worker"
     with tempfile.TemporaryDirectory(prefix="ovd-bench-") as name:
         folder = Path(name)
-        (folder / REQUEST).write_text(request.model_dump_json())
+        (folder / REQUEST).write_text(request.to_text(), encoding="utf-8")
         save_pixels(folder / PIXELS, images)
         result: Measured | FailedDetector | None = None
         with child_events(module, name, parse=parse_event, last=Done, verbose=verbose) as events:

@@ -62,7 +62,7 @@ def _is_intact(target: Path) -> bool:
     Loading a cut one could kill the process, which leaves nothing to catch.
     """
     try:
-        return hashlib.sha256(target.read_bytes()).hexdigest() == _noted(target).read_text()
+        return hashlib.sha256(target.read_bytes()).hexdigest() == _noted(target).read_text(encoding="utf-8")
     except OSError:
         return False
 
@@ -89,7 +89,7 @@ def _compiler_version(compiler: tuple[str, ...]) -> str:
 def _processor() -> str:
     """What ``-march=native`` depends on."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     return "\n".join(next((line for line in lines if line.startswith(key)), "") for key in ("model name", "flags"))
@@ -102,12 +102,12 @@ def _compile(compiler: list[str], sources: Sequence[Path], target: Path) -> None
     with tempfile.TemporaryDirectory(prefix=scratch_name, dir=target.parent) as scratch:
         output = Path(scratch) / target.name
         command = [*compiler, *FLAGS, *map(str, sources), "-o", str(output)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         if result.returncode != 0:
             cause = RuntimeError(result.stderr)
             raise CompilerError(f"{compiler[0]} could not build {target.name}; -v shows its output") from cause
         sha256 = hashlib.sha256(output.read_bytes()).hexdigest()
         output.replace(target)
         note = Path(scratch) / "sha256"
-        note.write_text(sha256)
+        note.write_text(sha256, encoding="utf-8")
         note.replace(_noted(target))

@@ -32,7 +32,7 @@ def label_set(dataset: str) -> tuple[str, ...] | None:
     name = _OF_DATASET.get(dataset)
     if name == "coco":
         return COCO_NAMES
-    return None if name is None else tuple(json.loads(_FILE.read_text())[name]["names"])
+    return None if name is None else tuple(json.loads(_FILE.read_text(encoding="utf-8"))[name]["names"])
 
 
 def _rendered(world: str) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def _rewritten(path: Path, rewrite: Callable[[str], _Made | None]) -> Iterator[R
         return
     with TemporaryDirectory(prefix="ovd-bench-") as folder:
         file = Path(folder) / "rewritten.json"
-        file.write_text(made.text)
+        file.write_text(made.text, encoding="utf-8")
         yield Rewritten(file, tuple(made.notes), made.image_names)
 
 
