@@ -14,6 +14,8 @@ from ovd_bench.detectors.shipped import shipped_file
 #: Import names of a framework; of hub weights as well.
 _FRAMEWORKS = {"torch": ("torch",), "jittor": ("jittor",)}
 _FOR_HUB = {"torch": ("transformers", "huggingface_hub"), "jittor": ("huggingface_hub",)}
+#: Suffixes of files with weights.
+_WEIGHT_FILES = (".bin", ".pt", ".pth", ".safetensors")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -35,6 +37,13 @@ def what_is_missing(card: DetectorCard) -> str:
     except DetectorError:
         return "weights"
     return "" if (file or Path(card.weights)).exists() else "weights"
+
+
+def is_path(source: str) -> bool:
+    """Whether a source of weights can only be a path: neither shipped nor of the form ``owner/name`` of the hub."""
+    return shipped_file(source) is None and (
+        source.startswith((os.sep, ".", "~")) or source.count("/") != 1 or Path(source).suffix in _WEIGHT_FILES
+    )
 
 
 def _in_hub_cache(repository: str) -> bool:

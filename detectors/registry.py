@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from ovd_bench.detectors.availability import is_path, what_is_missing
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.cards.clip_region import CARDS as CLIP_REGION
 from ovd_bench.detectors.cards.closed_set import CARDS as CLOSED_SET
@@ -100,6 +101,40 @@ def find_card(name: str) -> DetectorCard:
     return cards[name]
 
 
+def check_detector(name: str, weights: str | None = None, nms_iou: float | None = None) -> None:
+    """Refuse a detector that cannot be loaded here, as far as that is known without loading it.
+
+    Args:
+        name: see ``find_card``.
+        weights: see ``DetectorSettings``.
+        nms_iou: see ``DetectorSettings``.
+
+    Raises:
+        DetectorError: unknown name, missing package, a path of weights where nothing is, or an unsupported ``nms_iou``.
+    """
+    if _names_file(name):
+        file = Path(name.rpartition(":")[0])
+        if not file.is_file():
+            raise DetectorError(f"{file}: no such Python file")
+        return  # its code runs only in the process of the detector
+    card = find_card(name)
+    _check_suppression(card, nms_iou)
+    if name not in BUILT_IN:
+        return  # others say themselves what they need
+    lacking = what_is_missing(dataclasses.replace(card, weights=weights or card.weights))
+    if lacking.startswith("package "):
+        error = ModuleNotFoundError(name=lacking.removeprefix("package "))
+        raise DetectorError(f"detector '{name}' {missing_package(error)}")
+    if weights is not None and is_path(weights) and not Path(weights).exists():
+        raise DetectorError(f"{weights}: no such file or folder of weights")
+
+
+def _check_suppression(card: DetectorCard, nms_iou: float | None) -> None:
+    if nms_iou is not None and card.loader not in SUPPRESSING:
+        able = ", ".join(one.name for one in BUILT_IN.values() if one.loader in SUPPRESSING)
+        raise DetectorError(f"detector '{card.name}' does not support nms_iou: these do: {able}")
+
+
 def load_detector(name: str, settings: DetectorSettings) -> Detector:
     """Load a detector.
 
@@ -107,9 +142,7 @@ def load_detector(name: str, settings: DetectorSettings) -> Detector:
         DetectorError: unknown name, missing package, weights that do not load, or an unsupported ``nms_iou``.
     """
     card = find_card(name)
-    if settings.nms_iou is not None and card.loader not in SUPPRESSING:
-        able = ", ".join(one.name for one in BUILT_IN.values() if one.loader in SUPPRESSING)
-        raise DetectorError(f"detector '{card.name}' does not support nms_iou: these do: {able}")
+    _check_suppression(card, settings.nms_iou)
     try:
         if card.name in BUILT_IN and not _names_file(name):
             detector = _loader(card)(card, settings)

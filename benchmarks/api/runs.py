@@ -208,7 +208,7 @@ def run(
             names that are not LVIS's.
         vocabulary: classes asked for in an image: all, those in it, or these and those known to be absent.
         weights: path or hub id; None = the detector's.
-        data_root: folder of the data sets; None = ``OVD_BENCH_DATA``, else ``data``.
+        data_root: folder of the data sets; None = the usual one (docs/data.md).
         images: folder of the images; None = the benchmark's.
         match: how images are found there: ``path`` as annotated, or ``basename``: the file of that base name.
         name: of a benchmark that is given as a path, in the results; None = after its folder or file.
@@ -246,10 +246,8 @@ def run(
     from ovd_bench.benchmarks.runner.score_run import ScoreOptions
     from ovd_bench.benchmarks.runner.sweep import Sweep
     from ovd_bench.benchmarks.runner.user_request import user_request
-    from ovd_bench.benchmarks.scoring.extra_metrics import wanted_metrics
 
     check_scoring(bootstrap, seed, threads)
-    wanted_metrics(list(metrics), set())  # refuse a misspelt name before hours of work
     request = user_request(
         os.fspath(detector),
         os.fspath(benchmark),
@@ -284,6 +282,7 @@ def run(
         threshold=threshold,
         threads=threads,
     )
+    options.check()
     sweep = Sweep(Console(stderr=True), _command(run, given), options, quiet=quiet, verbose=verbose)
     report = sweep.one(request)
     if report.problem or report.folder is None or report.result is None:

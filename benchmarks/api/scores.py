@@ -147,7 +147,7 @@ def score(
         region_judge: open_clip model folder, for ``region``.
         threshold: score threshold of the presence decision.
         threads: 0 = all processors. Results do not depend on it.
-        data_root: folder of the data sets; None = ``OVD_BENCH_DATA``, else ``data``.
+        data_root: folder of the data sets; None = the usual one (docs/data.md).
 
     Raises:
         DataError: a file cannot be read, files do not fit each other, or an option is not legal.
@@ -207,7 +207,7 @@ def compare(
         bootstrap: paired resamples of the images, 2 or more.
         seed: of the bootstrap.
         threads: 0 = all processors. Results do not depend on it.
-        data_root: folder of the data sets; None = ``OVD_BENCH_DATA``, else ``data``.
+        data_root: folder of the data sets; None = the usual one (docs/data.md).
 
     Raises:
         DataError: a file cannot be read, or the runs do not cover the same images.

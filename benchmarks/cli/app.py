@@ -18,6 +18,7 @@ from ovd_bench.benchmarks.cli import (
     running,
     scoring,
     speed,
+    streams,
     study,
     training,
     weights,
@@ -63,12 +64,33 @@ def main() -> None:
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     if verbose:
         os.environ["OVD_BENCH_VERBOSE"] = "1"  # for Jittor, also in worker processes
+    streams.show_everything()
+    try:
+        _run(verbose)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):
+            streams.reader_gone()
+        try:
+            streams.finish()
+        except BrokenPipeError:
+            streams.reader_gone()
+        except OSError as error:
+            sys.exit(f"error: the output cannot be written: {error.strerror}")
+        raise
+
+
+def _run(verbose: bool) -> None:
+    """Run the verb of the command line and end the process."""
     try:
         app(prog_name="bench")
     except (DataError, DetectorError, CompilerError, OSError, MemoryError) as error:
         if verbose:
             raise
         _end(str(error) or type(error).__name__)
+    except UnicodeError as error:
+        if verbose:
+            raise
+        _end(f"a name cannot be written in the encoding of this system ({error}): set the locale to UTF-8")
     except SystemExit as stop:
         if _is_of_typer(stop):
             raise
@@ -83,7 +105,10 @@ def main() -> None:
 
 
 def _is_of_typer(stop: SystemExit) -> bool:
-    """Whether the command line itself ended: every verb of the suite does so by ``typer.Exit``."""
+    """Whether the command line itself ended: every verb of the suite does so by ``typer.Exit``.
+
+    Rich ends a program whose output nobody reads any more.
+    """
     packages = []
     trace = stop.__traceback__
     while trace is not None:
@@ -91,7 +116,7 @@ def _is_of_typer(stop: SystemExit) -> bool:
         trace = trace.tb_next
     while packages and packages[-1] == "jittor":  # which puts a function of its own in the place of sys.exit
         packages.pop()
-    return bool(packages) and packages[-1] in ("typer", "click")
+    return bool(packages) and packages[-1] in ("typer", "click", "rich")
 
 
 def _end(reason: str) -> NoReturn:

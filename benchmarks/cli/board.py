@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from ovd_bench.benchmarks.cli.common import Json, Out, Seed, Verbose, console, print_json
+from ovd_bench.benchmarks.cli.streams import print_document
+from ovd_bench.benchmarks.data.targets import check_file, check_folder
 from ovd_bench.benchmarks.data.text import printable
 
 Bootstrap = Annotated[int, typer.Option(min=2, max=100_000, help="Paired bootstrap resamples of the images.")]
@@ -49,6 +51,8 @@ def board(
     names = [name.strip() for entry in benchmark or [] for name in entry.split(",") if name.strip()]
     if write and names:
         raise DataError("--write writes the whole board: leave out -b")
+    if write and out.is_dir():
+        check_folder(out)
     made = collect(out, names, resamples=bootstrap, seed=seed)
     chosen = Format.json if as_json else shape
     terminal = console(chosen is not Format.terminal)
@@ -61,13 +65,13 @@ def board(
     elif chosen is Format.html:
         from ovd_bench.benchmarks.board.files import board_html
 
-        print(board_html(made), end="")
+        print_document(board_html(made))
     elif chosen is Format.latex:
         from ovd_bench.benchmarks.board.latex import board_latex
 
-        print(board_latex(made), end="")
+        print_document(board_latex(made))
     else:
-        print({Format.md: board_markdown, Format.csv: board_csv}[chosen](made), end="")
+        print_document({Format.md: board_markdown, Format.csv: board_csv}[chosen](made))
     if chosen in (Format.csv, Format.json):
         for problem in made.problems:
             terminal.print(f"left out: {problem}", style="yellow", highlight=False, markup=False)
@@ -103,6 +107,7 @@ def report(
     """Compare the given runs on one page: the board's tables and charts, every statistic, and pictures."""
     from ovd_bench.benchmarks.store.run_names import find_result, split_specs
 
+    check_file(output)
     files = [find_result(spec, out, benchmark) for spec in split_specs(runs)]  # before numpy and others are imported
     from ovd_bench.benchmarks.board.collect import of_runs
     from ovd_bench.benchmarks.board.files import write_text

@@ -10,6 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ovd_bench.benchmarks.cli.streams import speaks_unicode
+from ovd_bench.benchmarks.data.catalog.data_root import default_data_root
+
 Annotations = Annotated[
     Path, typer.Option("--annotations", "-a", help="LVIS v1 / v0.5 or COCO instances JSON.", show_default=False)
 ]
@@ -19,7 +22,13 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads; 0 = all processors. Results do not depend on it.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show a traceback with an error.")]
 DataRoot = Annotated[
-    Path, typer.Option("--data-root", envvar="OVD_BENCH_DATA", help="Folder of the data sets.", show_default="data")
+    Path,
+    typer.Option(
+        "--data-root",
+        help="Folder of the data sets.",
+        default_factory=default_data_root,
+        show_default="$OVD_BENCH_DATA, else data here or in the checkout, else the user's data folder",
+    ),
 ]
 
 
@@ -73,5 +82,5 @@ def console(as_json: bool) -> Console:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """One JSON object on stdout; NaN is refused."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    """One JSON object on stdout; NaN is refused. What the terminal cannot show is escaped, so nothing is lost."""
+    print(json.dumps(document, indent=2, ensure_ascii=not speaks_unicode(), allow_nan=False))

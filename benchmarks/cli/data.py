@@ -15,6 +15,7 @@ from ovd_bench.benchmarks.cli import odvg
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, pairs, say
 from ovd_bench.benchmarks.data.match import ImageMatch
+from ovd_bench.benchmarks.data.targets import check_file
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.catalog.card import DatasetCard
@@ -49,7 +50,7 @@ class GroundingKind(StrEnum):
     expressions = "expressions"
 
 
-def list_datasets(data_root: DataRoot = Path("data"), as_json: Json = False, verbose: Verbose = False) -> None:
+def list_datasets(data_root: DataRoot, as_json: Json = False, verbose: Verbose = False) -> None:
     """List the data sets and which of their files are on this machine."""
     from ovd_bench.benchmarks.data.catalog.cards import CARDS
     from ovd_bench.benchmarks.data.catalog.registry import expected_counts, locate
@@ -88,7 +89,7 @@ def list_datasets(data_root: DataRoot = Path("data"), as_json: Json = False, ver
     say(out, f"'bench data get NAME' explains how to get a data set into {data_root}.")
 
 
-def get(name: Name, data_root: DataRoot = Path("data"), as_json: Json = False, verbose: Verbose = False) -> None:
+def get(name: Name, data_root: DataRoot, as_json: Json = False, verbose: Verbose = False) -> None:
     """Print what to download and where to put it; make the data sets that can be made here.
 
     Nothing is downloaded or unpacked, because a person must read and accept the licences. 'shapes' is rendered,
@@ -156,7 +157,8 @@ def get(name: Name, data_root: DataRoot = Path("data"), as_json: Json = False, v
 
 def verify(
     spec: Spec,
-    data_root: DataRoot = Path("data"),
+    *,
+    data_root: DataRoot,
     images: Images = None,
     match: Match = "path",
     decode: Annotated[
@@ -211,7 +213,8 @@ def show(
         str, typer.Option("--class", metavar="NAME", help="Only images and boxes of this class.")
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of images.")] = 0,
-    data_root: DataRoot = Path("data"),
+    *,
+    data_root: DataRoot,
     images: Images = None,
     match: Match = "path",
     label_map: LabelMap = None,
@@ -223,9 +226,10 @@ def show(
     For training records (.jsonl), --images names the folder of the images; boxes of captions show their phrases.
     """
     from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
-    from ovd_bench.benchmarks.pictures.contact_sheet import write_contact_sheet
+    from ovd_bench.benchmarks.pictures.contact_sheet import FORMATS, write_contact_sheet
     from ovd_bench.benchmarks.pictures.odvg_sheet import write_odvg_contact_sheet
 
+    check_file(output, FORMATS)
     kind = "records" if spec.endswith(".jsonl") else "images"
     if kind == "records":
         folder = images or data_root
@@ -250,6 +254,7 @@ def minival(source: Source, output: Output, as_json: Json = False, verbose: Verb
     """Make LVIS minival from lvis_v1_val.json: only the images of COCO val2017, otherwise unchanged."""
     from ovd_bench.benchmarks.data.catalog.convert import derive_minival
 
+    check_file(output)
     _print_facts(derive_minival(source, output), as_json)
 
 
@@ -257,6 +262,7 @@ def file_names(source: Source, output: Output, as_json: Json = False, verbose: V
     """Add a file_name such as val2017/000000397133.jpg to every image of an LVIS v1 file, from its coco_url."""
     from ovd_bench.benchmarks.data.catalog.convert import insert_file_names
 
+    check_file(output)
     _print_facts(insert_file_names(source, output), as_json)
 
 
@@ -270,6 +276,7 @@ def subset(
     """Keep only some images of a COCO or LVIS annotation file, with their annotations."""
     from ovd_bench.benchmarks.data.catalog.convert import cut_images, read_ids
 
+    check_file(output)
     _print_facts(cut_images(source, output, read_ids(ids)), as_json)
 
 
@@ -285,6 +292,7 @@ def mdetr(
     """Convert an MDETR document to the suite's grounding JSON Lines."""
     from ovd_bench.benchmarks.data.catalog.convert import grounding_lines
 
+    check_file(output)
     count = grounding_lines(source, output, kind.value)
     if as_json:
         print_json({"path": str(output), "phrases": count})

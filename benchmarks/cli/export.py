@@ -9,6 +9,10 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.scoring import BenchmarkName, SomeAnnotations
+from ovd_bench.benchmarks.data.targets import check_file, check_folder
+
+#: Suffix of the file of each format; the others are folders.
+_SUFFIXES = {"coco": ".json", "lvis": ".json", "csv": ".csv", "parquet": ".parquet", "supervision": ".npz"}
 
 
 def export(
@@ -28,7 +32,8 @@ def export(
     ],
     annotations: SomeAnnotations = None,
     benchmark: BenchmarkName = None,
-    data_root: DataRoot = Path("data"),
+    *,
+    data_root: DataRoot,
     out: Out = Path("results"),
     as_json: Json = False,
     verbose: Verbose = False,
@@ -36,6 +41,7 @@ def export(
     """Write the predictions of a run for another tool, with the names of classes and images."""
     from ovd_bench.benchmarks.store.run_names import find_predictions
 
+    _check(to, output)
     source = find_predictions(run, out, benchmark)
     from ovd_bench.benchmarks.store.export import WRITERS, Named
     from ovd_bench.benchmarks.store.prediction_source import find_annotations
@@ -50,6 +56,14 @@ def export(
         return
     line = f"wrote {output}: {len(named.predictions):,} boxes of {len(named.files):,} images"
     console(as_json).print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _check(to: str, output: Path) -> None:
+    """Refuse a file or folder that could not be written."""
+    if to in _SUFFIXES:
+        check_file(output, (_SUFFIXES[to],))
+    else:
+        check_folder(output)
 
 
 def register(app: typer.Typer) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, pairs, say
+from ovd_bench.benchmarks.data.targets import check_file
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.odvg.conversion import Conversion
@@ -23,7 +24,7 @@ def coco(source: Source, output: Output, as_json: Json = False, verbose: Verbose
     """Convert COCO instances, or any file in that format, to ODVG with a label map."""
     from ovd_bench.benchmarks.data.odvg.detection import convert_coco
 
-    _run(lambda progress: convert_coco(source, output, progress), as_json)
+    _run(output, lambda progress: convert_coco(source, output, progress), as_json)
 
 
 def lvis(
@@ -41,14 +42,14 @@ def lvis(
     """Convert LVIS v1 or v0.5 to ODVG with a label map; images are named by their coco_url."""
     from ovd_bench.benchmarks.data.odvg.detection import convert_lvis
 
-    _run(lambda progress: convert_lvis(source, output, keep=frequencies, progress=progress), as_json)
+    _run(output, lambda progress: convert_lvis(source, output, keep=frequencies, progress=progress), as_json)
 
 
 def objects365(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
     """Convert Objects365 v1 or v2 to ODVG with a label map; class names are corrected."""
     from ovd_bench.benchmarks.data.odvg.detection import convert_objects365
 
-    _run(lambda progress: convert_objects365(source, output, progress), as_json)
+    _run(output, lambda progress: convert_objects365(source, output, progress), as_json)
 
 
 def flickr30k(
@@ -61,14 +62,14 @@ def flickr30k(
     """Convert Flickr30k Entities in its original form to ODVG; one record per caption."""
     from ovd_bench.benchmarks.data.odvg.flickr30k import convert_flickr30k
 
-    _run(lambda progress: convert_flickr30k(source, output, split=split, progress=progress), as_json)
+    _run(output, lambda progress: convert_flickr30k(source, output, split=split, progress=progress), as_json)
 
 
 def goldg(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
     """Convert a training file of MDETR (GoldG: GQA, Flickr30k) to ODVG; one record per caption."""
     from ovd_bench.benchmarks.data.odvg.mdetr import convert_goldg
 
-    _run(lambda progress: convert_goldg(source, output, progress), as_json)
+    _run(output, lambda progress: convert_goldg(source, output, progress), as_json)
 
 
 def ogd(
@@ -90,7 +91,7 @@ def ogd(
     """
     from ovd_bench.benchmarks.data.odvg.dialect import convert_dialect
 
-    _run(lambda progress: convert_dialect(source, output, progress, join_phrases=join_phrases), as_json)
+    _run(output, lambda progress: convert_dialect(source, output, progress, join_phrases=join_phrases), as_json)
 
 
 def register(convert: typer.Typer) -> None:
@@ -110,7 +111,8 @@ def register(convert: typer.Typer) -> None:
     convert.command("ogd-odvg", epilog=f"{example} ogd-odvg train_vg.jsonl -o train_spans.jsonl")(ogd)
 
 
-def _run(work: Callable[[Progress], Conversion], as_json: bool) -> None:
+def _run(output: Path, work: Callable[[Progress], Conversion], as_json: bool) -> None:
+    check_file(output)
     with counter("images or captions") as advance:
         report = work(advance)
     lists = {

@@ -9,6 +9,7 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose, console, finite, print_json
 from ovd_bench.benchmarks.data.match import ImageMatch
+from ovd_bench.benchmarks.data.targets import check_file, check_folder
 from ovd_bench.benchmarks.data.text import printable
 
 
@@ -51,7 +52,8 @@ def show(
     ] = None,
     cell: Annotated[int, typer.Option(min=64, max=2000, help="Longer side of a picture, pixels.")] = 420,
     out: Out = Path("results"),
-    data_root: DataRoot = Path("data"),
+    *,
+    data_root: DataRoot,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -64,6 +66,7 @@ def show(
 
     if sum((worst, disagree, ids is not None)) > 1:
         raise DataError("--worst, --disagree and --ids exclude each other")
+    check_file(output, (".png",))
     terminal = console(as_json)
     chosen = find_runs(split_specs(runs), out, benchmark)
     if disagree and len(chosen) < 2:
@@ -164,6 +167,11 @@ def detect(
 
     if sum(option is not None for option in (prompt, names, classes, caption)) != 1:
         raise DataError("say what to look for with one of --prompt, --class NAME, --classes FILE, --caption")
+    into_folder = output is not None and output.suffix == ""
+    if output is not None:
+        check_folder(output) if into_folder else check_file(output, (".png",))
+    if raw is not None:
+        check_file(raw)
     vocabulary = prompt_vocabulary(prompt) if prompt is not None else None
     if names is not None:
         vocabulary = plain_vocabulary(names, "--class names no class: write, for example, --class 'St. Bernard'")
@@ -177,7 +185,7 @@ def detect(
     loaded = load_detector(detector, settings)
     if vocabulary is not None:
         loaded.set_vocabulary(vocabulary, PLAN)
-    folder = OutputFolder(output) if output is not None and output.suffix == "" else None
+    folder = OutputFolder(output) if output is not None and into_folder else None
     card, terminal = loaded.card, console(as_json)
     rows, drawn, passed_over = [], [], []
     for number, file in enumerate(files, 1):

@@ -124,7 +124,7 @@ class RunOptions:
     prompts: Prompts = None
     vocabulary: Mode = "full"
     weights: Weights = None
-    data_root: DataRoot = Path("data")
+    data_root: DataRoot
     images: ImagesFolder = None
     match: ImageMatching = "path"
     name: BenchmarkName = None

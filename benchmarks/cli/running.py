@@ -53,10 +53,9 @@ def run(
     All statistics are in the run's result.json; 'bench report RUN' shows them, 'bench board' ranks the runs.
     """
     from ovd_bench.benchmarks.runner.score_run import ScoreOptions
-    from ovd_bench.benchmarks.scoring.extra_metrics import wanted_metrics
 
-    wanted_metrics(metric or [], set())  # refuse a misspelt name before hours of work
     scoring = ScoreOptions(metric or [], bootstrap, judge=judge, tables=tables, threshold=threshold, threads=threads)
+    scoring.check()
     _carry_out(options, scoring, None)
 
 

@@ -25,6 +25,7 @@ from ovd_bench.benchmarks.cli.common import (
     print_json,
 )
 from ovd_bench.benchmarks.data.match import TextMatch
+from ovd_bench.benchmarks.data.targets import check_file, check_folder
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.errors import DataError
 
@@ -78,7 +79,8 @@ def score(
     ],
     annotations: SomeAnnotations = None,
     benchmark: BenchmarkName = None,
-    data_root: DataRoot = Path("data"),
+    *,
+    data_root: DataRoot,
     protocol: ProtocolName = None,
     max_dets: MaxDets = None,
     iou: IouThresholds = None,
@@ -137,6 +139,12 @@ def score(
     """Score predictions under a named protocol, bit-identical to the official evaluators."""
     from ovd_bench.benchmarks.store.run_names import find_predictions
 
+    if per_class:
+        check_file(per_class)
+    if arrays:
+        check_file(arrays, (".npz",))
+    if plots:
+        check_folder(plots)
     source = find_predictions(predictions, out, benchmark)  # a wrong name is told before numpy and others are imported
     from ovd_bench.benchmarks.scoring.grounding import GROUNDING, score_grounding
     from ovd_bench.benchmarks.scoring.score import ScoreRequest, score
@@ -212,7 +220,8 @@ def compare(
     b: Annotated[str, typer.Argument(metavar="B", help="Run B.", show_default=False)],
     annotations: SomeAnnotations = None,
     benchmark: BenchmarkName = None,
-    data_root: DataRoot = Path("data"),
+    *,
+    data_root: DataRoot,
     protocol: ApProtocolName = None,
     bootstrap: Annotated[
         int, typer.Option(min=2, max=100_000, help="Paired bootstrap resamples of the images.")
@@ -227,6 +236,8 @@ def compare(
     """Test whether run B is better than run A: paired bootstrap over the images, wins and losses per class."""
     from ovd_bench.benchmarks.store.run_names import find_predictions
 
+    if per_class:
+        check_file(per_class)
     first, second = (find_predictions(spec, out, benchmark) for spec in (a, b))  # before numpy and others are imported
     from ovd_bench.benchmarks.scoring.compare import compare_files, comparison_json
 
@@ -303,6 +314,7 @@ def judge(
         save_similarity,
     )
 
+    check_file(output)
     names = read_ground_truth(annotations).categories.names
     similarity = build_similarity(names, model, template or DEFAULT_TEMPLATE)
     save_similarity(output, similarity)

@@ -20,6 +20,7 @@ from ovd_bench.benchmarks.cli.run_options import (
     Weights,
     split_names,
 )
+from ovd_bench.benchmarks.data.targets import check_file
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.metrics.errors import DataError
@@ -49,7 +50,8 @@ def speed(
     dtype: DtypeName = "float32",
     weights: Weights = None,
     seed: RunSeed = 0,
-    data_root: DataRoot = Path("data"),
+    *,
+    data_root: DataRoot,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.", show_default="none")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -64,17 +66,20 @@ def speed(
     from ovd_bench.benchmarks.speed.record import Measured, write_report
     from ovd_bench.benchmarks.speed.request import SpeedRequest
     from ovd_bench.benchmarks.speed.show import report_table
+    from ovd_bench.detectors.registry import check_detector
 
-    if out is not None and not out.parent.is_dir():
-        raise DataError(f"{out}: the folder {out.parent} does not exist: create it first")
+    if out is not None:
+        check_file(out)
     sizes = _sizes(batch)
-    inputs = gather(benchmark, image, vocabulary, data_root, max(sizes))
     names = split_names(detector)
     if not names:
         raise DataError("--detector names no detector: 'bench list detectors' shows them")
     if weights is not None and len(names) > 1:
         raise DataError("--weights needs exactly one --detector")
+    for name in names:
+        check_detector(name, weights)  # before data are rendered
     plan = read_plan(prompts)
+    inputs = gather(benchmark, image, vocabulary, data_root, max(sizes))
     requests = [
         checked(
             SpeedRequest,

@@ -10,6 +10,7 @@ import typer
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, say
 from ovd_bench.benchmarks.cli.run_options import Device
+from ovd_bench.benchmarks.data.targets import check_folder
 from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def run(
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the network in each cell.")] = 1,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Number of cells at once.")] = 1,
     device: Device = "auto",
-    data_root: DataRoot = Path("data"),
+    *,
+    data_root: DataRoot,
     verbose: Verbose = False,
 ) -> None:
     """Train and score every arm with every seed, each in its own process; finished cells are skipped."""
@@ -99,6 +101,9 @@ def run(
     resolved = _resolved(name)
     folder = study_folder(resolved.study, out)
     cells = cells_of(resolved, folder, _names(arms), [_seed(seed) for seed in _names(seeds)])
+    check_folder(folder)
+    for cell in cells:
+        cell.finished()  # refuses what is there of another study
     with counter("rendering images") as advance:  # once instead of in every cell
         benchmark = open_benchmark(resolved.study.benchmark, data_root, progress=advance)
     if resolved.study.judge and any(cell.result() is None for cell in cells):
@@ -143,6 +148,7 @@ def report(
     folder = study_folder(resolved.study, out)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder: 'bench study run {name}' makes it")
+    check_folder(folder)
     with counter("cells measured") as advance:
         made = build_report(resolved, cells_of(resolved, folder), resamples=resamples, advance=advance)
     document = made.as_json()

@@ -16,7 +16,8 @@ def train(
     config: Annotated[
         str, typer.Argument(help="YAML file of a training, or the name of a shipped one.", show_default=False)
     ],
-    data_root: DataRoot = Path("data"),
+    *,
+    data_root: DataRoot,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the training.", show_default="runs/CONFIG")
     ] = None,

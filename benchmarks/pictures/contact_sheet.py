@@ -13,12 +13,14 @@ from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.data.image_match import located_paths
 from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
+from ovd_bench.benchmarks.data.targets import check_name
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.pictures.drawing import Tile, contact_sheet
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth
 
-_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+#: Suffix of a picture's file -> its format.
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def write_contact_sheet(
@@ -75,9 +77,7 @@ def draw_some(
     Raises:
         DataError: no image can be used, another suffix.
     """
-    kind = _FORMATS.get(target.suffix.lower())
-    if kind is None:
-        raise DataError(f"{target}: a picture is written as {', '.join(_FORMATS)}")
+    check_name(target, FORMATS)
     tiles: list[tuple[Tile, str]] = []
     shown: list[int] = []
     passed_over: list[str] = []
@@ -94,8 +94,9 @@ def draw_some(
         why = f", first: {passed_over[0]}" if passed_over else ""
         raise DataError(f"{name}: none of {len(positions):,} images can be shown{why}")
     columns = max(1, round(len(tiles) ** 0.5 * 1.2))
+    sheet = contact_sheet([image for image, _ in tiles], columns, [title for _, title in tiles])
     with atomic_write(target) as file:
-        contact_sheet([image for image, _ in tiles], columns, [title for _, title in tiles]).save(file, kind)
+        sheet.save(file, FORMATS[target.suffix.lower()])
     return shown, passed_over
 
 

@@ -13,7 +13,9 @@ from ovd_bench.benchmarks.data.pixels import pixels_sha256
 from ovd_bench.benchmarks.runner.locks import remove_leftovers, run_held
 from ovd_bench.benchmarks.runner.run_speed import run_speed
 from ovd_bench.benchmarks.scoring.exports import write_per_class
+from ovd_bench.benchmarks.scoring.extra_metrics import NEEDS, wanted_metrics
 from ovd_bench.benchmarks.scoring.score import Score, ScoreRequest, score
+from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
 from ovd_bench.benchmarks.store.contamination import contamination
 from ovd_bench.benchmarks.store.describe import card_of, scored_under
 from ovd_bench.benchmarks.store.folders import PER_CLASS, PREDICTIONS, RESULT, manifest_path
@@ -64,6 +66,21 @@ class ScoreOptions:
     tables: Path | None = None
     threshold: float = 0.5
     threads: int = 0
+
+    def check(self) -> None:
+        """Refuse before hours of work what scoring would refuse.
+
+        Raises:
+            DataError: an unknown metric, or a file that cannot be used.
+        """
+        missing = {"region", *(() if self.judge else ("srp",))}
+        for name in missing.intersection(wanted_metrics(self.extra_metrics, missing)):
+            raise DataError(NEEDS[name])
+        VocabularyTables.read(self.tables)
+        if self.judge is not None:
+            from ovd_bench.benchmarks.scoring.text_judge import load_similarity
+
+            load_similarity(self.judge)
 
 
 def score_run(

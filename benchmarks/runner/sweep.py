@@ -19,7 +19,7 @@ from ovd_bench.benchmarks.scoring.score import Score
 from ovd_bench.benchmarks.store.folders import RESULT, manifest_path
 from ovd_bench.benchmarks.store.manifest import missing_shards, read_manifest
 from ovd_bench.benchmarks.store.schema import Result, read_result
-from ovd_bench.detectors.registry import find_card
+from ovd_bench.detectors.registry import check_detector, find_card
 from ovd_bench.detectors.types import DetectorError
 from ovd_bench.metrics.errors import DataError
 
@@ -80,10 +80,14 @@ class Sweep:
 
         Raises:
             DataError: the benchmark cannot be opened.
-            DetectorError: no detector of that name.
+            DetectorError: no detector of that name, or it cannot be loaded here.
         """
         label = _label(request)
         with nullcontext() if self.quiet else self.console.status(f"{label}: opening", spinner="line"):
+            if self.engine is None:
+                check_detector(request.detector, request.weights, request.nms_iou)  # before data are rendered
+            elif ".py:" not in request.detector:
+                find_card(request.detector)  # packages and weights are on the machines of the engine
             plan = RunPlan.of(request)
             folder = complete_run(plan) if self.shards is None else None
         if folder is None:

@@ -8,6 +8,7 @@ from ovd_bench.benchmarks.data.catalog.cards import CARDS
 from ovd_bench.benchmarks.data.files.documents import checked, read_document
 from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.prompt_files import read_plan
+from ovd_bench.benchmarks.data.targets import check_folder
 from ovd_bench.benchmarks.runner.request import Overwrite, RunRequest
 from ovd_bench.benchmarks.store.protocols import VocabularyMode
 from ovd_bench.detectors.interface import DType
@@ -73,12 +74,14 @@ def user_request(
         overwrite: ``missing``, ``always`` or ``never``.
 
     Raises:
-        DataError: an invalid value, an unreadable file, or both ``limit`` and ``image_ids``.
+        DataError: an invalid value, an unreadable file, both ``limit`` and ``image_ids``, or an ``out`` that cannot be
+            written to.
     """
     if limit is not None and image_ids is not None:
         raise DataError("--limit and --image-ids: give one of them")
     if detector_name in BUILT_IN and detector_name != detector:
         raise DataError(f"--detector-name {detector_name}: another detector has that name")
+    check_folder(out)
     return checked(
         RunRequest,
         detector=detector_spec(detector),

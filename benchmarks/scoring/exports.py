@@ -9,8 +9,8 @@ import numpy as np
 
 from ovd_bench.benchmarks.data.csv_text import csv_text
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.data.targets import check_name
 from ovd_bench.metrics.comparison import Comparison
-from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.types import GroundTruth
 
@@ -90,8 +90,7 @@ def write_arrays(path: Path, evaluation: Evaluation) -> None:
     ``precision`` is (IoU 10, recall 101, class, area 4) as lvis-api's ``eval["precision"]``, with COCO rules followed
     by the axis of detection limits; undefined is -1, as there. Read with ``numpy.load``; there is no pickle in it.
     """
-    if path.suffix != ".npz":
-        raise DataError(f"{path}: the file name must end in .npz")
+    check_name(path, (".npz",))
     with atomic_write(path) as file:
         np.savez(file, precision=evaluation.precision, recall=evaluation.recall, **evaluation.axes())
 

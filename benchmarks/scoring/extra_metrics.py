@@ -75,12 +75,19 @@ def _ladder(subject: MetricInput) -> MetricResult:
     return MetricResult(result.metrics, (note,) if missing else ())
 
 
+#: What the user is told where the input of a statistic is missing.
+NEEDS = {
+    "srp": "--metric srp needs --judge FILE: build one with 'bench judge --annotations GT -o FILE'",
+    "region": "--metric region needs --images FOLDER and --region-judge MODEL_FOLDER",
+}
+
+
 def _srp(subject: MetricInput) -> MetricResult:
     from ovd_bench.benchmarks.scoring.text_judge import load_similarity
     from ovd_bench.metrics.semantic import semantic_r_precision
 
     if subject.judge is None:
-        raise DataError("--metric srp needs --judge FILE: build one with 'bench judge --annotations GT -o FILE'")
+        raise DataError(NEEDS["srp"])
     similarity = load_similarity(subject.judge)
     result = semantic_r_precision(subject.gt, subject.predictions, similarity)
     context = {
@@ -101,7 +108,7 @@ def _region(subject: MetricInput) -> MetricResult:
     from ovd_bench.metrics.region_text import region_text_margin
 
     if subject.region_judge is None or subject.images is None:
-        raise DataError("--metric region needs --images FOLDER and --region-judge MODEL_FOLDER")
+        raise DataError(NEEDS["region"])
     files = image_paths(subject.gt)
     embeddings = embed_regions(subject.gt, files, subject.images, subject.region_judge)
     result = region_text_margin(subject.gt, subject.predictions, embeddings)

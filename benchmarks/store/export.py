@@ -89,8 +89,6 @@ class Named:
 
 def write_results(named: Named, path: Path) -> None:
     """The results JSON that pycocotools and lvis-api read. It has class ids; their names are in the annotations."""
-    if path.suffix != ".json":
-        raise DataError(f"{path}: name the file .json")
     write_predictions(path, named.predictions)
 
 
@@ -99,8 +97,6 @@ def write_csv(named: Named, path: Path) -> None:
 
     Numbers have all their digits.
     """
-    if path.suffix != ".csv":
-        raise DataError(f"{path}: name the file .csv")
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     columns = _columns(named)
@@ -112,8 +108,6 @@ def write_csv(named: Named, path: Path) -> None:
 
 def write_parquet(named: Named, path: Path) -> None:
     """The columns of ``write_csv`` as Parquet; 'bench score' reads it too."""
-    if path.suffix != ".parquet":
-        raise DataError(f"{path}: name the file .parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -211,8 +205,6 @@ def write_supervision(named: Named, path: Path) -> None:
     ``xyxy`` float32 (N, 4), ``confidence`` float32 (N,), ``class_id`` int64 (N,): position in ``class_names`` (K,);
     ``image_id`` int64 (I,), ``file_name`` (I,); the rows of image i are ``starts[i]`` to ``starts[i + 1]``.
     """
-    if path.suffix != ".npz":
-        raise DataError(f"{path}: name the file .npz")
     boxes = named.boxes_xywh()
     boxes[:, 2:] += boxes[:, :2]
     with atomic_write(path) as file:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.data.targets import check_folder
 from ovd_bench.benchmarks.training.batch_arrays import chained_sha256, write_batch
 from ovd_bench.benchmarks.training.config import TrainingConfig
 from ovd_bench.benchmarks.training.evaluation import SplitEvaluation
@@ -104,6 +105,7 @@ def run_training(
     Raises:
         DataError: the configuration or its data cannot be used.
     """
+    _check_out(out, resume)
     prepared = find_trainer(config.trainer).prepare(config, machine, console)
     leader = prepared.leader
     result = train(config, prepared, out, resume=resume, console=console if leader else None)
@@ -185,20 +187,23 @@ def train(
     }
 
 
+def _check_out(out: Path, resume: bool) -> None:
+    """Refuse a folder that cannot be written to, or that holds another training."""
+    check_folder(out)
+    if not resume and (out / CHECKPOINT).exists():
+        raise DataError(f"{out}: already contains a training: continue with --resume, or choose another --out")
+
+
 def _begin(config: TrainingConfig, prepared: Prepared, out: Path, resume: bool) -> Log:
     """Prepare the folder; with ``resume``, restore trainer and log from the checkpoint."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be made: {error.strerror}") from error
+    _check_out(out, resume)
+    out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / CHECKPOINT
     if not checkpoint.exists():
         if prepared.leader:
             with atomic_write(out / CONFIG) as file:
                 file.write(config.as_yaml())
         return Log()
-    if not resume:
-        raise DataError(f"{out}: already contains a training: continue with --resume, or choose another --out")
     try:
         with checkpoint.open("rb") as file:
             header, state, data = file.readline(), file.readline(), file.read()

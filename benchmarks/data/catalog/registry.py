@@ -12,6 +12,7 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
 from ovd_bench.benchmarks.data.catalog.custom import open_own
+from ovd_bench.benchmarks.data.catalog.data_root import tell_new_place
 from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.metrics.departure import is_protocol
@@ -134,6 +135,7 @@ def render(card: DatasetCard, data_root: Path, progress: Callable[[int], None] |
     world, folder = WORLDS[card.world], data_root / card.world
     if read_split_manifest(world, card.split, folder) is not None:
         return False
+    tell_new_place(data_root)
     try:
         data_root.mkdir(parents=True, exist_ok=True)
         with FileLock(data_root / f".{card.world}.lock"):  # two runs may render it at the same time

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+from ovd_bench.benchmarks.data.targets import check_name
 from ovd_bench.metrics.errors import DataError
 
 #: Expected kind of content by file suffix.
@@ -83,10 +84,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A binary file that gets its name only when the block ends without an exception.
 
     Raises:
-        DataError: the folder of the file does not exist.
+        DataError: the folder of the file does not exist, or the path is not that of a file.
     """
-    if not path.parent.is_dir():
-        raise DataError(f"{path}: the folder {path.parent} does not exist: create it first")
+    check_name(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:

@@ -9,9 +9,9 @@ import numpy as np
 import PIL.Image
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
+from ovd_bench.benchmarks.data.targets import check_name
 from ovd_bench.benchmarks.pictures.drawing import Pixels, draw_boxes, fitting_scale, grid
 from ovd_bench.benchmarks.pictures.gallery.matched_run import MatchedRun
-from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth
 
 _TRUTH, _RIGHT, _WRONG, _EXCUSED, _MISSED = "#009e73", "#56b4e9", "#d55e00", "#bbbbbb", "#f0e442"
@@ -84,7 +84,6 @@ def save_png(path: Path, picture: PIL.Image.Image) -> None:
     Raises:
         DataError: another suffix, or the folder does not exist.
     """
-    if path.suffix.lower() != ".png":
-        raise DataError(f"{path}: the file name must end in .png")
+    check_name(path, (".png",))
     with atomic_write(path) as file:
         picture.save(file, format="PNG")

@@ -156,7 +156,7 @@ def test_what_cannot_be_exported_is_one_line(toy: Benchmark, run: Path, tmp_path
     def refused(*words: object) -> str:
         return str(CliRunner().invoke(app, ["export", *map(str, words)]).exception)
 
-    assert refused(run, "--to", "coco", "-o", tmp_path / "a.txt").endswith("a.txt: name the file .json")
+    assert refused(run, "--to", "coco", "-o", tmp_path / "a.txt").endswith("a.txt: the file name must end in .json")
     odd = tmp_path / "odd.json"
     odd.write_text('[{"image_id": 1, "category_id": 999, "bbox": [1, 1, 2, 2], "score": 0.5}]')
     message = refused(odd, "-a", toy.annotations, "--to", "csv", "-o", tmp_path / "a.csv")

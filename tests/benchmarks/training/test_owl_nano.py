@@ -320,4 +320,4 @@ def test_command_line(tmp_path: Path, app: typer.Typer) -> None:
         CliRunner().invoke(app, ["train", "nothing"], catch_exceptions=False)
     config.write_text(yaml.safe_dump(CONFIG | {"data": "coco"}))
     with pytest.raises(DataError, match="no data set 'coco-train'"):
-        CliRunner().invoke(app, arguments, catch_exceptions=False)
+        CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "p")], catch_exceptions=False)

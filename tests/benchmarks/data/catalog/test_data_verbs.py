@@ -219,7 +219,7 @@ def test_show_of_a_class(root: Path, tmp_path: Path) -> None:
     assert sorted(document["image_ids"]) == [100, 103]
     result = run("show", root / "coco/gt.json", "--class", "Zeb", "-o", tmp_path / "s.jpg")
     assert str(result.exception) == "no class is called 'Zeb': did you mean 'zebra'?"
-    assert "a picture is written as" in str(run("show", root / "coco/gt.json", "-o", "s.exe").exception)
+    assert "the file name must end in .png or .jpg" in str(run("show", root / "coco/gt.json", "-o", "s.exe").exception)
 
 
 def test_show_says_which_images_it_passed_over(root: Path, tmp_path: Path) -> None:
