@@ -17,6 +17,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from ovd_bench.baselines.untrusted_weights import planned
+
 FORMAT = 1
 
 A = TypeVar("A")
@@ -77,13 +79,22 @@ class ModelKind(Generic[M, A]):
         try:
             with safetensors.safe_open(path, "pt") as file:
                 header = self._header((file.metadata() or {}).get(self.key))
-                with torch.device("meta"):  # a header may state any size: nothing is allocated before the shapes agree
-                    expected = {name: list(tensor.shape) for name, tensor in self.build(header).state_dict().items()}
                 found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+                # a header may state any size: nothing is allocated before the shapes agree
+                plan = planned(lambda: self.build(header), len(found))
+                expected = {name: list(tensor.shape) for name, tensor in plan.state_dict().items()}
                 if wrong := [name for name in {**expected, **found} if expected.get(name) != found.get(name)]:
                     raise ValueError(f"'{wrong[0]}' is {found.get(wrong[0])}, {expected.get(wrong[0])} is needed")
                 tensors = {name: file.get_tensor(name).float() for name in found}
-        except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (
+            safetensors.SafetensorError,
+            OSError,
+            KeyError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+            ArithmeticError,
+        ) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{path}: is not a weights file of {self.label} ({reason})") from error
         if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:

@@ -1,6 +1,8 @@
 """Strict and safe loading of models in the file layout of the Hugging Face hub, from a local directory or by hub id.
 
 Reads safetensors if there are any, else ``pytorch_model*.bin`` with ``weights_only``; no pickle, no code from the hub.
+A folder on this machine is all that is read: the hub is never asked while it loads. What ``config.json`` describes is
+measured before it is built.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ovd_bench.baselines.untrusted_weights import check_sizes, mapped_tensors, planned
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.hub import model_directory, weight_files, weights_sha256
 from ovd_bench.detectors.interface import DetectorSettings
@@ -28,6 +32,13 @@ from ovd_bench.detectors.types import DetectorError
 #: ``relative_position_index``, also computed, are left out by transformers itself. Batch norms that are frozen count no
 #: batches, but the published DETR still holds some counters.
 _BENIGN = re.compile(r"^box_bias$|\.num_batches_tracked$")
+
+#: Numbers that a network may have beyond those in its files before they are refused without being built; the few that
+#: are missing then get a message with their names.
+_MOST_MISSING = 1 << 24
+_LONGEST_JSON = 16 << 20
+#: Pixels of a side of the network's input.
+_LARGEST_SIDE = 8192
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -66,6 +77,8 @@ class Preprocessing(BaseModel):
         values = (self.size.get(first, 0), self.size.get(second, 0))
         if min(values) < 1:
             raise DetectorError(f"preprocessor_config.json: size is {self.size}, expected {first} and {second}")
+        if max(values) > _LARGEST_SIDE:
+            raise DetectorError(f"preprocessor_config.json: size is {self.size}, at most {_LARGEST_SIDE} is possible")
         return values
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -112,7 +125,7 @@ class LoadedModel:
         Raises:
             DetectorError: its files are missing, broken, or of another vocabulary.
         """
-        with _one_line(f"{self.directory}: the tokenizer does not load"), _quiet():
+        with _one_line(f"{self.directory}: the tokenizer does not load"), _quiet(), _offline():
             tokenizer = AutoTokenizer.from_pretrained(self.directory, local_files_only=True, trust_remote_code=False)
             found = tokenizer(sample).input_ids
         if found != expected:
@@ -155,13 +168,14 @@ def load_model(
     device, dtype = _device(settings), _DTYPES[settings.dtype]
     source = settings.weights or card.weights
     directory = model_directory(card.name, source)
-    found = _read_json(directory / "config.json").get("model_type")
+    document = _read_json(directory / "config.json")
+    found = document.get("model_type")
     if found != model_type:
         raise DetectorError(
             f"{directory}: holds a model of type '{found}', detector '{card.name}' needs '{model_type}'"
         )
     files = weight_files(directory)
-    module = _read_module(directory, model_class, safetensors=files[0].suffix == ".safetensors")
+    module = _read_module(directory, files, model_class, document)
     filled = dataclasses.replace(
         card,
         weights=source,
@@ -185,14 +199,25 @@ def _device(settings: DetectorSettings) -> torch.device:
     return device
 
 
-def _read_module(directory: Path, model_class: type[Any], *, safetensors: bool) -> Any:
-    with _one_line(f"{directory}: the weights do not load"), _quiet():
+def _read_module(directory: Path, files: list[Path], model_class: type[Any], document: dict[str, Any]) -> Any:
+    try:
+        stored = [tensor for file in files for tensor in mapped_tensors(file).values()]
+    except ValueError as error:
+        raise DetectorError(str(error)) from error
+    with _one_line(f"{directory / 'config.json'}"), _quiet(), _offline():
+        config = model_class.config_class.from_dict(_own_config(document))
+        plan = planned(lambda: model_class(config), len(stored))
+        needed, held = (sum(tensor.numel() for tensor in tensors) for tensors in (plan.parameters(), stored))
+        if needed > held + _MOST_MISSING:
+            raise ValueError(f"describes a network of {needed:,} numbers, the weights have {held:,}")
+    with _one_line(f"{directory}: the weights do not load"), _quiet(), _offline():
         module, info = model_class.from_pretrained(
             directory,
+            config=config,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported below with their names
             local_files_only=True,
-            use_safetensors=safetensors,
+            use_safetensors=files[0].suffix == ".safetensors",
             dtype=torch.float32,
         )
     faults = {
@@ -210,12 +235,39 @@ def _read_module(directory: Path, model_class: type[Any], *, safetensors: bool) 
     return module
 
 
+def _own_config(document: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that describes the network by itself.
+
+    Raises:
+        ValueError: a size that no network has, or a part that only the hub describes.
+    """
+    check_sizes(document)
+    named = document if not document.get("backbone_config") else {**document, "backbone": None}  # not read then
+    for part in (named, *(part for part in document.values() if isinstance(part, dict))):
+        if part.get("quantization_config"):
+            raise ValueError("quantization_config: quantised weights are not supported")
+        if "/" in str(part.get("attn_implementation")):
+            raise ValueError(f"attn_implementation is {part['attn_implementation']!r}: code of the hub is not run")
+        if set(str(part.get("backbone"))) & set("/:"):
+            raise ValueError(
+                f"backbone is {part['backbone']!r}, a model of the hub: put its config.json here as backbone_config"
+            )
+    backbone, arguments = document.get("backbone"), document.get("backbone_kwargs") or {}
+    if not backbone or document.get("backbone_config") or (document.get("use_timm_backbone", True) and not arguments):
+        return document
+    # The library would ask the hub whether this is a repository there; it is a name of timm.
+    rest = {name: value for name, value in document.items() if name not in ("backbone", "backbone_kwargs")}
+    return rest | {"backbone_config": {"model_type": "timm_backbone", "backbone": backbone, **arguments}}
+
+
 def _read_json(file: Path) -> dict[str, Any]:
+    if file.is_file() and file.stat().st_size > _LONGEST_JSON:
+        raise DetectorError(f"{file}: is too large for a configuration")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DetectorError(f"{file.parent}: no {file.name}: expected a model in the hub's file layout") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DetectorError(f"{file}: cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise DetectorError(f"{file}: expected a JSON object")
@@ -241,6 +293,17 @@ def _one_line(what: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DetectorError(f"{what}: {reason}") from error
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """No request reaches the hub, whatever a file of the folder names; the library then raises an error."""
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = before
 
 
 @contextlib.contextmanager

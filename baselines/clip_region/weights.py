@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import open_clip
-import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from ovd_bench.baselines.clip_region.network import ClipNetwork, Colour, Normalisation
+from ovd_bench.baselines.untrusted_weights import check_sizes, mapped_tensors, planned
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 #: Newer names first; within a layout, safetensors files come before files of torch.
@@ -62,15 +62,17 @@ def load_clip(directory: Path, device: str = "cpu") -> LoadedClip:
         config, normalisation = _hub_config(directory)
         tensors = _renamed(_tensors(files))
     try:
-        model = open_clip.CLIP(**config)
-        if model.vocab_size != _VOCABULARY:
-            raise ValueError(f"{model.vocab_size} tokens, CLIP's byte pairs are {_VOCABULARY}")
-        network = ClipNetwork(model, normalisation)
-    except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
+        plan = planned(lambda: open_clip.CLIP(**config), len(tensors))
+        if plan.vocab_size != _VOCABULARY:
+            raise ValueError(f"{plan.vocab_size} tokens, CLIP's byte pairs are {_VOCABULARY}")
+        ClipNetwork(plan, normalisation)
+    except (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{directory}: cannot be built as CLIP: {reason}") from error
-    _fill(directory, model, tensors)
-    return LoadedClip(network.to(device), files)
+    _check_fit(directory, plan, tensors)
+    model = open_clip.CLIP(**config)
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return LoadedClip(ClipNetwork(model, normalisation).to(device), files)
 
 
 def _files(directory: Path, patterns: tuple[str, ...]) -> list[Path]:
@@ -84,23 +86,15 @@ def _files(directory: Path, patterns: tuple[str, ...]) -> list[Path]:
 def _tensors(files: list[Path]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for file in files:
-        try:
-            if file.suffix == ".safetensors":
-                content: Any = safetensors.torch.load_file(file)
-            else:
-                content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # the parsers do not document the exceptions for broken files
-            raise ValueError(f"{file}: the weights do not load: {' '.join(str(error).split())[:200]}") from error
-        if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-            raise ValueError(f"{file}: the weights do not load: a dictionary of tensors is needed")
+        content = mapped_tensors(file)
         if twice := found.keys() & content.keys():
             raise ValueError(f"{file}: '{min(twice)}' is in two files")
         found |= content
     return found
 
 
-def _fill(directory: Path, model: open_clip.CLIP, tensors: Mapping[str, Tensor]) -> None:
-    expected = model.state_dict()
+def _check_fit(directory: Path, plan: open_clip.CLIP, tensors: Mapping[str, Tensor]) -> None:
+    expected = plan.state_dict()
     faults = {
         "missing": sorted(expected.keys() - tensors.keys()),
         "not of this model": sorted(tensors.keys() - expected.keys()),
@@ -115,7 +109,6 @@ def _fill(directory: Path, model: open_clip.CLIP, tensors: Mapping[str, Tensor])
             told.append(f"{fault}: {', '.join(names[:5])}{more}")
     if told:
         raise ValueError(f"{directory}: the weights do not fit the model: {'; '.join(told)}")
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
 
 
 class _Preprocessing(BaseModel):
@@ -238,18 +231,23 @@ def _ratio(tower: _Tower) -> float:
 
 def _validated(kind: type[_Config], file: Path) -> _Config:
     try:
-        return kind.model_validate(json.loads(file.read_bytes()))
+        document = json.loads(file.read_bytes())
     except FileNotFoundError as error:
         raise ValueError(
             f"{file.parent}: no {file.name}: a folder with {OPEN_CLIP_CONFIG} or the config.json of transformers, and "
             "with weights, is needed"
         ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: cannot be read as JSON: {' '.join(str(error).split())[:200]}") from error
+    try:
+        check_sizes(document)
+        return kind.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{file}: {place}: {first['msg']}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: cannot be read as JSON: {' '.join(str(error).split())[:200]}") from error
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 #: Names of transformers' ``CLIPModel`` and of open_clip; the projections of query, key and value are joined later.

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from ovd_bench.baselines.glip.config import VARIANTS, GlipConfig
 from ovd_bench.baselines.glip.model import Glip
+from ovd_bench.baselines.untrusted_weights import check_claims, planned
 
 Layout = Literal["official", "mmdet", "canonical"]
 
@@ -156,8 +157,9 @@ def holds_glip(path: Path) -> bool:
 
 def _filled(path: Path, config: GlipConfig, named: Mapping[str, Tensor]) -> Glip:
     try:
-        with torch.device("meta"):  # a header may state any size: nothing is allocated before the shapes agree
-            expected = {name: tuple(tensor.shape) for name, tensor in Glip(config).state_dict().items()}
+        # a header may state any size: nothing is allocated before the shapes agree
+        plan = planned(lambda: Glip(config), len(named))
+        expected = {name: tuple(tensor.shape) for name, tensor in plan.state_dict().items()}
     except _DAMAGE as error:
         raise ValueError(f"{path}: its config describes no GLIP ({_line(error)})") from error
     faults = {
@@ -258,6 +260,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         for name, tensor in content.items()
     ):
         raise ValueError(f"{path}: holds no state dict")
+    check_claims(path, content)
     return content
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from ovd_bench.grounding_dino_jt.weights.read import is_torch, without
 from ovd_bench.grounding_dino_jt.weights.safetensors_file import read_safetensors, write_safetensors
 from ovd_bench.grounding_dino_jt.weights.shapes import (
     Shapes,
+    check_limits,
     projection_shapes,
     swin_fits,
     swin_shapes,
@@ -75,13 +76,15 @@ def expected_shapes(config: DinoConfig) -> Shapes:
         WeightsError: impossible sizes.
     """
     backbone, d = config.backbone, config.hidden_dim
+    transformer = config.transformer()
+    check_limits(replace(transformer, backbone=backbone) if isinstance(backbone, SwinConfig) else transformer)
     sound = swin_fits(backbone) if isinstance(backbone, SwinConfig) else _resnet_fits(backbone)
-    if not sound or not transformer_fits(config.transformer()) or config.num_classes < 1:
+    if not sound or not transformer_fits(transformer) or config.num_classes < 1:
         raise WeightsError(f"no model has these sizes or settings: {config.to_json()}")
     shapes = swin_shapes(backbone) if isinstance(backbone, SwinConfig) else resnet_shapes(backbone)
     channels = [backbone.channels(stage) for stage in backbone.out_stages]
     projection_shapes(shapes, channels, d, config.num_feature_levels)
-    transformer_shapes(shapes, config.transformer())
+    transformer_shapes(shapes, transformer)
     for name in ("transformer.enc_out_class_embed", "class_embed.0"):
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (config.num_classes, d), (config.num_classes,)
     return shapes

@@ -18,6 +18,8 @@ from ovd_bench.grounding_dino_jt.config import Config, SwinConfig, TextConfig
 from ovd_bench.grounding_dino_jt.weights.errors import WeightsError
 
 Shapes = dict[str, tuple[int, ...]]
+#: The table of a window has the fourth power of its side; known ones have 7, 12 and 24.
+_LARGEST = {"image_size": 8192, "image_longest": 8192, "max_text_len": 4096, "window_size": 64}
 
 
 def expected_shapes(config: Config) -> Shapes:
@@ -100,7 +102,21 @@ def transformer_fits(config: Config) -> bool:
     )
 
 
+def check_limits(config: Config) -> None:
+    """Refuse sizes that no tensor of a file bears out, but that memory depends on.
+
+    Raises:
+        WeightsError: a size that no detector has; names the field.
+    """
+    sizes = {name: getattr(config, name) for name in ("image_size", "image_longest", "max_text_len")}
+    sizes |= {"window_size": config.backbone.window_size}
+    for name, value in sizes.items():
+        if value > _LARGEST[name]:
+            raise WeightsError(f"{name} is {value}, at most {_LARGEST[name]} is possible")
+
+
 def _check(config: Config) -> None:
+    check_limits(config)
     text = config.text
     if not (swin_fits(config.backbone) and transformer_fits(config) and text_layers_fit(text) and _words_known(text)):
         raise WeightsError(f"no model has these sizes or settings: {config.to_json()}")

@@ -163,6 +163,11 @@ def test_other_files(tmp_path: Path) -> None:
         ('{"backbone": {"blocks": [1]}}', "no model has these sizes"),
         ('{"backbone": {"out_stages": [999999999]}}', "no model has these sizes"),
         ('{"backbone": {"depths": [-1]}}', "no model has these sizes"),
+        (
+            '{"backbone": {"depths": [1], "num_heads": [1], "out_stages": [0], "window_size": 5000}}',
+            "window_size is 5000, at most 64 is possible",
+        ),
+        ('{"image_longest": 1000000000}', "image_longest is 1000000000, at most 8192 is possible"),
         ('{"num_classes": 1000000000000}', "of a wrong shape"),
         ("{}", "of a wrong shape|missing"),
     ],
