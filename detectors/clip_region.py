@@ -27,7 +27,7 @@ from ovd_bench.detectors.card import DetectorCard, TrainingData
 from ovd_bench.detectors.cards.clip_region import CLIP_DATA
 from ovd_bench.detectors.class_vectors import ClassVectors
 from ovd_bench.detectors.clip_region_options import GRID, ClipRegionOptions, ProposalOptions, read_options
-from ovd_bench.detectors.hub import model_directory, weights_sha256
+from ovd_bench.detectors.hub import ModelFolder, model_folder, weights_sha256
 from ovd_bench.detectors.interface import Detector, DetectorSettings
 from ovd_bench.detectors.owl import ensembled
 from ovd_bench.detectors.prompts import PLANS, PromptPlan
@@ -69,11 +69,12 @@ def load(card: DetectorCard, settings: DetectorSettings, variant: Variant) -> Cl
     if settings.dtype != "float32":
         raise DetectorError(f"detector '{card.name}': dtype is {settings.dtype}, it computes in float32")
     options = read_options(settings.weights)
-    clip = _clip(card, options.clip or card.weights, settings.device)
+    folder = model_folder(card, options.clip or card.weights)
+    clip = _clip(card, folder, settings.device)
     proposer, proposing = _proposer(options.proposals, settings)
     filled = dataclasses.replace(
         card,
-        weights=settings.weights or card.weights,
+        weights=folder.source if settings.weights in (None, options.clip) else settings.weights,
         weights_sha256=_identity(clip, proposing, options),
         parameters=_parameters(clip, proposing),
         training_data=_training_data(proposing),
@@ -82,10 +83,9 @@ def load(card: DetectorCard, settings: DetectorSettings, variant: Variant) -> Cl
     return ClipRegionDetector(filled, clip.network, proposer, options, settings, variant)
 
 
-def _clip(card: DetectorCard, source: str, device: str) -> LoadedClip:
-    directory = model_directory(card.name, source)
+def _clip(card: DetectorCard, folder: ModelFolder, device: str) -> LoadedClip:
     try:
-        return load_clip(directory, device)
+        return load_clip(folder.path, device)
     except ValueError as error:
         raise DetectorError(str(error)) from error
     except (RuntimeError, AssertionError) as error:

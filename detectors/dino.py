@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.class_columns import ClassColumns, class_columns
 from ovd_bench.detectors.coco_classes import COCO_CLASSES
+from ovd_bench.detectors.hub import keyed_notes, keyed_sha256
 from ovd_bench.detectors.image_tensors import from_unit_square, resized, shorter_side_size
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.prompts import PromptPlan
@@ -56,7 +57,7 @@ def load(card: DetectorCard, settings: DetectorSettings) -> DinoDetector:
         from ovd_bench.grounding_dino_jt.dino.load import load as load_model
         from ovd_bench.grounding_dino_jt.precision import set_precision
 
-        model = load_model(Path(source))
+        model = load_model(Path(source), settings.weights_key)
         if settings.dtype != "float32":
             set_precision(model.network, settings.dtype)
     except (ValueError, RuntimeError) as error:
@@ -68,7 +69,13 @@ def load(card: DetectorCard, settings: DetectorSettings) -> DinoDetector:
     if model.config.num_classes != len(COCO_CLASSES):
         raise DetectorError(f"{source}: has {model.config.num_classes} classes, expected COCO's {len(COCO_CLASSES)}")
     parameters = parameter_count(model.config)
-    filled = dataclasses.replace(card, weights=source, weights_sha256=model.weights_sha256, parameters=parameters)
+    filled = dataclasses.replace(
+        card,
+        weights=source,
+        weights_sha256=keyed_sha256(model.weights_sha256, settings.weights_key),
+        parameters=parameters,
+        notes=(*card.notes, *keyed_notes(settings.weights_key)),
+    )
     return DinoDetector(filled, model, settings)
 
 

@@ -34,6 +34,7 @@ from ovd_bench.detectors.captions import (
 )
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.class_vectors import ClassVectors, of_captions
+from ovd_bench.detectors.hub import keyed_notes, keyed_sha256
 from ovd_bench.detectors.image_tensors import resized, shorter_side_size
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.prompts import PromptPlan
@@ -68,7 +69,7 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GlipDetector:
         raise DetectorError(f"detector '{card.name}' names no weights: give --weights FILE.pth, see {card.url}")
     path = Path(source)
     try:
-        model, about = read_weights(path)
+        model, about = read_weights(path, key=settings.weights_key)
     except ValueError as error:
         raise DetectorError(str(error)) from error
     size = VARIANTS.get(_SIZES.get(card.name, ""))
@@ -78,7 +79,13 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GlipDetector:
         )
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return GlipDetector(dataclasses.replace(card, weights=source, weights_sha256=sha256), model, settings)
+    filled = dataclasses.replace(
+        card,
+        weights=source,
+        weights_sha256=keyed_sha256(sha256, settings.weights_key),
+        notes=(*card.notes, *keyed_notes(settings.weights_key)),
+    )
+    return GlipDetector(filled, model, settings)
 
 
 def untrained(card: DetectorCard, settings: DetectorSettings, seed: int = 0) -> GlipDetector:

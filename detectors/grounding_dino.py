@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ovd_bench.detectors.captions import Caption, caption_of_text, planned_captions
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.class_vectors import ClassVectors, of_captions
-from ovd_bench.detectors.hub import model_directory
+from ovd_bench.detectors.hub import keyed_notes, keyed_sha256, model_folder
 from ovd_bench.detectors.image_tensors import from_unit_square, resized, shorter_side_size
 from ovd_bench.detectors.interface import DetectorSettings
 from ovd_bench.detectors.prompts import PromptPlan
@@ -46,7 +46,11 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GroundingDinoDetecto
         DetectorError: no such file, weights that do not fit, a device or precision that is not there.
     """
     source = settings.weights or card.weights
-    path = shipped_file(source) or (Path(source) if Path(source).is_file() else model_directory(card.name, source))
+    shipped = shipped_file(source)
+    path = shipped or Path(source)
+    if shipped is None and not path.is_file():
+        folder = model_folder(card, source)
+        path, source = folder.path, folder.source
     if settings.dtype != "float32" and settings.device == "cpu":
         raise DetectorError(
             f"detector '{card.name}': {settings.dtype} needs a CUDA device; the CPU computes in float32"
@@ -56,7 +60,7 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GroundingDinoDetecto
         from ovd_bench.grounding_dino_jt.load import load as load_model
         from ovd_bench.grounding_dino_jt.precision import set_precision
 
-        model = load_model(path)
+        model = load_model(path, settings.weights_key)
         if settings.weights is None:
             check_sum(card, path, model.weights_sha256)
         if settings.dtype != "float32":
@@ -64,7 +68,13 @@ def load(card: DetectorCard, settings: DetectorSettings) -> GroundingDinoDetecto
     except (ValueError, RuntimeError) as error:
         raise DetectorError(str(error)) from error
     parameters = sum(int(np.prod(variable.shape)) for variable in model.network.parameters())
-    filled = dataclasses.replace(card, weights=source, weights_sha256=model.weights_sha256, parameters=parameters)
+    filled = dataclasses.replace(
+        card,
+        weights=source,
+        weights_sha256=keyed_sha256(model.weights_sha256, settings.weights_key),
+        parameters=parameters,
+        notes=(*card.notes, *keyed_notes(settings.weights_key)),
+    )
     return GroundingDinoDetector(filled, model, settings)
 
 

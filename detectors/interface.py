@@ -26,6 +26,8 @@ class DetectorSettings:
 
     Attributes:
         weights: local directory or file, or a hub id; None = those of the card.
+        weights_key: entry of a training checkpoint that holds the weights, such as ``ema_model``; None = the usual
+            one. Only some detectors read checkpoints (``detectors.registry.READS_CHECKPOINTS``).
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: of the network.
         image_size: shorter side or square side of the network's input, pixels; None = the model's own.
@@ -43,6 +45,7 @@ class DetectorSettings:
     """
 
     weights: str | None = None
+    weights_key: str | None = None
     device: str = "cpu"
     dtype: DType = "float32"
     image_size: int | None = None

@@ -44,6 +44,13 @@ SUPPRESSING = (
     "ovd_bench.detectors.owl_nano:load",
 )
 
+#: Loaders that read training checkpoints (``.pth``), of which ``DetectorSettings.weights_key`` chooses an entry.
+READS_CHECKPOINTS = (
+    "ovd_bench.detectors.dino:load",
+    "ovd_bench.detectors.glip:load",
+    "ovd_bench.detectors.grounding_dino:load",
+)
+
 BUILT_IN: dict[str, DetectorCard] = {
     card.name: card
     for card in (*NANO, *CONTROLLED, *OWL, *GROUNDING_DINO, *OMDET_TURBO, *GLIP, *CLOSED_SET, *DINO, *CLIP_REGION)
@@ -139,10 +146,14 @@ def load_detector(name: str, settings: DetectorSettings) -> Detector:
     """Load a detector.
 
     Raises:
-        DetectorError: unknown name, missing package, weights that do not load, or an unsupported ``nms_iou``.
+        DetectorError: unknown name, missing package, weights that do not load, or an unsupported ``nms_iou`` or
+            ``weights_key``.
     """
     card = find_card(name)
     _check_suppression(card, settings.nms_iou)
+    if settings.weights_key is not None and card.loader not in READS_CHECKPOINTS:
+        able = ", ".join(one.name for one in BUILT_IN.values() if one.loader in READS_CHECKPOINTS)
+        raise DetectorError(f"detector '{card.name}' reads no training checkpoint, so it has no key: these do: {able}")
     try:
         if card.name in BUILT_IN and not _names_file(name):
             detector = _loader(card)(card, settings)

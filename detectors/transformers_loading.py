@@ -24,8 +24,9 @@ from transformers.utils import logging
 
 from ovd_bench.baselines.untrusted_weights import check_sizes, mapped_tensors, planned
 from ovd_bench.detectors.card import DetectorCard
-from ovd_bench.detectors.hub import model_directory, weight_files, weights_sha256
+from ovd_bench.detectors.hub import model_folder, weight_files, weights_sha256
 from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.shipped import check_sum
 from ovd_bench.detectors.types import DetectorError
 
 #: Computed from the configuration, so a file may hold or lack it. Text and vision ``position_ids`` and Swin's
@@ -167,7 +168,8 @@ def load_model(
     """
     device, dtype = _device(settings), _DTYPES[settings.dtype]
     source = settings.weights or card.weights
-    directory = model_directory(card.name, source)
+    folder = model_folder(card, source)
+    directory = folder.path
     document = _read_json(directory / "config.json")
     found = document.get("model_type")
     if found != model_type:
@@ -175,11 +177,14 @@ def load_model(
             f"{directory}: holds a model of type '{found}', detector '{card.name}' needs '{model_type}'"
         )
     files = weight_files(directory)
+    sha256 = weights_sha256(files)
+    if settings.weights is None:
+        check_sum(card, directory, sha256)
     module = _read_module(directory, files, model_class, document)
     filled = dataclasses.replace(
         card,
-        weights=source,
-        weights_sha256=weights_sha256(files),
+        weights=folder.source,
+        weights_sha256=sha256,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
     )
     return LoadedModel(module.to(device).eval(), filled, directory, device, dtype)

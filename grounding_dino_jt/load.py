@@ -97,16 +97,20 @@ def normalised(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return scaled
 
 
-def load(source: str | Path) -> Predictor:
+def load(source: str | Path, key: str | None = None) -> Predictor:
     """Read a model: a file or folder of any layout that ``grounding_dino_jt.weights`` knows.
 
     The tokeniser is the one in the folder, otherwise the packaged one.
+
+    Args:
+        source: of the model.
+        key: entry of a ``.pth`` that holds the weights, such as ``ema_model``; None = the usual one.
 
     Raises:
         ValueError: the weights or the tokeniser do not load, or the text encoder is CLIP's; one line.
     """
     path = Path(source)
-    tensors, config, sha256 = read_weights(path)
+    tensors, config, sha256 = read_weights(path, key)
     if config.text.kind == "clip":  # BERT's tokens would give meaningless results without an error
         raise ValueError(f"{path}: reads text with CLIP, whose tokeniser is not here: use build() and encode_tokens()")
     network = build(config, tensors)

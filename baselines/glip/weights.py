@@ -97,12 +97,13 @@ class About:
     dropped: tuple[str, ...]
 
 
-def read_weights(path: Path, config: GlipConfig | None = None) -> tuple[Glip, About]:
+def read_weights(path: Path, config: GlipConfig | None = None, key: str | None = None) -> tuple[Glip, About]:
     """The model in a weights file of any layout, float32, ready to detect.
 
     Args:
         path: ``.safetensors``, or a file that ``torch.save`` wrote.
         config: configuration of the model; None = that of the file, or, if it has none, the variant of its size.
+        key: entry of a checkpoint that holds the state dict, such as ``ema_model``; None = ``model`` or ``state_dict``.
 
     Raises:
         ValueError: no such file, a damaged one, one with other objects than tensors, not a GLIP, tensors missing,
@@ -110,7 +111,9 @@ def read_weights(path: Path, config: GlipConfig | None = None) -> tuple[Glip, Ab
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    tensors, own = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), None)
+    if key is not None and path.suffix == ".safetensors":
+        raise ValueError(f"{path}: has no entries such as '{key}'; a .pth file has")
+    tensors, own = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path, key), None)
     layout, named, dropped = _canonical(path, tensors, own is not None)
     config = config or own or _variant(path, named)
     pooler = "language_backbone.body.model.pooler.dense.weight" in named
@@ -239,7 +242,7 @@ def _variant(path: Path, named: Mapping[str, Tensor]) -> GlipConfig:
     raise ValueError(f"{path}: is a GLIP of no known size")
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def _read_torch(path: Path, key: str | None = None) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
@@ -252,9 +255,12 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: refused, it holds something else than tensors: save its state dict alone") from error
     except _DAMAGE as error:
         raise ValueError(f"{path}: is a damaged checkpoint ({_line(error)})") from error
-    for key in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
+    if key is not None and not (isinstance(content, dict) and key in content):
+        there = ", ".join(_printable(name)[:50] for name in content if isinstance(name, str)) if content else ""
+        raise ValueError(f"{path}: has no entry '{key}'; it has {there[:300]}")
+    for name in ("model", "state_dict") if key is None else (key,):
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
         for name, tensor in content.items()

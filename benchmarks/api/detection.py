@@ -186,6 +186,7 @@ def load_detector(
     *,
     prompts: StrPath | None = None,
     weights: StrPath | None = None,
+    key: str | None = None,
     device: str = "auto",
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",
     image_size: int | None = None,
@@ -199,6 +200,7 @@ def load_detector(
         vocabulary: plain class names to look for; None = set later.
         prompts: see ``NamedDetector.set_vocabulary``.
         weights: path or hub id; None = the detector's.
+        key: entry of a training checkpoint that holds the weights, such as ``ema_model``; None = the usual one.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: of the network.
         image_size: side that the network sees, pixels; None = the model's.
@@ -216,6 +218,7 @@ def load_detector(
     spec = os.fspath(name)
     settings = DetectorSettings(
         weights=None if weights is None else os.fspath(weights),
+        weights_key=key,
         device=choose_device(device, registry.find_card(spec).framework),
         dtype=dtype,
         image_size=image_size,

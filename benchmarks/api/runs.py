@@ -169,6 +169,7 @@ def run(
     prompts: StrPath | None = None,
     vocabulary: Literal["full", "present", "verified"] = "full",
     weights: StrPath | None = None,
+    key: str | None = None,
     data_root: StrPath | None = None,
     images: StrPath | None = None,
     match: ImageMatch = "path",
@@ -208,6 +209,7 @@ def run(
             names that are not LVIS's.
         vocabulary: classes asked for in an image: all, those in it, or these and those known to be absent.
         weights: path or hub id; None = the detector's.
+        key: entry of a training checkpoint that holds the weights, such as ``ema_model``; None = the usual one.
         data_root: folder of the data sets; None = the usual one (docs/data.md).
         images: folder of the images; None = the benchmark's.
         match: how images are found there: ``path`` as annotated, or ``basename``: the file of that base name.
@@ -255,6 +257,7 @@ def run(
         prompts=None if prompts is None else os.fspath(prompts),
         vocabulary=vocabulary,
         weights=None if weights is None else os.fspath(weights),
+        key=key,
         data_root=data_folder(data_root),
         images=optional_path(images),
         match=match,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose, console, finite, print_json
+from ovd_bench.benchmarks.cli.run_options import Key
 from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.targets import check_file, check_folder
 from ovd_bench.benchmarks.data.text import printable
@@ -119,6 +120,7 @@ def detect(
     classes: Annotated[Path | None, typer.Option(help="Text file with one class per line.")] = None,
     caption: Annotated[str | None, typer.Option(help="A sentence whose phrases are detected.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local folder or file, or hub id.")] = None,
+    key: Key = None,
     threshold: Annotated[
         float, typer.Option(parser=finite, metavar="FLOAT", help="Minimum score of shown boxes.")
     ] = 0.3,
@@ -181,7 +183,11 @@ def detect(
     if raw is not None and (caption is None or len(files) != 1):
         raise DataError("--raw needs --caption and one image")
     first = read_image(1, files[0]) if files[0] in images else None  # refused before the detector is loaded
-    settings = DetectorSettings(weights=weights, device=choose_device(device, find_card(detector).framework))
+    if key is not None and weights is None:
+        raise DataError(f"--key {key} needs --weights: it is an entry of that file")
+    settings = DetectorSettings(
+        weights=weights, weights_key=key, device=choose_device(device, find_card(detector).framework)
+    )
     loaded = load_detector(detector, settings)
     if vocabulary is not None:
         loaded.set_vocabulary(vocabulary, PLAN)

@@ -49,6 +49,14 @@ ImageSize = Annotated[
 ]
 TopK = Annotated[int | None, typer.Option(min=1, help="(box, class) pairs per image.", show_default="the protocol's")]
 Weights = Annotated[str | None, typer.Option(help="Local path or hub id.", show_default="the detector's")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        help="Entry of a training checkpoint that holds the weights, such as ema_model; needs --weights FILE.pth.",
+        show_default="model or state_dict",
+    ),
+]
 ImagesFolder = Annotated[
     Path | None, typer.Option("--images", help="Folder of the images.", show_default="the benchmark's")
 ]
@@ -124,6 +132,7 @@ class RunOptions:
     prompts: Prompts = None
     vocabulary: Mode = "full"
     weights: Weights = None
+    key: Key = None
     data_root: DataRoot
     images: ImagesFolder = None
     match: ImageMatching = "path"
@@ -175,6 +184,7 @@ class RunOptions:
                 prompts=self.prompts,
                 vocabulary=self.vocabulary,
                 weights=self.weights,
+                key=self.key,
                 data_root=self.data_root,
                 images=self.images,
                 match=self.match,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Annotated, Literal, TextIO
 
@@ -26,6 +27,13 @@ class Images(StrictModel):
 
     event: Literal["images"] = "images"
     count: int
+
+
+class Note(StrictModel):
+    """Something for the user to know, such as that weights are fetched; one line."""
+
+    event: Literal["note"] = "note"
+    text: str
 
 
 class Halved(StrictModel):
@@ -56,7 +64,7 @@ class End(StrictModel):
     event: Literal["end"] = "end"
 
 
-Event = Loaded | Images | Halved | ShardFailed | Fault | End
+Event = Loaded | Images | Note | Halved | ShardFailed | Fault | End
 
 #: Seconds for which counts of images are collected before they are sent.
 _SECONDS = 0.2
@@ -84,13 +92,15 @@ class Channel:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lock = threading.RLock()  # notes come from threads
         self._images = 0
         self._told = time.monotonic()
 
     def tell(self, event: Event) -> None:
         """Send an event, after the images counted before it."""
-        self.flush()
-        send(self._stream, event)
+        with self._lock:
+            self.flush()
+            send(self._stream, event)
 
     def images(self, count: int) -> None:
         """Count images."""
@@ -100,7 +110,8 @@ class Channel:
 
     def flush(self) -> None:
         """Send the images counted since the last time."""
-        images, self._images = self._images, 0
-        if images:
-            send(self._stream, Images(count=images))
-        self._told = time.monotonic()
+        with self._lock:
+            images, self._images = self._images, 0
+            if images:
+                send(self._stream, Images(count=images))
+            self._told = time.monotonic()

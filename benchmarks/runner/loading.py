@@ -57,6 +57,7 @@ class LoadedDetector:
         seed_everything(request.seed)
         settings = DetectorSettings(
             weights=request.weights,
+            weights_key=request.weights_key,
             device=device,
             dtype=request.dtype,
             image_size=protocol.image_size,

@@ -28,6 +28,7 @@ from ovd_bench.benchmarks.store.manifest import (
 )
 from ovd_bench.benchmarks.store.protocols import RunProtocol
 from ovd_bench.benchmarks.store.schema import DetectorInfo
+from ovd_bench.detectors.hub_names import commit_of
 from ovd_bench.detectors.registry import find_card
 from ovd_bench.metrics.errors import DataError
 
@@ -74,8 +75,17 @@ class RunPlan:
         out, partial = self.request.out, self.request.partial
         return run_folder(out, self.benchmark.name, self.protocol.slug, detector, weights_sha256, partial=partial)
 
-    def recipe(self, detector: str, weights_sha256: str, device: str, shards_there: int | None) -> Recipe:
+    def recipe(
+        self, detector: str, weights_sha256: str, device: str, shards_there: int | None, revision: str | None = None
+    ) -> Recipe:
         """Everything that the predictions depend on. Default number of shards: that of the existing run.
+
+        Args:
+            detector: its name in the results.
+            weights_sha256: of its weights.
+            device: where it runs.
+            shards_there: number of shards of an existing run.
+            revision: commit of weights from the hub; None = others, or not known before they are loaded.
 
         Raises:
             DataError: more shards than images.
@@ -98,6 +108,8 @@ class RunPlan:
             chunk_batch=request.chunk_batch,
             nms_iou=request.nms_iou,
             seed=request.seed,
+            weights_revision=revision,
+            weights_key=request.weights_key,
             adapter_version=card.adapter_version,
             suppression_version=card.suppression_version,
             probe_sha256=self._probe,
@@ -111,7 +123,7 @@ class RunPlan:
 
     def manifest(self, info: DetectorInfo, device: str, shards_there: int | None) -> RunManifest:
         """The manifest of the run of a loaded detector; see ``recipe``."""
-        recipe = self.recipe(info.name, info.weights_sha256, device, shards_there)
+        recipe = self.recipe(info.name, info.weights_sha256, device, shards_there, commit_of(info.weights))
         image_ids = self.run_images.image_ids
         return RunManifest(
             schema=1,

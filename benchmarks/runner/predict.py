@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ovd_bench.benchmarks.runner.events import End, Event, Fault, Halved, Images, Loaded, ShardFailed, parse_event
+from ovd_bench.benchmarks.runner.events import End, Event, Fault, Halved, Images, Loaded, Note, ShardFailed, parse_event
 from ovd_bench.benchmarks.runner.progress import RunProgress
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.runner.subprocesses import child_events
@@ -63,6 +63,8 @@ def predict(
             progress.begin(event.images, event.images_done)
         elif isinstance(event, Images):
             progress.images(event.count)
+        elif isinstance(event, Note):
+            progress.note(event.text)
         elif isinstance(event, Halved):
             progress.note(f"memory ran out: batch {event.batch} from now on")
         elif isinstance(event, ShardFailed):

@@ -34,6 +34,7 @@ class RunRequest(StrictModel):
     Attributes:
         detector: name, or ``path.py:Name``.
         weights: local path or hub id; None = the card's.
+        weights_key: see ``DetectorSettings``.
         benchmark: what ``open_benchmark`` takes: a name or an annotation file.
         data_root: folder of the data sets.
         images: folder of the images; None = the benchmark's.
@@ -57,6 +58,7 @@ class RunRequest(StrictModel):
 
     detector: str
     weights: str | None = None
+    weights_key: str | None = Field(default=None, min_length=1)
     benchmark: str
     data_root: Path
     images: Path | None = None

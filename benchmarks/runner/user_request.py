@@ -26,6 +26,7 @@ def user_request(
     prompts: str | None,
     vocabulary: VocabularyMode,
     weights: str | None,
+    key: str | None,
     data_root: Path,
     images: Path | None,
     match: ImageMatch,
@@ -54,6 +55,7 @@ def user_request(
         prompts: name of a prompt plan, or path of its YAML file; None = the usual one for the benchmark's names.
         vocabulary: classes given for an image: ``full``, ``present`` or ``verified``.
         weights: local path or hub id; None = the detector's.
+        key: entry of a training checkpoint that holds the weights; None = the usual one.
         data_root: folder of the data sets.
         images: folder of the images; None = the benchmark's.
         match: how images are found in their folder: ``path`` or ``basename``.
@@ -74,9 +76,11 @@ def user_request(
         overwrite: ``missing``, ``always`` or ``never``.
 
     Raises:
-        DataError: an invalid value, an unreadable file, both ``limit`` and ``image_ids``, or an ``out`` that cannot be
-            written to.
+        DataError: an invalid value, an unreadable file, both ``limit`` and ``image_ids``, a key without weights, or an
+            ``out`` that cannot be written to.
     """
+    if key is not None and weights is None:
+        raise DataError(f"--key {key} needs --weights: it is an entry of that file")
     if limit is not None and image_ids is not None:
         raise DataError("--limit and --image-ids: give one of them")
     if detector_name in BUILT_IN and detector_name != detector:
@@ -87,6 +91,7 @@ def user_request(
         detector=detector_spec(detector),
         benchmark=_absolute(benchmark) if benchmark not in CARDS and Path(benchmark).exists() else benchmark,
         weights=weights_source(weights),
+        weights_key=key,
         plan=None if prompts is None else read_plan(prompts),
         data_root=data_root.resolve(),
         images=None if images is None else images.resolve(),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ovd_bench.benchmarks.machine.gpus import GpuWatch
-from ovd_bench.benchmarks.runner.events import Channel, End, Loaded
+from ovd_bench.benchmarks.runner.events import Channel, End, Loaded, Note
 from ovd_bench.benchmarks.runner.loading import LoadedDetector
 from ovd_bench.benchmarks.runner.locks import run_held
 from ovd_bench.benchmarks.runner.plan import RunPlan, prepare_run
@@ -23,6 +23,7 @@ from ovd_bench.benchmarks.runner.shards import ShardMaker
 from ovd_bench.benchmarks.runner.subprocesses import serve
 from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT
 from ovd_bench.benchmarks.store.manifest import missing_shards
+from ovd_bench.detectors.telling import listening
 from ovd_bench.metrics.errors import DataError
 
 
@@ -34,7 +35,8 @@ def work(request: RunRequest, asked: list[int] | None, channel: Channel, started
     """
     plan = RunPlan.of(request)
     watch = None if request.device == "cpu" else GpuWatch()
-    loaded = LoadedDetector.of(plan)
+    with listening(lambda line: channel.tell(Note(text=line))):
+        loaded = LoadedDetector.of(plan)
     folder = plan.folder(loaded.info.name, loaded.info.weights_sha256)
     if request.overwrite == "never" and (folder / RESULT).exists():
         channel.tell(Loaded(folder=str(folder), images=0, images_done=0, missing=[], kept=True))

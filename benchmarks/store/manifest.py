@@ -27,6 +27,7 @@ from ovd_bench.benchmarks.machine.environment import EnvironmentInfo
 from ovd_bench.benchmarks.store.describe import plan_fits
 from ovd_bench.benchmarks.store.folders import MANIFEST, PREDICTIONS, RESULT, manifest_path
 from ovd_bench.benchmarks.store.schema import MAX_BYTES, DetectorInfo, FailedImage, ProtocolInfo
+from ovd_bench.detectors.hub_names import commit_of
 from ovd_bench.metrics.errors import DataError
 
 
@@ -48,6 +49,8 @@ class Recipe(StrictModel):
     dtype: str
     batch: Count
     seed: int
+    weights_revision: str | None = Field(default=None, description="commit of weights from the hub")
+    weights_key: str | None = Field(default=None, description="entry of a training checkpoint, if given")
     chunk_batch: Count | None = Field(default=None, description="chunks of classes read at once, if given")
     nms_iou: float | None = Field(default=None, description="of the suppression within a class, if given")
     adapter_version: Count | None = Field(default=None, description="see DetectorCard; null = made before it was kept")
@@ -57,19 +60,27 @@ class Recipe(StrictModel):
     @property
     def sha256(self) -> str:
         """Hash of all fields; optional ones that are None are left out, so hashes of older manifests stay valid."""
-        optional = ("chunk_batch", "nms_iou", "adapter_version", "suppression_version", "probe_sha256")
+        optional = (
+            *("weights_revision", "weights_key", "chunk_batch", "nms_iou"),
+            *("adapter_version", "suppression_version", "probe_sha256"),
+        )
         left_out = {name for name in optional if getattr(self, name) is None}
         document = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def differences(self, wanted: Recipe) -> list[str]:
-        """Differences from the expected recipe, in words."""
-        ours, theirs = self.model_dump(exclude={"probe_sha256"}), wanted.model_dump(exclude={"probe_sha256"})
+        """Differences from the expected recipe, in words. A commit counts if both know theirs."""
+        apart = {"probe_sha256"} | ({"weights_revision"} if self._one_commit(wanted) else set())
+        ours, theirs = self.model_dump(exclude=apart), wanted.model_dump(exclude=apart)
         words = [f"{name} {ours[name]}, not {theirs[name]}" for name in ours if ours[name] != theirs[name]]
         if self.probe_sha256 != wanted.probe_sha256:
             probes = [probe[:8] if probe else "not kept" for probe in (self.probe_sha256, wanted.probe_sha256)]
             words.append(f"images that decode to other pixels (probe {probes[0]}, not {probes[1]})")
         return words
+
+    def _one_commit(self, wanted: Recipe) -> bool:
+        """Whether one of the two does not know its commit: made before it was kept, or not loaded yet."""
+        return self.weights_revision is None or wanted.weights_revision is None
 
 
 class ShardRange(StrictModel):
@@ -275,7 +286,8 @@ def _changed_by_hand(path: Path, manifest: RunManifest) -> str:
     fits = {
         "recipe": recipe.sha256 == manifest.recipe_sha256,
         "protocol": protocol.sha256 == recipe.protocol_sha256 and plan_fits(protocol),
-        "detector": (detector.name, detector.weights_sha256) == (recipe.detector, recipe.weights_sha256),
+        "detector": (detector.name, detector.weights_sha256) == (recipe.detector, recipe.weights_sha256)
+        and recipe.weights_revision in (None, commit_of(detector.weights)),
         "benchmark": manifest.benchmark.annotations_sha256 == recipe.annotations_sha256,
         "image_ids": image_ids is None or ids_sha256(image_ids) == recipe.images_sha256,
         "shards": len(manifest.shards) == recipe.shards,

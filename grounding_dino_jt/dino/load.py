@@ -51,13 +51,17 @@ class DinoPredictor:
         return output
 
 
-def load(source: str | Path) -> DinoPredictor:
+def load(source: str | Path, key: str | None = None) -> DinoPredictor:
     """Read a model: an official ``.pth`` or the suite's safetensors.
+
+    Args:
+        source: of the model.
+        key: entry of a ``.pth`` that holds the weights, such as ``ema_model``; None = the usual one.
 
     Raises:
         ValueError: the weights do not load; one line.
     """
-    checkpoint = read_checkpoint(Path(source))
+    checkpoint = read_checkpoint(Path(source), key)
     return DinoPredictor(build(checkpoint.config, checkpoint.tensors), checkpoint.sha256)
 
 

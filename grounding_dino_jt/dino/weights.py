@@ -122,14 +122,22 @@ def resnet_shapes(config: ResNetConfig) -> Shapes:
     return shapes
 
 
-def read_checkpoint(path: Path) -> DinoCheckpoint:
+def read_checkpoint(path: Path, key: str | None = None) -> DinoCheckpoint:
     """A model from an official ``.pth`` or the suite's safetensors; the content decides which it is.
+
+    Args:
+        path: of the file.
+        key: entry of a ``.pth`` that holds the state dict, such as ``ema_model``; None = ``model`` or ``state_dict``.
 
     Raises:
         WeightsError: none of them, damaged, unsafe, or not exactly one model: tensors that are unknown, missing,
             misshapen, copies of one another that differ, or with numbers that are not finite.
     """
-    return _read_official(path) if is_torch(path) else _read_canonical(path)
+    if is_torch(path):
+        return _read_official(path, key)
+    if key is not None:
+        raise WeightsError(f"{path}: has no entries such as '{key}'; a .pth file has")
+    return _read_canonical(path)
 
 
 def write_canonical(
@@ -200,9 +208,9 @@ def _frozen_norm(shapes: Shapes, name: str, channels: int) -> None:
         shapes[f"{name}.{part}"] = (channels,)
 
 
-def _read_official(path: Path) -> DinoCheckpoint:
+def _read_official(path: Path, key: str | None) -> DinoCheckpoint:
     content = read_torch(path)
-    stored, dropped = without(state_of(path, content), _LEFTOVERS)
+    stored, dropped = without(state_of(path, content, key), _LEFTOVERS)
     try:
         config = infer_config({official_name(name): tensor.shape for name, tensor in stored.items()})
     except WeightsError as error:
@@ -210,7 +218,7 @@ def _read_official(path: Path) -> DinoCheckpoint:
     shapes = _model(path, config, stored)
     tensors = assemble(path, stored, _placer(config.dec_layers), shapes, path.stat().st_size)
     _check_variances(path, tensors)
-    averages = (_AVERAGE,) if _AVERAGE in content else ()
+    averages = (_AVERAGE,) if _AVERAGE in content and key != _AVERAGE else ()
     return DinoCheckpoint(path, "official", tensors, config, sha256_of([path]), (*dropped, *averages))
 
 

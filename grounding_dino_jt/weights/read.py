@@ -61,13 +61,13 @@ class Checkpoint:
     passed_over: tuple[str, ...] = ()
 
 
-def read_weights(path: Path) -> tuple[dict[str, Array], Config, str]:
-    """Tensors, configuration and sha256 of a model.
+def read_weights(path: Path, key: str | None = None) -> tuple[dict[str, Array], Config, str]:
+    """Tensors, configuration and sha256 of a model; see ``read_checkpoint``.
 
     Raises:
         WeightsError: see ``read_checkpoint``.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, key)
     return checkpoint.tensors, checkpoint.config, checkpoint.sha256
 
 

@@ -226,7 +226,7 @@ def test_runs_from_before_are_read_and_marked(gt: Path, tmp_path: Path) -> None:
     predictions = folder / "predictions"
     manifest = json.loads((predictions / "manifest.json").read_text())
     del manifest["content_sha256"]
-    for name in ("adapter_version", "suppression_version", "probe_sha256"):
+    for name in ("weights_revision", "weights_key", "adapter_version", "suppression_version", "probe_sha256"):
         del manifest["recipe"][name]
     for name in ("versions", "lookups", "tables", "judge"):
         manifest["protocol"].pop(name, None)
@@ -251,6 +251,24 @@ def test_runs_from_before_are_read_and_marked(gt: Path, tmp_path: Path) -> None:
     (reason,) = failures(make(request_of(gt, tmp_path / "out"), [0]))
     assert "adapter_version None, not 1" in reason
     assert "probe not kept" in reason
+
+
+def test_key_and_commit_of_the_weights_are_part_of_the_recipe(gt: Path, tmp_path: Path) -> None:
+    asked = request_of(gt, tmp_path / "out")
+    plain = RunPlan.of(asked).recipe("toy", "0" * 64, "cpu", None)
+    keyed = RunPlan.of(asked.model_copy(update={"weights_key": "ema_model"})).recipe("toy", "0" * 64, "cpu", None)
+    assert plain.differences(keyed) == ["weights_key None, not ema_model"]
+    first, second = (RunPlan.of(asked).recipe("toy", "0" * 64, "cpu", None, letter * 40) for letter in "ab")
+    assert first.differences(second) == [f"weights_revision {'a' * 40}, not {'b' * 40}"]
+    assert len({recipe.sha256 for recipe in (plain, keyed, first, second)}) == 4
+    # a run from before the commit was kept is resumed, and a detector is not loaded to learn it
+    assert plain.differences(first) == first.differences(plain) == []
+
+
+def test_a_key_needs_weights(gt: Path) -> None:
+    done = bench("run", "-d", "glip-tiny", "-b", gt, "--key", "ema_model")
+    assert done.returncode != 0
+    assert "--key ema_model needs --weights" in done.stderr
 
 
 def test_compare_says_which_version_sets_two_runs_apart(
