@@ -159,6 +159,29 @@ def caption_of_text(tokenize: Tokenize, text: str) -> Caption:
     return Caption((CLS, *ids, SEP), tuple(phrases), tuple(spans))
 
 
+def span_tokens(caption: Caption, spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Positions of the tokens that have a character in one of the spans; without spans those of all phrases.
+
+    Args:
+        caption: from ``caption_of_text``.
+        spans: character ranges of its text.
+
+    Raises:
+        DetectorError: there is no such token.
+    """
+    tokens = [
+        position
+        for phrase, ranges in zip(caption.phrases, caption.spans, strict=True)
+        for position, (begin, end) in zip(phrase, ranges, strict=True)
+        if not spans or any(begin < last and first < end for first, last in spans)
+    ]
+    if not tokens:
+        raise DetectorError(
+            f"spans {[list(span) for span in spans]} of a caption have no word that the text encoder reads"
+        )
+    return tokens
+
+
 def joined_spans(spans: Sequence[tuple[int, int]], text: str) -> tuple[tuple[int, int], ...]:
     """Character ranges of tokens; ranges with only white space between them are joined."""
     joined: list[tuple[int, int]] = []

@@ -29,6 +29,7 @@ from ovd_bench.detectors.class_vectors import ClassVectors
 from ovd_bench.detectors.clip_region_options import GRID, ClipRegionOptions, ProposalOptions, read_options
 from ovd_bench.detectors.hub import ModelFolder, model_folder, weights_sha256
 from ovd_bench.detectors.interface import Detector, DetectorSettings
+from ovd_bench.detectors.last_image import LastImage
 from ovd_bench.detectors.owl import ensembled
 from ovd_bench.detectors.prompts import PLANS, PromptPlan
 from ovd_bench.detectors.registry import find_card, load_detector
@@ -216,6 +217,7 @@ class ClipRegionDetector:
         self._longer = settings.image_size or _ENLARGED * network.image_size
         self._scale = network.scale if options.temperature is None else 1 / options.temperature
         self._queries: _Queries | None = None
+        self._seen = LastImage(self._see)
 
     def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
         """Encode all prompts of all classes, each distinct prompt once."""
@@ -247,8 +249,13 @@ class ClipRegionDetector:
         """See ``detectors.interface.Detector``."""
         if self._queries is None:
             raise DetectorError(f"detector '{self.card.name}': no vocabulary was set")
+        if len(images) == 1:
+            return [self._named(images[0], *self._seen(images[0]), self._queries)]
         proposals = self._proposer.propose([image.pixels for image in images])
-        return [self._detect(image, *one, self._queries) for image, one in zip(images, proposals, strict=True)]
+        return [
+            self._named(image, *one, self._vectors(image, one[0]), self._queries)
+            for image, one in zip(images, proposals, strict=True)
+        ]
 
     def region_vectors(self, pixels: Pixels, boxes_xyxy: Boxes) -> Tensor:
         """Unit vectors of regions of one image, float32 (n, d).
@@ -276,12 +283,25 @@ class ClipRegionDetector:
         boxes = torch.from_numpy(boxes_xyxy).to(features.device)
         return torch.nn.functional.normalize(pool_boxes(features, boxes, height, width), dim=-1)
 
-    def _detect(
-        self, image: Image, boxes_xyxy: Boxes, objectness: npt.NDArray[np.float32], queries: _Queries
+    def _see(self, image: Image) -> tuple[Boxes, npt.NDArray[np.float32], Tensor | None]:
+        """Boxes of one image with their objectness and vectors, all of which depend only on the image."""
+        (proposed,) = self._proposer.propose([image.pixels])
+        return *proposed, self._vectors(image, proposed[0])
+
+    def _vectors(self, image: Image, boxes_xyxy: Boxes) -> Tensor | None:
+        return self.region_vectors(image.pixels, boxes_xyxy) if len(boxes_xyxy) else None
+
+    def _named(
+        self,
+        image: Image,
+        boxes_xyxy: Boxes,
+        objectness: npt.NDArray[np.float32],
+        vectors: Tensor | None,
+        queries: _Queries,
     ) -> Detections:
-        if not len(boxes_xyxy):
+        if vectors is None:
             return Detections.of(image, boxes_xyxy, objectness, ())
-        probabilities = class_probabilities(self.region_vectors(image.pixels, boxes_xyxy), queries.vectors, self._scale)
+        probabilities = class_probabilities(vectors, queries.vectors, self._scale)
         likely = torch.from_numpy(objectness).to(probabilities.device)
         scores = fused_scores(probabilities, likely, self._options.objectness).cpu().numpy()
         pairs = best_pairs_of_chunks(scores, queries.chunks, self._settings.top_k, self._settings.chunk_top_k)

@@ -21,6 +21,7 @@ from ovd_bench.detectors.card import DetectorCard, TrainingData
 from ovd_bench.detectors.class_vectors import ClassVectors
 from ovd_bench.detectors.image_tensors import resized, shorter_side_size
 from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.last_image import LastImage
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.selection import ChunkedChoice, best_pairs_of_chunks, detections
 from ovd_bench.detectors.shipped import check_sum, shipped_file
@@ -102,6 +103,7 @@ class ContestantDetector:
         self._captions: list[Captions] = []
         self._ids: list[int] = []
         self._chunks: list[range] = []
+        self._seen = LastImage(self._see)
 
     def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
         """Encode the names.
@@ -142,10 +144,14 @@ class ContestantDetector:
         ids = np.array([caption.ids], np.int32)
         return self._encoder(ids, np.ones(ids.shape, np.bool_)).to(self._settings.device)
 
-    def _detect(self, image: Image) -> Detections:
+    def _see(self, image: Image) -> tuple[Any, int, int]:
+        """What depends only on the image, with height and width of the network's input."""
         height, width = shorter_side_size(image, self._shorter, self._longest)
         pixels = torch.from_numpy(resized(image, height, width))[None]
-        seen = self._model.see(normalised(pixels.to(self._settings.device)))
+        return self._model.see(normalised(pixels.to(self._settings.device))), height, width
+
+    def _detect(self, image: Image) -> Detections:
+        seen, height, width = self._seen(image)
         found = [self._model.find(seen, captions) for captions in self._captions]
         boxes_of = [one.boxes_xyxy.cpu().numpy() for one in found]
         scores = [

@@ -10,12 +10,14 @@ duplicates within a class (``baselines.glip.postprocess``). It happens per chunk
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -31,12 +33,14 @@ from ovd_bench.detectors.captions import (
     caption_of_text,
     joined_spans,
     planned_captions,
+    span_tokens,
 )
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.class_vectors import ClassVectors, of_captions
 from ovd_bench.detectors.hub import keyed_notes, keyed_sha256
 from ovd_bench.detectors.image_tensors import resized, shorter_side_size
-from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.interface import CAPTIONS, DetectorSettings, Spans
+from ovd_bench.detectors.last_image import LastImage
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.selection import Pairs, detections
 from ovd_bench.detectors.tensor_scores import mean_probabilities
@@ -137,6 +141,8 @@ class GlipDetector:
             raise DetectorError(f"detector '{card.name}': {error}") from error
         self._chunks: list[_Chunks] = []
         self._category_ids: tuple[int, ...] = ()
+        self._features = LastImage(self.image_features)
+        self._captions = functools.lru_cache(CAPTIONS)(self._encoded_caption)
 
     @property
     def card(self) -> DetectorCard:
@@ -179,6 +185,26 @@ class GlipDetector:
         if len(images) != len(captions):
             raise DetectorError(f"detector '{self._card.name}': {len(images)} images, {len(captions)} captions")
         return [self._ground(image, text) for image, text in zip(images, captions, strict=True)]
+
+    def ground_spans(self, image: Image, caption: str, phrases: Sequence[Spans]) -> Detections:
+        """See ``detectors.interface.SpanDetector``: each phrase is treated as a class is, also a whole caption.
+
+        It scores the mean over its tokens (``maskrcnn_benchmark/modeling/rpn/inference.py``, Flickr30k's evaluation).
+        """
+        words, text = self._captions(caption)
+        shares = np.zeros((len(phrases), len(words.ids)), np.float32)
+        for row, spans in enumerate(phrases):
+            tokens = span_tokens(words, spans)
+            shares[row, tokens] = 1 / len(tokens)
+        output = self._predict(self._features(image), text)
+        anchors, top_k = self._anchors(output), self._settings.top_k
+        found = [self._selected(image, output, anchors, 0, own[None], top_k) for own in shares]
+        return Detections.of(
+            image,
+            torch.cat([one.boxes_xyxy for one in found]).cpu().numpy(),
+            torch.cat([one.scores for one in found]).cpu().numpy(),
+            np.repeat(np.arange(len(found)), [len(one.scores) for one in found]),
+        )
 
     def raw(self, image: Image, caption: str) -> dict[str, npt.NDArray[Any]]:
         """Every location, for comparison with other implementations; see ``detectors.interface.RawDetector``.
@@ -241,21 +267,43 @@ class GlipDetector:
     def _found(self, image: Image, features: ImageFeatures, chunks: _Chunks, top_k: int) -> Iterator[Found]:
         """Detections of each caption in an image, boxes in pixels of the original image."""
         output = self._predict(features, chunks.text)
-        anchors, size = self._anchors(output), self.network_size(image)
+        anchors = self._anchors(output)
+        for row, caption in enumerate(chunks.captions):
+            yield self._selected(image, output, anchors, row, caption.shares(), top_k)
+
+    def _selected(
+        self,
+        image: Image,
+        output: GlipOutput,
+        anchors: torch.Tensor,
+        row: int,
+        shares: npt.NDArray[np.float32],
+        top_k: int,
+    ) -> Found:
+        """Detections of one caption of the output, in pixels of the original image.
+
+        Args:
+            image: what was looked at.
+            output: of the network.
+            anchors: of its locations.
+            row: of the caption.
+            shares: (classes, tokens), weights of the tokens of each class.
+            top_k: limit of all classes together.
+        """
+        size = self.network_size(image)
+        weights = torch.from_numpy(shares).to(output.logits.device)
+        scores = mean_probabilities(output.logits[row, :, : shares.shape[1]], weights).T
+        if not torch.isfinite(scores).all():
+            raise DetectorError("the network returned scores that are not finite: check the weights")
+        deltas, centerness = output.deltas[row], output.centerness[row]
+        found = select_boxes(scores, deltas, centerness, anchors, output.shapes, size, top_k)
+        # with the last pixel included, a box narrower than a pixel ends before it begins
+        corners = torch.cat((found.boxes_xyxy[:, :2], found.boxes_xyxy[:, 2:].maximum(found.boxes_xyxy[:, :2])), 1)
         scale = output.deltas.new_tensor([image.width / size[1], image.height / size[0]] * 2)
-        parts = zip(chunks.captions, output.logits, output.deltas, output.centerness, strict=True)
-        for caption, logits, deltas, centerness in parts:
-            shares = torch.from_numpy(caption.shares()).to(logits.device)
-            scores = mean_probabilities(logits[:, : len(caption.ids)], shares).T
-            if not torch.isfinite(scores).all():
-                raise DetectorError("the network returned scores that are not finite: check the weights")
-            found = select_boxes(scores, deltas, centerness, anchors, output.shapes, size, top_k)
-            # with the last pixel included, a box narrower than a pixel ends before it begins
-            corners = torch.cat((found.boxes_xyxy[:, :2], found.boxes_xyxy[:, 2:].maximum(found.boxes_xyxy[:, :2])), 1)
-            yield Found(corners * scale, found.scores, found.classes)
+        return Found(corners * scale, found.scores, found.classes)
 
     def _detect(self, image: Image) -> Detections:
-        features = self.image_features(image)
+        features = self._features(image)
         boxes, scores, classes = [], [], []
         begin = 0
         for chunks in self._chunks:
@@ -271,17 +319,20 @@ class GlipDetector:
         pairs = Pairs(values, order.cpu().numpy(), rows)
         return detections(image, pairs, torch.cat(boxes).cpu().numpy(), self._category_ids)
 
-    def _ground(self, image: Image, text: str) -> Grounding:
+    def _encoded_caption(self, text: str) -> tuple[Caption, TextFeatures]:
         caption = self._caption(text)
         if not caption.phrases:
-            raise DetectorError(f"image {image.id}: the caption {text!r} has no words")
+            raise DetectorError(f"the caption {text!r:.200} has no words")
         if len(caption.ids) > self._model.config.max_tokens:
             raise DetectorError(
                 f"detector '{self._card.name}': a caption has {len(caption.ids)} tokens of "
                 f"{self._model.config.max_tokens}"
             )
-        chunk = _Chunks(self._text([caption.ids]), (caption,))
-        (found,) = self._found(image, self.image_features(image), chunk, self._settings.top_k)
+        return caption, self._text([caption.ids])
+
+    def _ground(self, image: Image, text: str) -> Grounding:
+        caption, encoded = self._captions(text)
+        (found,) = self._found(image, self._features(image), _Chunks(encoded, (caption,)), self._settings.top_k)
         whole = [joined_spans(spans, text) for spans in caption.spans]
         spans = tuple(whole[number] for number in found.classes.tolist())
         return Grounding(image.id, text, found.boxes_xyxy.cpu().numpy(), found.scores.cpu().numpy(), spans)

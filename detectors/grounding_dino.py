@@ -7,6 +7,7 @@ classes go through the rest several at a time: one image, many captions.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,14 @@ from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.class_vectors import ClassVectors, of_captions
 from ovd_bench.detectors.hub import keyed_notes, keyed_sha256, model_folder
 from ovd_bench.detectors.image_tensors import from_unit_square, resized, shorter_side_size
-from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.interface import CAPTIONS, DetectorSettings, Spans
+from ovd_bench.detectors.last_image import LastImage
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.selection import ChunkedChoice, Floats, detections
 from ovd_bench.detectors.shipped import check_sum, shipped_file
 from ovd_bench.detectors.sigmoid import sigmoid
 from ovd_bench.detectors.suppression import NO_SUPPRESSION, NOTHING, without_duplicates
-from ovd_bench.detectors.token_scores import class_scores, grounded
+from ovd_bench.detectors.token_scores import class_scores, grounded, phrase_boxes, span_scores
 from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 from ovd_bench.grounding_dino_jt.device import use_device
 from ovd_bench.grounding_dino_jt.flops import image_flops, pair_flops
@@ -106,6 +108,8 @@ class GroundingDinoDetector:
         self._nms_iou = settings.nms_iou or config.nms_iou
         self._chunks: list[_Chunks] = []
         self._category_ids: tuple[int, ...] = ()
+        self._features = LastImage(self._image_features)
+        self._captions = functools.lru_cache(CAPTIONS)(self._encoded_caption)
 
     @property
     def card(self) -> DetectorCard:
@@ -150,6 +154,13 @@ class GroundingDinoDetector:
             raise DetectorError(f"detector '{self._card.name}': {len(images)} images, {len(captions)} captions")
         return [self._ground(image, text) for image, text in zip(images, captions, strict=True)]
 
+    def ground_spans(self, image: Image, caption: str, phrases: Sequence[Spans]) -> Detections:
+        """See ``detectors.interface.SpanDetector``; scores are those of ``token_scores.span_scores``."""
+        words, text = self._captions(caption)
+        output = self._model(self._features(image), text)
+        scores = span_scores(sigmoid(output.pred_logits.numpy()[0]), words, phrases)
+        return phrase_boxes(image, scores, output.pred_boxes.numpy()[0], self._settings.top_k)
+
     def raw(self, image: Image, caption: str) -> dict[str, npt.NDArray[Any]]:
         """Every query, for comparison with other implementations; see ``detectors.interface.RawDetector``.
 
@@ -161,7 +172,7 @@ class GroundingDinoDetector:
             relative to the image; ``input_ids`` int64 (n,), with [CLS] and [SEP].
         """
         text = self._model.encode_tokens([self._model.tokenizer.caption(caption)], cut=True)
-        output = self._model(self._image_features(image), text)
+        output = self._model(self._features(image), text)
         return {
             "pred_logits": output.pred_logits.numpy()[0],
             "pred_boxes": output.pred_boxes.numpy()[0],
@@ -182,6 +193,10 @@ class GroundingDinoDetector:
         pixels = resized(image, *self.network_size(image))
         return self._model.encode_image(pixels[None])
 
+    def _encoded_caption(self, text: str) -> tuple[Caption, TextFeatures]:
+        caption = caption_of_text(self._model.tokenizer.words, text)
+        return caption, self._text([caption.ids])
+
     def _text(self, rows: Sequence[Sequence[int]]) -> TextFeatures:
         try:
             text = self._model.encode_tokens(rows)
@@ -191,7 +206,7 @@ class GroundingDinoDetector:
         return text
 
     def _detect(self, image: Image) -> Detections:
-        features = self._image_features(image)
+        features = self._features(image)
         choice = ChunkedChoice(self._settings.chunk_top_k or self._settings.top_k)
         for caption, logits, boxes in self._answers(features):
             scores = class_scores(sigmoid(logits[:, : len(caption.ids)]), caption.phrases)
@@ -218,7 +233,7 @@ class GroundingDinoDetector:
             yield from zip(chunks.captions, output.pred_logits.numpy(), output.pred_boxes.numpy(), strict=True)
 
     def _ground(self, image: Image, text: str) -> Grounding:
-        caption = caption_of_text(self._model.tokenizer.words, text)
-        output = self._model(self._image_features(image), self._text([caption.ids]))
+        caption, encoded = self._captions(text)
+        output = self._model(self._features(image), encoded)
         probabilities, boxes = sigmoid(output.pred_logits.numpy()[0]), output.pred_boxes.numpy()[0]
         return grounded(image, text, caption, probabilities, boxes, self._settings.top_k)

@@ -11,6 +11,7 @@ other boxes than the same image alone. Instead, images of equal network size are
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -32,11 +33,12 @@ from ovd_bench.detectors.captions import (
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.class_vectors import ClassVectors, of_captions
 from ovd_bench.detectors.image_tensors import from_unit_square, groups, resized, shorter_side_size
-from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.interface import CAPTIONS, DetectorSettings, Spans
+from ovd_bench.detectors.last_image import LastImage
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.selection import ChunkedChoice, detections
 from ovd_bench.detectors.tensor_scores import mean_probabilities
-from ovd_bench.detectors.token_scores import grounded
+from ovd_bench.detectors.token_scores import grounded, phrase_boxes, span_scores
 from ovd_bench.detectors.transformers_loading import LoadedModel, Preprocessing, load_model
 from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 
@@ -132,6 +134,8 @@ class GroundingDinoDetector:
             layer.fusion_layer.attn.forward = _in_float32(layer.fusion_layer.attn.forward)
         self._card = loaded.card
         self._queries: _Queries | None = None
+        self._features = LastImage(lambda image: self.image_features(self.prepare(image)[None]))
+        self._captions = functools.lru_cache(CAPTIONS)(self._encoded_caption)
 
     @property
     def card(self) -> DetectorCard:
@@ -178,6 +182,13 @@ class GroundingDinoDetector:
         if len(images) != len(captions):
             raise DetectorError(f"detector '{self._card.name}': {len(images)} images, {len(captions)} captions")
         return [self._ground(image, text) for image, text in zip(images, captions, strict=True)]
+
+    def ground_spans(self, image: Image, caption: str, phrases: Sequence[Spans]) -> Detections:
+        """See ``detectors.interface.SpanDetector``; scores are those of ``token_scores.span_scores``."""
+        words = self._captions(caption)
+        output = self.predict(self._features(image), words)
+        scores = span_scores(output.logits[0].sigmoid().cpu().numpy(), words.caption, phrases)
+        return phrase_boxes(image, scores, output.boxes_cxcywh[0].cpu().numpy(), self._settings.top_k)
 
     def network_size(self, image: Image) -> tuple[int, int]:
         """Height and width of the network's input."""
@@ -300,10 +311,12 @@ class GroundingDinoDetector:
             found.append(detections(image, pairs, from_unit_square(boxes, image), queries.category_ids))
         return found
 
+    def _encoded_caption(self, text: str) -> TextFeatures:
+        return self.text_features(caption_of_text(self._tokenize, text))
+
     def _ground(self, image: Image, text: str) -> Grounding:
-        caption = caption_of_text(self._tokenize, text)
-        words = self.text_features(caption)
-        output = self.predict(self.image_features(self.prepare(image)[None]), words)
+        words = self._captions(text)
+        caption, output = words.caption, self.predict(self._features(image), words)
         probabilities, boxes = output.logits[0].sigmoid().cpu().numpy(), output.boxes_cxcywh[0].cpu().numpy()
         return grounded(image, text, caption, probabilities, boxes, self._settings.top_k)
 

@@ -18,6 +18,10 @@ from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Imag
 SELECTION_VERSION = 1
 
 DType = Literal["float32", "float16", "bfloat16"]
+#: Captions of which a detector keeps the encoded text: many images are asked the same.
+CAPTIONS = 512
+#: Character ranges ``(begin, end)`` of one phrase.
+Spans = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,27 @@ class GroundingDetector(Detector, Protocol):
 
     def ground(self, images: Sequence[Image], captions: Sequence[str]) -> list[Grounding]:
         """Boxes of each image for the phrases of its caption, best first."""
+        ...
+
+
+@runtime_checkable
+class SpanDetector(Detector, Protocol):
+    """A detector that scores given phrases of a caption, as data sets annotate them."""
+
+    def ground_spans(self, image: Image, caption: str, phrases: Sequence[Spans]) -> Detections:
+        """Boxes for each of the given phrases, best first; at most ``top_k`` per phrase.
+
+        Args:
+            image: to look at; its features are kept for the next call with the same object.
+            caption: the whole text.
+            phrases: of each phrase the character ranges in the caption; no range = the whole caption.
+
+        Returns:
+            Category ids are positions in ``phrases``.
+
+        Raises:
+            DetectorError: a phrase without a word that the model reads, or a caption longer than it reads.
+        """
         ...
 
 

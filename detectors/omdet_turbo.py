@@ -21,6 +21,7 @@ from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.class_vectors import ClassVectors
 from ovd_bench.detectors.image_tensors import from_unit_square, resized
 from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.last_image import LastImage
 from ovd_bench.detectors.owl_prompts import CLIP_SAMPLE
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.selection import ChunkedChoice, detections
@@ -89,6 +90,7 @@ class OmDetTurboDetector:
         self._tokenizer = loaded.tokenizer(*CLIP_SAMPLE)
         self._longest = int(self._model.config.text_config.max_position_embeddings)
         self._queries: _Queries | None = None
+        self._seen = LastImage(lambda image: self._features([image]))
 
     @property
     def card(self) -> DetectorCard:
@@ -128,7 +130,7 @@ class OmDetTurboDetector:
             raise DetectorError(f"detector '{self.card.name}': no vocabulary was set")
         if not images:
             return []
-        features = self.image_features(torch.stack([self.prepare(image) for image in images]))
+        features = self._seen(images[0]) if len(images) == 1 else self._features(images)
         choices = [ChunkedChoice(self._settings.chunk_top_k or self._settings.top_k) for _ in images]
         for texts in self._queries.chunks:
             output = self.predict(features, texts)
@@ -139,6 +141,9 @@ class OmDetTurboDetector:
             pairs, boxes = choice.best(self._settings.top_k)
             found.append(detections(image, pairs, from_unit_square(boxes, image), self._queries.category_ids))
         return found
+
+    def _features(self, images: Sequence[Image]) -> tuple[torch.Tensor, ...]:
+        return self.image_features(torch.stack([self.prepare(image) for image in images]))
 
     def prepare(self, image: Image) -> torch.Tensor:
         """Network input of one image, squashed to the network's size: float32 (3, height, width)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.class_vectors import ClassVectors
 from ovd_bench.detectors.image_tensors import float_pixels, from_padded_square
 from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.last_image import LastImage
 from ovd_bench.detectors.owl_prompts import CLIP_SAMPLE, OwlTexts, owl_texts
 from ovd_bench.detectors.prompts import Ensemble, PromptPlan
 from ovd_bench.detectors.selection import best_pairs_of_chunks, detections
@@ -83,6 +84,7 @@ class OwlDetector:
         self._tokenizer: PreTrainedTokenizerBase = loaded.tokenizer(*CLIP_SAMPLE)
         self._card = loaded.card
         self._queries: _Queries | None = None
+        self._seen = LastImage(lambda image: self._grids([image]))
 
     @property
     def card(self) -> DetectorCard:
@@ -129,7 +131,7 @@ class OwlDetector:
         queries = self._asked()
         if not images:
             return []
-        output = self.predict(torch.stack([self.prepare(image) for image in images]))
+        output = self._found(self._seen(images[0]) if len(images) == 1 else self._grids(images))
         found = []
         for image, logits, boxes in zip(images, output.logits, output.boxes_cxcywh, strict=True):
             top_k, chunk_top_k = self._settings.top_k, self._settings.chunk_top_k
@@ -147,9 +149,18 @@ class OwlDetector:
 
     def predict(self, pixels: torch.Tensor) -> OwlOutput:
         """Class logits and boxes of prepared images (B, 3, side, side); the heads are computed in float32."""
-        queries, head = self._asked(), self._model.class_head
+        return self._found(self._embedded(pixels))
+
+    def _grids(self, images: Sequence[Image]) -> torch.Tensor:
+        return self._embedded(torch.stack([self.prepare(image) for image in images]))
+
+    def _embedded(self, pixels: torch.Tensor) -> torch.Tensor:
         with self._loaded.inference():
             grid, _ = self._model.image_embedder(pixels.to(self._loaded.device), self._resized)
+        return cast(torch.Tensor, grid)
+
+    def _found(self, grid: torch.Tensor) -> OwlOutput:
+        queries, head = self._asked(), self._model.class_head
         with torch.inference_mode():
             grid = grid.float()
             features = grid.flatten(1, 2)

@@ -20,6 +20,7 @@ from ovd_bench.baselines.text import packaged_encoder
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.class_vectors import ClassVectors
 from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.last_image import LastImage
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.selection import best_pairs_of_chunks, detections
 from ovd_bench.detectors.shipped import check_sum, shipped_file
@@ -93,6 +94,7 @@ class OwlNanoDetector:
         self._chunks: list[range] = []
         self._prompts = 1
         self._unknown: tuple[str, ...] = ()
+        self._seen = LastImage(self._see)
 
     @property
     def unknown_classes(self) -> tuple[str, ...]:
@@ -157,10 +159,15 @@ class OwlNanoDetector:
         known = torch.tensor(rows, device=vectors.device)
         return torch.where((known >= 0)[:, None], vectors[known.clamp(min=0)], 0.0)
 
-    def _detect(self, image: Image, queries: Tensor) -> Detections:
+    def _see(self, image: Image) -> tuple[Tensor, tuple[float, float]]:
+        """What depends only on the image, and the factors by which x and y grew."""
         pixels, scale = fit(image.pixels, self._size, self._model.config.multiple)
         batch = normalize(torch.from_numpy(pixels[None]).to(self._settings.device)).to(self._dtype)
-        output = self._model(batch, queries)
+        return self._model.see(batch), scale
+
+    def _detect(self, image: Image, queries: Tensor) -> Detections:
+        tokens, scale = self._seen(image)
+        output = self._model.find(tokens, queries)
         scores = output.logits[0].float().unflatten(1, (-1, self._prompts)).mean(-1).sigmoid().T  # (K, N)
         boxes = output.boxes_xyxy[0].float().cpu().numpy()
         usual = NO_SUPPRESSION

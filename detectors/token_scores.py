@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ovd_bench.detectors.captions import Caption, joined_spans
+from ovd_bench.detectors.captions import Caption, joined_spans, span_tokens
 from ovd_bench.detectors.image_tensors import from_unit_square
-from ovd_bench.detectors.selection import best_pairs
-from ovd_bench.detectors.types import DetectorError, Grounding, Image
+from ovd_bench.detectors.selection import Pairs, best_pairs, detections
+from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image
 
 #: A token belongs to a box's phrase above this probability (``text_threshold`` of the official ``predict``).
 TEXT_THRESHOLD = 0.25
@@ -36,6 +36,32 @@ def class_scores(probabilities: npt.NDArray[np.float32], phrases: Sequence[range
         tokens = [phrases[row].start + step for row in rows]
         scores[rows] = scores[rows] + shares[rows, None] * probabilities[:, tokens].T  # rounded when it is stored
     return scores
+
+
+def span_scores(
+    probabilities: npt.NDArray[np.float32], caption: Caption, phrases: Sequence[Sequence[tuple[int, int]]]
+) -> npt.NDArray[np.float32]:
+    """Scores of given phrases of a caption: the mean over their tokens, of a whole caption the highest.
+
+    Phrases that a data set annotates are treated as class names are (mmdetection's ``grounding_dino.py``,
+    ``tokens_positive``); a referring expression scores a box by its best token (the official ``predict``).
+
+    Args:
+        probabilities: (Q, n), of Q boxes and n tokens.
+        caption: its n tokens.
+        phrases: character ranges of each of K phrases; none = the whole caption.
+
+    Returns:
+        (K, Q).
+
+    Raises:
+        DetectorError: a phrase without a token.
+    """
+    rows = []
+    for spans in phrases:
+        own = probabilities[:, span_tokens(caption, spans)]
+        rows.append(own.mean(axis=1) if spans else own.max(axis=1))
+    return np.stack(rows)
 
 
 def grounded(
@@ -74,3 +100,23 @@ def grounded(
         spans.append(joined_spans(told or caption.spans[phrase], text))
     boxes = from_unit_square(boxes_cxcywh[pairs.boxes], image)
     return Grounding(image.id, text, boxes, pairs.scores, tuple(spans))
+
+
+def phrase_boxes(
+    image: Image, scores: npt.NDArray[np.float32], boxes_cxcywh: npt.NDArray[np.float32], top_k: int
+) -> Detections:
+    """The best boxes of each phrase; category ids are the numbers of the phrases.
+
+    Args:
+        image: what was looked at.
+        scores: (K, Q).
+        boxes_cxcywh: (Q, 4), relative to the image.
+        top_k: boxes per phrase.
+    """
+    chosen = [best_pairs(row[None], top_k) for row in scores]
+    pairs = Pairs(
+        np.concatenate([one.scores for one in chosen]),
+        np.concatenate([one.boxes for one in chosen]),
+        np.concatenate([np.full(len(one), phrase, np.int64) for phrase, one in enumerate(chosen)]),
+    )
+    return detections(image, pairs, from_unit_square(boxes_cxcywh, image), range(len(scores)))

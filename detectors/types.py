@@ -193,6 +193,39 @@ class Detections:
 
 
 @dataclass(frozen=True)
+class Question:
+    """A text that is asked of an image, or a phrase of a caption.
+
+    Attributes:
+        text: the caption or expression.
+        spans: character ranges ``(begin, end)`` of the phrase that is meant, increasing; empty = the whole text.
+
+    Raises:
+        DetectorError: a text of white space; a span outside the text, of white space, or that begins before the end of
+            the one before.
+    """
+
+    text: str
+    spans: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise DetectorError("text is empty")
+        last = 0
+        for begin, end in self.spans:
+            if not last <= begin < end <= len(self.text) or not self.text[begin:end].strip():
+                raise DetectorError(f"spans: ({begin}, {end}) is not a range of words in a text of {len(self.text)}")
+            last = end
+
+    @property
+    def phrase(self) -> str:
+        """The words that are meant."""
+        if not self.spans:
+            return self.text
+        return " ".join(self.text[begin:end].strip() for begin, end in self.spans)
+
+
+@dataclass(frozen=True)
 class Grounding:
     """Boxes found for the phrases of one caption (n boxes).
 

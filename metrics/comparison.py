@@ -75,6 +75,15 @@ class Comparison:
     seed: int
 
 
+def differences_of(first: dict[str, Estimate], second: dict[str, Estimate]) -> dict[str, Difference]:
+    """Run B minus run A for every figure that is estimated in both, on the same resamples of the same images."""
+    return {
+        name: _difference(one.value, second[name].value, second[name] - one)
+        for name, one in first.items()
+        if name in second
+    }
+
+
 def compare(gt: GroundTruth, a: Evaluation, b: Evaluation, *, resamples: int = 1000, seed: int = 0) -> Comparison:
     """Paired comparison: both runs are scored on the same resamples of the images.
 

@@ -70,5 +70,6 @@ PROTOCOLS = {
         Protocol("lvis", "lvis", image_cap=300),
         Protocol("lvis-fixed", "lvis", class_cap=10_000),
         Protocol("coco", "coco", max_dets=(1, 10, 100)),
+        Protocol("queries", "lvis"),
     )
 }

@@ -98,9 +98,17 @@ class OwlNano(nn.Module):  # type: ignore[misc]
             images: (B, H, W, 3), see ``normalize``; H and W are multiples of ``config.multiple``.
             queries: (K, embedding), from ``queries``.
         """
+        return self.find(self.see(images), queries)
+
+    def see(self, images: Tensor) -> Tensor:
+        """What depends only on the images (B, H, W, 3): (B, H/8, W/8, neck)."""
         fine, middle, coarse = self.backbone(images)
         up = self.from_coarse(coarse).repeat_interleave(2, 1).repeat_interleave(2, 2)
-        tokens = self.norm(self.from_fine(fine) + self.from_middle(middle) + up)  # (B, H/8, W/8, neck)
+        tokens: Tensor = self.norm(self.from_fine(fine) + self.from_middle(middle) + up)
+        return tokens
+
+    def find(self, tokens: Tensor, queries: Tensor) -> Output:
+        """Detect in images that were seen; see ``forward``."""
         height, width = tokens.shape[1:3]
         looks = self.class_tower(tokens).flatten(1, 2)
         places = self.box_tower(tokens).flatten(1, 2)

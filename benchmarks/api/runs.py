@@ -168,6 +168,7 @@ def run(
     protocol: str | None = None,
     prompts: StrPath | None = None,
     vocabulary: Literal["full", "present", "verified"] = "full",
+    reading: Literal["annotated", "own"] | None = None,
     weights: StrPath | None = None,
     key: str | None = None,
     data_root: StrPath | None = None,
@@ -203,11 +204,14 @@ def run(
 
     Args:
         detector: name, or ``path/to/file.py:Name``.
-        benchmark: name of a data set, or path of an annotation file or of a folder in COCO format.
+        benchmark: name of a data set, or path of an annotation file, of a file of queries (``.jsonl``) or of a
+            folder in COCO format.
         protocol: ``lvis``, ``lvis-fixed`` or ``coco``; None = the benchmark's usual one.
         prompts: name of a prompt plan, or path of its YAML file; None = ``names``, or ``raw`` if that would change
             names that are not LVIS's.
         vocabulary: classes asked for in an image: all, those in it, or these and those known to be absent.
+        reading: of the captions of a file of queries: the detector gets the annotated phrases, or finds them by itself;
+            None = ``annotated``.
         weights: path or hub id; None = the detector's.
         key: entry of a training checkpoint that holds the weights, such as ``ema_model``; None = the usual one.
         data_root: folder of the data sets; None = the usual one (docs/data.md).
@@ -256,6 +260,7 @@ def run(
         protocol=protocol,
         prompts=None if prompts is None else os.fspath(prompts),
         vocabulary=vocabulary,
+        reading=reading,
         weights=None if weights is None else os.fspath(weights),
         key=key,
         data_root=data_folder(data_root),

@@ -84,6 +84,17 @@ COLUMNS = (
     _metric(
         "presence/auroc", "presence", "AUROC of 'is this class in the image', from its highest score", optional=True
     ),
+    _metric(
+        "queries/R@1_any", "R@1", "share of queries whose best box has IoU 0.5 with one of their boxes", optional=True
+    ),
+    _metric("queries/R@10_any", "R@10", "the same for the ten best boxes", optional=True),
+    _metric("queries/mIoU", "mIoU", "mean IoU of the best box of a query, 0 without a box", optional=True),
+    _metric(
+        "queries/fpr95",
+        "FPR95",
+        "share of absent queries that score as high as 95 % of the present ones; lower is better",
+        optional=True,
+    ),
     Column(
         "images_per_second",
         "images/s",
@@ -167,6 +178,7 @@ def table_facts(table: BoardTable) -> str:
             f"{benchmark.classes:,} classes",
             f"{benchmark.boxes:,} boxes",
             f"vocabulary {protocol.vocabulary}",
+            *([f"captions {protocol.reading}"] if protocol.reading else []),
             f"prompts {protocol.plan.name}",
             f"top {protocol.top_k:,}" + (f", {protocol.chunk_top_k:,} per chunk" if protocol.chunk_top_k else ""),
             size,

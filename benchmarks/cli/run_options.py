@@ -44,6 +44,13 @@ Mode = Annotated[
     Literal["full", "present", "verified"],
     typer.Option(help="Classes asked for in an image: all, those in it, or those in it and those known to be absent."),
 ]
+CaptionReading = Annotated[
+    Literal["annotated", "own"] | None,
+    typer.Option(
+        help="Queries: a detector of captions gets the annotated phrases, or finds the phrases by itself.",
+        show_default="annotated",
+    ),
+]
 ImageSize = Annotated[
     int | None, typer.Option(min=1, help="Side of the network's input, pixels.", show_default="the model's")
 ]
@@ -131,6 +138,7 @@ class RunOptions:
     area: AreaRanges = None
     prompts: Prompts = None
     vocabulary: Mode = "full"
+    reading: CaptionReading = None
     weights: Weights = None
     key: Key = None
     data_root: DataRoot
@@ -183,6 +191,7 @@ class RunOptions:
                 protocol=protocol,
                 prompts=self.prompts,
                 vocabulary=self.vocabulary,
+                reading=self.reading,
                 weights=self.weights,
                 key=self.key,
                 data_root=self.data_root,

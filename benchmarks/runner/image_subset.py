@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.catalog.benchmark import vocabulary_of
 from ovd_bench.benchmarks.store.protocols import VocabularyMode
-from ovd_bench.detectors.types import Vocabulary
+from ovd_bench.detectors.types import Question, Vocabulary
 from ovd_bench.metrics.types import GroundTruth, positions
 
 #: Positions of the classes that the detector is given together; None = all.
@@ -39,6 +39,7 @@ class RunImages:
         files: n paths below the folder of the images.
         sizes: n annotated widths and heights; None where not known.
         subsets: classes given for each image; None = all classes for every image.
+        questions: what the classes ask, for a file of queries; each is asked alone.
     """
 
     vocabulary: Vocabulary
@@ -46,30 +47,40 @@ class RunImages:
     files: list[str]
     sizes: list[tuple[int, int] | None]
     subsets: list[tuple[int, ...]] | None
+    questions: tuple[Question, ...] | None = None
 
     @staticmethod
-    def of(gt: GroundTruth, mode: VocabularyMode, image_ids: list[int], names: list[str]) -> RunImages:
+    def of(
+        gt: GroundTruth,
+        mode: VocabularyMode,
+        image_ids: list[int],
+        names: list[str],
+        questions: tuple[Question, ...] | None = None,
+    ) -> RunImages:
         """The given images (sorted ids) of a ground truth.
 
         ``present`` gives the classes that have a box in the image. ``verified`` also gives those that are known to be
-        absent; if every class is annotated exhaustively (COCO), these are all classes.
+        absent; if every class is annotated exhaustively (COCO), these are all classes. ``queries`` are the same as
+        ``verified``, each asked alone.
 
         Args:
             gt: ground truth.
             mode: classes given for an image.
             image_ids: the given images.
             names: path of every image of the ground truth (``located_paths``).
+            questions: of the classes, for a file of queries.
 
         Raises:
             DetectorError: the categories are not a valid vocabulary.
         """
         rows = positions(gt.image_ids, np.asarray(image_ids, np.int64))
         subsets = None
-        if mode == "present" or (mode == "verified" and gt.federated):
-            all_subsets = _subsets(gt, with_absent=mode == "verified")
+        if mode == "present" or (mode != "full" and gt.federated):
+            all_subsets = _subsets(gt, with_absent=mode != "present")
             subsets = [all_subsets[row] for row in rows]
         sizes = [(int(width), int(height)) if width and height else None for width, height in gt.image_sizes[rows]]
-        return RunImages(vocabulary_of(gt.categories), image_ids, [names[row] for row in rows], sizes, subsets)
+        files = [names[row] for row in rows]
+        return RunImages(vocabulary_of(gt.categories), image_ids, files, sizes, subsets, questions)
 
     def groups(self, begin: int, end: int) -> list[Group]:
         """The images ``begin … end - 1``, grouped by their given classes, in order of first appearance.

@@ -13,6 +13,7 @@ import numpy as np
 
 from ovd_bench.benchmarks.data.images import image_file
 from ovd_bench.benchmarks.runner.plan import RunPlan
+from ovd_bench.benchmarks.runner.query_predictor import way_of_asking
 from ovd_bench.benchmarks.store.describe import detector_info
 from ovd_bench.benchmarks.store.schema import DetectorInfo
 from ovd_bench.detectors.class_vectors import likeness_note, most_alike
@@ -72,6 +73,8 @@ class LoadedDetector:
             vocabulary = protocol.plan.spoken(plan.run_images.vocabulary)
             detector.set_vocabulary(vocabulary, protocol.plan)
             notes = alike_names(detector, vocabulary, protocol.plan)
+        elif protocol.reading is not None and (note := way_of_asking(detector, protocol.reading)):
+            notes = (note,)
         name = request.detector_name or detector.card.name
         card = dataclasses.replace(detector.card, name=name, notes=(*detector.card.notes, *notes))
         return LoadedDetector(detector, detector_info(card, request.detector), device)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.files.queries import is_query_file, read_queries
 from ovd_bench.benchmarks.data.image_match import located_paths
 from ovd_bench.benchmarks.data.pixels import probe_sha256
 from ovd_bench.benchmarks.runner.image_subset import RunImages
@@ -64,10 +65,16 @@ class RunPlan:
             DataError: the benchmark cannot be read; one line.
         """
         benchmark = request.open_benchmark(progress)
-        gt = read_ground_truth(benchmark.annotations)
+        questions = None
+        if is_query_file(benchmark.annotations):
+            asked = read_queries(benchmark.annotations)
+            gt, questions = asked.queries.truth, asked.questions
+        else:
+            gt = read_ground_truth(benchmark.annotations)
         protocol = request.protocol(benchmark, gt.categories)
         names = located_paths(gt, benchmark.images, benchmark.match)
-        run_images = RunImages.of(gt, protocol.vocabulary, request.choose(gt.image_ids.tolist()), names)
+        chosen = request.choose(gt.image_ids.tolist())
+        run_images = RunImages.of(gt, protocol.vocabulary, chosen, names, questions)
         return RunPlan(request, benchmark, protocol, run_images)
 
     def folder(self, detector: str, weights_sha256: str) -> Path:

@@ -15,7 +15,7 @@ from ovd_bench.benchmarks.store.predictions import no_predictions
 from ovd_bench.benchmarks.store.schema import FailedImage
 from ovd_bench.detectors.interface import Detector
 from ovd_bench.detectors.prompts import PromptPlan
-from ovd_bench.detectors.types import Detections, DetectorError, Image
+from ovd_bench.detectors.types import Detections, DetectorError, Image, Vocabulary
 from ovd_bench.metrics.types import Predictions
 
 
@@ -135,8 +135,8 @@ class Predictor:
                     found |= {one.image_id: one for one in self._detect(pending)}
                     pending = []
         failed.sort(key=lambda image: image.image_id)
-        columns = _columns([found[image] for image in sorted(found)])
-        return ShardPredictions(columns, failed, dict(sorted(pixels.items())), self.batch, self._calls)
+        ordered = [found[image] for image in sorted(found)]
+        return ShardPredictions(columns(ordered), failed, dict(sorted(pixels.items())), self.batch, self._calls)
 
     def _detect(self, images: list[Image]) -> list[Detections]:
         """Detections of images in batches, in smaller ones if memory runs out."""
@@ -149,8 +149,8 @@ class Predictor:
                 self.batch = max(1, len(part) // 2)
                 self._on_halved(self.batch)
                 continue
-            checked = self._checked(part, found)
-            done += [one.of_categories(self._wanted) for one in checked] if self._plan.distractors else checked
+            kept = checked(part, found, self._vocabulary, self._top_k, "detect()")
+            done += [one.of_categories(self._wanted) for one in kept] if self._plan.distractors else kept
             self._on_images(len(part))
         return done
 
@@ -173,30 +173,40 @@ class Predictor:
         self._cold = False
         return found
 
-    def _checked(self, images: list[Image], found: object) -> list[Detections]:
-        """Require one ``Detections`` per image, in order, with known classes and at most ``top_k`` boxes."""
-        if not isinstance(found, list) or len(found) != len(images):
-            count = len(found) if isinstance(found, list) else type(found).__name__
+
+def checked(images: list[Image], found: object, vocabulary: Vocabulary, top_k: int, method: str) -> list[Detections]:
+    """Require one ``Detections`` per image, in order, with known classes and at most ``top_k`` boxes.
+
+    Args:
+        images: what the detector got.
+        found: what it returned.
+        vocabulary: the classes that it was given.
+        top_k: the largest number of boxes of an image.
+        method: that returned it, for messages.
+
+    Raises:
+        DetectorError: otherwise; names the method.
+    """
+    if not isinstance(found, list) or len(found) != len(images):
+        count = len(found) if isinstance(found, list) else type(found).__name__
+        raise DetectorError(
+            f"{method} returned {count} for {len(images)} images: expected a list with one entry per image"
+        )
+    for image, one in zip(images, found, strict=True):
+        if not isinstance(one, Detections):
+            raise DetectorError(f"{method} returned {type(one).__name__} for image {image.id}: expected Detections")
+        if (one.image_id, one.width, one.height) != (image.id, image.width, image.height):
             raise DetectorError(
-                f"detect() returned {count} for {len(images)} images: expected a list with one entry per image"
+                f"{method} returned detections of image {one.image_id} ({one.width} x {one.height}) "
+                f"for image {image.id} ({image.width} x {image.height})"
             )
-        for image, one in zip(images, found, strict=True):
-            if not isinstance(one, Detections):
-                raise DetectorError(f"detect() returned {type(one).__name__} for image {image.id}: expected Detections")
-            if (one.image_id, one.width, one.height) != (image.id, image.width, image.height):
-                raise DetectorError(
-                    f"detect() returned detections of image {one.image_id} ({one.width} x {one.height}) "
-                    f"for image {image.id} ({image.width} x {image.height})"
-                )
-            if len(one) > self._top_k:
-                raise DetectorError(
-                    f"Detections of image {image.id}: {len(one):,} boxes, more than top_k = {self._top_k:,}"
-                )
-            one.check_vocabulary(self._vocabulary)
-        return found
+        if len(one) > top_k:
+            raise DetectorError(f"Detections of image {image.id}: {len(one):,} boxes, more than top_k = {top_k:,}")
+        one.check_vocabulary(vocabulary)
+    return found
 
 
-def _columns(found: list[Detections]) -> Predictions:
+def columns(found: list[Detections]) -> Predictions:
     """Detections of images in order as columns, float32 xywh."""
     if not found:
         return no_predictions()

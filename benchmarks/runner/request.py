@@ -15,9 +15,9 @@ from ovd_bench.benchmarks.data.files.documents import first_problem
 from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.strict_model import StrictModel
 from ovd_bench.benchmarks.store.manifest import ids_sha256
-from ovd_bench.benchmarks.store.protocols import RunProtocol, VocabularyMode
+from ovd_bench.benchmarks.store.protocols import Reading, RunProtocol, VocabularyMode
 from ovd_bench.detectors.interface import DType
-from ovd_bench.detectors.prompts import PromptPlan, default_plan
+from ovd_bench.detectors.prompts import PLANS, PromptPlan, default_plan
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import Categories
 
@@ -43,7 +43,8 @@ class RunRequest(StrictModel):
         detector_name: of the detector in the results; None = that of its card.
         ap: kind of AP; None = the benchmark's usual one.
         plan: see ``RunProtocol``; None = the usual one for the benchmark's names (``default_plan``).
-        vocabulary, image_size, top_k: see ``RunProtocol``.
+        vocabulary, image_size, top_k: see ``RunProtocol``; the vocabulary of a file of queries is ``queries``.
+        reading: see ``RunProtocol``; None = ``annotated`` for a file of queries.
         device: ``auto`` is a GPU if the framework sees one.
         dtype: of the network.
         batch: images per call of the detector.
@@ -70,6 +71,7 @@ class RunRequest(StrictModel):
     vocabulary: VocabularyMode = "full"
     image_size: int | None = Field(default=None, ge=1)
     top_k: int | None = Field(default=None, ge=1)
+    reading: Reading | None = None
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     dtype: DType = "float32"
     batch: int = Field(default=1, ge=1)
@@ -124,10 +126,14 @@ class RunRequest(StrictModel):
             benchmark: of the run.
             categories: of the benchmark.
         """
-        plan = default_plan(vocabulary_of(categories)) if self.plan is None else self.plan
         ap = self.ap or benchmark.protocol
+        if ap == "queries" and self.vocabulary == "full":
+            plan = PLANS["raw"] if self.plan is None else self.plan
+            reading = self.reading or "annotated"
+            return RunProtocol.of(ap, plan, "queries", self.image_size, self.top_k, None, reading)
+        plan = default_plan(vocabulary_of(categories)) if self.plan is None else self.plan
         tables = None if benchmark.tables is None else file_sha256(benchmark.tables)
-        return RunProtocol.of(ap, plan, self.vocabulary, self.image_size, self.top_k, tables)
+        return RunProtocol.of(ap, plan, self.vocabulary, self.image_size, self.top_k, tables, self.reading)
 
     @property
     def partial(self) -> str:

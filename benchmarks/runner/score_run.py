@@ -43,6 +43,8 @@ from ovd_bench.metrics.errors import DataError
 
 #: Statistics of every run besides the official ones.
 USUAL_METRICS = ("pool", "ladder", "presence", "errors", "calibration", "unseen")
+#: The same for queries.
+QUERY_METRICS = ("queries", "pool", "presence")
 BOOTSTRAP = 1000
 
 
@@ -51,7 +53,8 @@ class ScoreOptions:
     """How a run is scored.
 
     Attributes:
-        extra_metrics: see ``benchmarks.scoring.extra_metrics``; empty = ``USUAL_METRICS``, with a judge ``srp`` too.
+        extra_metrics: see ``benchmarks.scoring.extra_metrics``; empty = ``USUAL_METRICS`` or ``QUERY_METRICS``, with a
+            judge ``srp`` too.
         resamples, bootstrap_seed: bootstrap of the images.
         judge: similarity matrix for ``srp``.
         tables: tables of class names; None = the benchmark's.
@@ -110,11 +113,13 @@ def _score_held(
     annotations_sha256 = file_sha256(benchmark.annotations)
     if annotations_sha256 != manifest.benchmark.annotations_sha256:
         raise DataError(f"{folder}: was made on other annotations than {benchmark.annotations}: no result is written")
+    asked = manifest.protocol.vocabulary == "queries"
+    usual = QUERY_METRICS if asked else USUAL_METRICS
     request = ScoreRequest(
         folder,
         benchmark.annotations,
         manifest.protocol.name,
-        extra_metrics=options.extra_metrics or [*USUAL_METRICS, *(["srp"] if options.judge else [])],
+        extra_metrics=options.extra_metrics or [*usual, *(["srp"] if options.judge else [])],
         resamples=options.resamples,
         seed=options.bootstrap_seed,
         threads=options.threads,
@@ -125,13 +130,15 @@ def _score_held(
     protocol = _protocol(folder, manifest, request)  # first, because it may raise
     outcome = score(request)
     clean = PromptPlan(cleaning="lvis" if manifest.protocol.plan.cleaning == "lvis" else "none").clean
-    notes = [*_about_shards(records), *class_names.remarks(outcome.gt, clean), *outcome.notes]
+    names = [] if asked else class_names.remarks(outcome.gt, clean)
+    notes = [*_about_shards(records), *names, *outcome.notes]
     outcome = dataclasses.replace(outcome, notes=notes)
     intervals = outcome.ci95
     for name in (PER_CLASS, RESULT):
         remove_leftovers(folder / name)
     write_per_class(folder / PER_CLASS, outcome.gt, outcome.evaluation)
     card = card_of(manifest.detector)
+    seen = [] if asked else names_seen(card, benchmark, outcome.gt.categories)
     result = new_result(
         partial=manifest.partial,
         detector=manifest.detector,
@@ -149,7 +156,7 @@ def _score_held(
         env=records[0].env,
         speed=run_speed(records),
         files=_files(folder, records),
-        contamination=[*contamination(card, benchmark), *names_seen(card, benchmark, outcome.gt.categories)],
+        contamination=[*contamination(card, benchmark), *seen],
         notes=notes,
     )
     write_result(folder / RESULT, result)

@@ -22,6 +22,7 @@ from ovd_bench.benchmarks.runner.loading import LoadedDetector, seed_everything
 from ovd_bench.benchmarks.runner.locks import LOCKS, held, remove_leftovers
 from ovd_bench.benchmarks.runner.plan import RunPlan
 from ovd_bench.benchmarks.runner.predictor import Predictor, ShardPredictions
+from ovd_bench.benchmarks.runner.query_predictor import QueryPredictor
 from ovd_bench.benchmarks.runner.reader import Read, Reader, Wanted
 from ovd_bench.benchmarks.runner.subprocesses import other_workers
 from ovd_bench.benchmarks.store.folders import PREDICTIONS
@@ -33,6 +34,7 @@ from ovd_bench.benchmarks.store.manifest import (
     shard_bounds,
     write_document,
 )
+from ovd_bench.detectors.interface import Detector
 
 #: Seconds to wait for a shard; a process that was killed, or whose node left the cluster, may need a moment to end.
 _PATIENCE = 15.0
@@ -67,18 +69,29 @@ class ShardMaker:
         self._channel = channel
         self._device = Device(loaded.device)
         self._watch = watch
-        self._predictor = Predictor(
-            loaded.detector,
-            plan.run_images,
-            plan.protocol.plan,
-            batch=plan.request.batch,
-            top_k=plan.protocol.top_k,
+        self._predictor = self._predictor_of(loaded.detector)
+        self._load_seconds = time.monotonic() - started
+
+    def _predictor_of(self, detector: Detector) -> Predictor | QueryPredictor:
+        """What asks the detector; a vocabulary that all images share is set here, since this counts as loading."""
+        protocol, run_images, channel = self._plan.protocol, self._plan.run_images, self._channel
+        if run_images.questions is not None:
+            assert protocol.reading is not None
+            return QueryPredictor(
+                detector, run_images, protocol.plan, protocol.reading, top_k=protocol.top_k, on_images=channel.images
+            )
+        predictor = Predictor(
+            detector,
+            run_images,
+            protocol.plan,
+            batch=self._plan.request.batch,
+            top_k=protocol.top_k,
             on_images=channel.images,
             on_halved=lambda batch: channel.tell(Halved(batch=batch)),
         )
-        if plan.run_images.subsets is None:
-            self._predictor.ask(None)  # counts as loading
-        self._load_seconds = time.monotonic() - started
+        if run_images.subsets is None:
+            predictor.ask(None)
+        return predictor
 
     def make(self, shards: list[int]) -> None:
         """Make the given shards; if one fails, it is reported and the next one starts."""

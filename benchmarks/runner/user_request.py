@@ -10,7 +10,7 @@ from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.prompt_files import read_plan
 from ovd_bench.benchmarks.data.targets import check_folder
 from ovd_bench.benchmarks.runner.request import Overwrite, RunRequest
-from ovd_bench.benchmarks.store.protocols import VocabularyMode
+from ovd_bench.benchmarks.store.protocols import Reading, VocabularyMode
 from ovd_bench.detectors.interface import DType
 from ovd_bench.detectors.registry import BUILT_IN
 from ovd_bench.metrics.errors import DataError
@@ -25,6 +25,7 @@ def user_request(
     protocol: str | None,
     prompts: str | None,
     vocabulary: VocabularyMode,
+    reading: Reading | None,
     weights: str | None,
     key: str | None,
     data_root: Path,
@@ -54,6 +55,7 @@ def user_request(
         protocol: kind of AP; None = the benchmark's usual one.
         prompts: name of a prompt plan, or path of its YAML file; None = the usual one for the benchmark's names.
         vocabulary: classes given for an image: ``full``, ``present`` or ``verified``.
+        reading: of the captions of a file of queries: ``annotated`` or ``own``; None = ``annotated``.
         weights: local path or hub id; None = the detector's.
         key: entry of a training checkpoint that holds the weights; None = the usual one.
         data_root: folder of the data sets.
@@ -100,6 +102,7 @@ def user_request(
         detector_name=detector_name,
         ap=protocol,
         vocabulary=vocabulary,
+        reading=reading,
         image_size=image_size,
         top_k=top_k,
         device=device,

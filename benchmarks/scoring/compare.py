@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.data.files.queries import is_query_file, read_queries
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.scoring.score import described_file, evaluate_file
 from ovd_bench.benchmarks.scoring.score_notes import check_fit, score_notes
 from ovd_bench.benchmarks.store.prediction_source import Source, same_images
-from ovd_bench.metrics.comparison import Comparison, compare
+from ovd_bench.metrics.bootstrap import resample_weights
+from ovd_bench.metrics.comparison import Comparison, compare, differences_of
 from ovd_bench.metrics.departure import is_protocol, protocol_named
 from ovd_bench.metrics.errors import DataError
+from ovd_bench.metrics.estimate import Estimate
 from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.queries import evaluate_queries
 from ovd_bench.metrics.types import GroundTruth
 
 if TYPE_CHECKING:
@@ -33,16 +37,27 @@ def compare_files(
         raise DataError(unknown_name(f"unknown protocol '{protocol}'", protocol, PROTOCOLS))
     sources = (Source.of(a), Source.of(b))
     same_images(*sources)
-    everything = read_ground_truth(annotations)
+    asked = read_queries(annotations).queries if is_query_file(annotations) else None
+    everything = read_ground_truth(annotations) if asked is None else asked.truth
     check_fit(everything, protocol_named(protocol))
     runs, notes = [], [*_about_protocols(*sources), *_about_pixels(*sources)]
+    answers: list[dict[str, Estimate]] = []
     for name, source in zip("AB", sources, strict=True):
         gt, coverage = source.covered(everything, annotations)
         predictions = source.read(gt, threads=threads)
         run = evaluate_file(source.path, gt, predictions, protocol, threads=threads, keep_records=True)
         runs.append(run)
         notes += [f"{name}: {line}" for line in [*coverage, *predictions.notes, *score_notes(gt, predictions, run)]]
-    return gt, compare(gt, runs[0], runs[1], resamples=resamples, seed=seed), notes
+        if asked is not None:
+            queries = asked if gt is everything else asked.of_images(gt.image_ids)
+            answers.append(
+                evaluate_queries(queries, predictions).estimates(resample_weights(gt.num_images, resamples, seed))
+            )
+    comparison = compare(gt, runs[0], runs[1], resamples=resamples, seed=seed)
+    if answers:
+        extra = differences_of(answers[0], answers[1])
+        comparison = dataclasses.replace(comparison, differences=comparison.differences | extra)
+    return gt, comparison, notes
 
 
 def _about_protocols(a: Source, b: Source) -> list[str]:

@@ -15,6 +15,7 @@ from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.protocol import Protocol
+from ovd_bench.metrics.queries import Queries, Resampled
 from ovd_bench.metrics.types import GroundTruth, Predictions
 
 Numbers = dict[str, float | None]
@@ -35,6 +36,7 @@ class MetricInput:
     region_judge: Path | None
     images: Path | None
     threshold: float
+    queries: Queries | None = None  # the ground truth's own, if it is a file of queries
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class MetricResult:
         notes: one-line notes on them.
         shares: for statistics that are a sum over images divided by a sum over images, the terms per image, for the
             bootstrap.
+        resampled: further statistics on resamples of the images, each with the number of images that it is computed
+            over.
         class_means: for statistics that are a mean of AP over some classes, positions of these classes.
         context: what the numbers depend on; numbers are comparable only if it is equal.
     """
@@ -53,6 +57,7 @@ class MetricResult:
     metrics: Numbers
     notes: tuple[str, ...] = ()
     shares: dict[str, Share] = field(default_factory=dict)
+    resampled: dict[str, tuple[Resampled, int]] = field(default_factory=dict)
     class_means: dict[str, npt.NDArray[np.intp]] = field(default_factory=dict)
     context: dict[str, str] = field(default_factory=dict)
 
@@ -167,6 +172,16 @@ def _unseen(subject: MetricInput) -> MetricResult:
     )
 
 
+def _queries(subject: MetricInput) -> MetricResult:
+    from ovd_bench.metrics.queries import evaluate_queries
+
+    if subject.queries is None:
+        raise DataError("--metric queries needs a file of queries for the annotations")
+    result = evaluate_queries(subject.queries, subject.predictions)
+    notes = tuple(f"queries: {note}" for note in result.notes)
+    return MetricResult(result.metrics, notes, result.shares, result.resampled)
+
+
 EXTRA_METRICS: dict[str, Callable[[MetricInput], MetricResult]] = {
     "pool": _pool,
     "ladder": _ladder,
@@ -177,6 +192,7 @@ EXTRA_METRICS: dict[str, Callable[[MetricInput], MetricResult]] = {
     "calibration": _calibration,
     "phrases": _phrases,
     "unseen": _unseen,
+    "queries": _queries,
 }
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.files.queries import is_query_file, read_queries
 from ovd_bench.benchmarks.data.match import TextMatch
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.scoring.extra_metrics import EXTRA_METRICS, MetricInput, Share, wanted_metrics
@@ -28,6 +29,7 @@ from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.estimate import ClassValues, Estimate
 from ovd_bench.metrics.evaluate import Evaluation, evaluate
 from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.queries import Resampled
 from ovd_bench.metrics.types import GroundTruth, Predictions
 from ovd_bench.metrics.unseen import mean_over
 
@@ -75,6 +77,7 @@ class ScoreRequest:
             "phrases": predictions.phrase is not None,
             "srp": self.judge is not None,
             "region": self.region_judge is not None and self.images is not None,
+            "queries": is_query_file(self.annotations),
         }
         return {name for name, given in have.items() if not given}
 
@@ -169,7 +172,12 @@ def score(request: ScoreRequest) -> Score:
     tables = VocabularyTables.read(request.tables)
     source = Source.of(request.predictions)
     with clock("read annotations"):
-        gt, coverage = source.covered(read_ground_truth(request.annotations), request.annotations)
+        queries = read_queries(request.annotations).queries if is_query_file(request.annotations) else None
+        everything = read_ground_truth(request.annotations) if queries is None else queries.truth
+        gt, coverage = source.covered(everything, request.annotations)
+        if queries is not None and gt is not everything:
+            queries = queries.of_images(gt.image_ids)
+            gt = queries.truth
         check_fit(gt, protocol)
     with clock("read predictions"):
         predictions = spoken = source.read(gt, threads=request.threads, match=request.match)
@@ -201,8 +209,10 @@ def score(request: ScoreRequest) -> Score:
         request.region_judge,
         request.images,
         request.threshold,
+        queries,
     )
     shares: dict[str, Share] = {}
+    others: dict[str, tuple[Resampled, int]] = {}
     class_means: dict[str, npt.NDArray[np.intp]] = {}
     context: dict[str, dict[str, str]] = {}
     for name in extras:
@@ -214,13 +224,14 @@ def score(request: ScoreRequest) -> Score:
         metrics |= extra.metrics
         notes += extra.notes
         shares |= extra.shares
+        others |= extra.resampled
         class_means |= extra.class_means
         if extra.context:
             context[name] = extra.context
     estimates: dict[str, Estimate] = {}
     if request.resamples:
         with clock(f"bootstrap x {request.resamples:,}"):
-            estimates = _resampled(request, gt, evaluation, metrics, shares, class_means)
+            estimates = _resampled(request, gt, evaluation, metrics, shares, others, class_means)
     return Score(request, gt, evaluation, metrics, estimates, notes, context, clock.seconds)
 
 
@@ -230,9 +241,10 @@ def _resampled(
     evaluation: Evaluation,
     metrics: dict[str, float | None],
     shares: dict[str, Share],
+    others: dict[str, tuple[Resampled, int]],
     class_means: dict[str, npt.NDArray[np.intp]],
 ) -> dict[str, Estimate]:
-    """Every statistic that can be resampled and is defined; ``MetricResult`` describes the last two arguments."""
+    """Every statistic that can be resampled and is defined; ``MetricResult`` describes the last three arguments."""
     weights = resample_weights(gt.num_images, request.resamples, request.seed)
     resampled = bootstrap(gt, evaluation, weights, per_class=bool(class_means))
     estimates = resampled.estimates
@@ -240,6 +252,9 @@ def _resampled(
         if (value := metrics[name]) is not None:
             counted = ClassValues.alone(value, int(np.count_nonzero(denominator)))
             estimates[name] = Estimate(value, bootstrap_ratio(weights, numerator, denominator), counted)
+    for name, (resampled_figure, images) in others.items():
+        if (value := metrics[name]) is not None:
+            estimates[name] = Estimate(value, resampled_figure(weights), ClassValues.alone(value, images))
     for name, classes in class_means.items():
         if (value := metrics[name]) is not None:
             assert resampled.per_class_ap is not None

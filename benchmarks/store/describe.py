@@ -71,7 +71,8 @@ def card_of(info: DetectorInfo) -> DetectorCard:
 def protocol_info(protocol: RunProtocol, vocabulary: Vocabulary) -> ProtocolInfo:
     """The protocol, with the collisions of names under its prompt plan."""
     plan = protocol.plan
-    collisions = plan.collisions(plan.spoken(vocabulary))
+    # each question is asked alone, and captions that share a phrase are different questions
+    collisions = {} if protocol.vocabulary == "queries" else plan.collisions(plan.spoken(vocabulary))
     lists = {"templates": list(plan.templates), "distractors": list(plan.distractors)}
     fields = asdict(plan) | lists | {"sha256": plan.sha256, "collisions": collisions}
     return ProtocolInfo(
@@ -85,6 +86,7 @@ def protocol_info(protocol: RunProtocol, vocabulary: Vocabulary) -> ProtocolInfo
         versions=versions(),
         lookups=lookups(),
         tables=protocol.tables,
+        reading=protocol.reading,
     )
 
 
@@ -103,7 +105,9 @@ def plan_fits(info: ProtocolInfo) -> bool:
         return False
     if (info.versions, info.lookups) != (versions(), lookups()) or not is_protocol(info.name) or info.judge is not None:
         return True
-    protocol = RunProtocol(info.name, made, info.vocabulary, info.image_size, info.top_k, info.chunk_top_k, info.tables)
+    protocol = RunProtocol(
+        info.name, made, info.vocabulary, info.image_size, info.top_k, info.chunk_top_k, info.tables, info.reading
+    )
     return protocol.sha256 == info.sha256
 
 

@@ -17,13 +17,23 @@ from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.lexicon import lexicon_sha256
 from ovd_bench.metrics.protocol import PROTOCOLS, SCORER_VERSION
 
-#: Vocabulary of a detector in an image: all categories, those present, or those present or verified absent.
-VocabularyMode = Literal["full", "present", "verified"]
+#: Vocabulary of a detector in an image: all categories, those present, those present or verified absent, or each of
+#: these alone, as a question about the image.
+VocabularyMode = Literal["full", "present", "verified", "queries"]
+
+#: How a detector that grounds captions is asked about a phrase: it gets the annotated spans, or it reads the caption
+#: itself and its boxes answer the phrases that their words overlap.
+Reading = Literal["annotated", "own"]
 
 #: (box, class) pairs that a detector returns per image, and per chunk of classes, by kind of AP. ``lvis`` and ``coco``
 #: have 300 per image, as in the official Grounding DINO and OWL-ViT evaluations; fixed AP must not be limited per
-#: image, and mmdetection keeps 300 per chunk of 40 classes for it.
-TOP_K: dict[str, tuple[int, int | None]] = {"lvis": (300, None), "lvis-fixed": (10_000, 300), "coco": (300, None)}
+#: image, and mmdetection keeps 300 per chunk of 40 classes for it. ``queries`` has boxes per question.
+TOP_K: dict[str, tuple[int, int | None]] = {
+    "lvis": (300, None),
+    "lvis-fixed": (10_000, 300),
+    "coco": (300, None),
+    "queries": (100, None),
+}
 
 
 #: Characters of the kind of AP in the name of a folder.
@@ -50,9 +60,10 @@ class RunProtocol:
         plan: how names become text.
         vocabulary: categories that are queried in an image.
         image_size: shorter or square side of the network input, pixels; None = each model's own.
-        top_k: pairs per image.
+        top_k: pairs per image; boxes per question for queries.
         chunk_top_k: pairs per chunk of classes; None = ``top_k``.
         tables: sha256 of the benchmark's tables of class names; None = it has none.
+        reading: of captions; only for queries.
     """
 
     ap: str
@@ -62,6 +73,7 @@ class RunProtocol:
     top_k: int
     chunk_top_k: int | None
     tables: str | None = None
+    reading: Reading | None = None
 
     @staticmethod
     def of(
@@ -71,22 +83,28 @@ class RunProtocol:
         image_size: int | None = None,
         top_k: int | None = None,
         tables: str | None = None,
+        reading: Reading | None = None,
     ) -> RunProtocol:
         """A protocol with the default limits of its kind of AP; a custom ``top_k`` also removes the limit per chunk.
 
         Raises:
-            DataError: an unknown kind of AP, or a number below 1.
+            DataError: an unknown kind of AP, a number below 1, or settings of queries for classes or the reverse.
         """
         if not is_protocol(ap):
             raise DataError(unknown_name(f"unknown protocol '{ap}'", ap, PROTOCOLS))
+        if len({ap == "queries", vocabulary == "queries", reading is not None}) > 1:
+            raise DataError(
+                f"protocol '{ap}', vocabulary '{vocabulary}', reading '{reading}': a file of queries has the protocol "
+                "and the vocabulary 'queries' and a reading, other data have none of them"
+            )
         for name, value in (("image_size", image_size), ("top_k", top_k)):
             if value is not None and value < 1:
                 raise DataError(f"protocol '{ap}': {name} is {value}, at least 1 is needed")
         if top_k is not None:
-            return RunProtocol(ap, plan, vocabulary, image_size, top_k, None, tables)
+            return RunProtocol(ap, plan, vocabulary, image_size, top_k, None, tables, reading)
         usual, per_chunk = TOP_K[ap] if ap in TOP_K else TOP_K["coco"]
         most = max((usual, *protocol_named(ap).max_dets))  # a departure may count more than COCO does
-        return RunProtocol(ap, plan, vocabulary, image_size, most, per_chunk, tables)
+        return RunProtocol(ap, plan, vocabulary, image_size, most, per_chunk, tables, reading)
 
     @property
     def sha256(self) -> str:
@@ -97,6 +115,8 @@ class RunProtocol:
             "versions": versions(),
             "lookups": lookups(),
         }
+        if self.reading is None:
+            del content["reading"]  # the hashes of runs on classes are older than queries
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property

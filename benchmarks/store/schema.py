@@ -96,7 +96,7 @@ class ProtocolInfo(StrictModel):
     name: str = Field(description="kind of AP")
     sha256: Sha256
     plan: PlanInfo
-    vocabulary: Literal["full", "present", "verified"]
+    vocabulary: Literal["full", "present", "verified", "queries"]
     image_size: int | None
     top_k: Count
     chunk_top_k: int | None
@@ -111,6 +111,10 @@ class ProtocolInfo(StrictModel):
         Sha256 | None, Field(exclude_if=_unknown, description="of the tables of class names; null = there are none")
     ] = None
     judge: Annotated[JudgeInfo | None, Field(exclude_if=_unknown, description="null = nothing was judged")] = None
+    reading: Annotated[
+        Literal["annotated", "own"] | None,
+        Field(exclude_if=_unknown, description="of captions; null = classes were asked for"),
+    ] = None
 
 
 class Metric(StrictModel):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+from ovd_bench.benchmarks.data.files.queries import is_query_file
 from ovd_bench.benchmarks.data.image_match import base_name_there, located_paths
 from ovd_bench.benchmarks.data.images import annotated_names, image_file
 from ovd_bench.benchmarks.data.match import ImageMatch
@@ -45,9 +46,10 @@ def open_own(
     ``data``. The images must exist, not only their folder. Their origin is unknown and not guessed.
 
     Args:
-        path: annotation file or folder.
+        path: annotation file, file of queries, or folder.
         images: folder of the images; None = found by the layout.
-        protocol: kind of AP; None = ``lvis`` for files with LVIS's two lists per image, else ``coco``.
+        protocol: kind of AP; None = ``queries`` for a file of queries, ``lvis`` for files with LVIS's two lists per
+            image, else ``coco``.
         match: how images are found in their folder.
         name: of the benchmark; None = after the file, or after its folder if the file is called as many are.
         taken: names that are already in use.
@@ -74,9 +76,15 @@ def open_own(
         split=split or "all",
         annotations=annotations,
         images=images or _image_folder(annotations, gt, match),
-        protocol=protocol or ("lvis" if gt.federated else "coco"),
+        protocol=protocol or _usual_protocol(annotations, gt),
         match=match,
     )
+
+
+def _usual_protocol(annotations: Path, gt: GroundTruth) -> str:
+    if is_query_file(annotations):
+        return "queries"
+    return "lvis" if gt.federated else "coco"
 
 
 def legal_name(text: str) -> str:

@@ -14,6 +14,7 @@ from ovd_bench.benchmarks.data.files.atomic import content_kind, file_sha256
 from ovd_bench.benchmarks.data.files.ids import sorted_unique
 from ovd_bench.benchmarks.data.files.native import BLOCK_BYTES, read_columns
 from ovd_bench.benchmarks.data.files.odd_json import rewritten_annotations
+from ovd_bench.benchmarks.data.files.queries import is_query_file, read_queries
 from ovd_bench.metrics.errors import DataError, LimitError
 from ovd_bench.metrics.types import GroundTruth, Ragged, Texts, positions
 
@@ -38,6 +39,8 @@ def read_ground_truth(path: Path, *, cache: bool = True) -> GroundTruth:
     Raises:
         DataError: anything wrong with the file; one line with file, section, record number and field.
     """
+    if is_query_file(path):
+        return read_queries(path).queries.truth
     kind = content_kind(path)
     if kind != "JSON":
         raise DataError(f"{path}: an annotation file is JSON, this is {kind}")

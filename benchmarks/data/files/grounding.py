@@ -223,11 +223,20 @@ def _truth(
     )
 
 
-def _records(path: Path, adapter: TypeAdapter[_LineModel]) -> Iterator[tuple[int, _LineModel]]:
-    """Line number (from 1) and validated object of every line; each ``phrase_id`` at most once, at least one line."""
-    first_line: dict[int, int] = {}
+def json_lines(path: Path, adapter: TypeAdapter[_Model]) -> Iterator[tuple[int, _Model]]:
+    """Line number (from 1) and validated object of every line of a file, one line at a time.
+
+    Raises:
+        DataError: unreadable file, a line that is too long or not such an object.
+    """
     for number, line in _lines(path):
-        record = _validate(f"{path}: line {number}", line, adapter)
+        yield number, _validate(f"{path}: line {number}", line, adapter)
+
+
+def _records(path: Path, adapter: TypeAdapter[_LineModel]) -> Iterator[tuple[int, _LineModel]]:
+    """The same with each ``phrase_id`` at most once, and at least one line."""
+    first_line: dict[int, int] = {}
+    for number, record in json_lines(path, adapter):
         first = first_line.setdefault(record.phrase_id, number)
         if first != number:
             raise DataError(f"{path}: line {number}: phrase_id: {record.phrase_id} is on line {first} already")
@@ -243,7 +252,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             while line := file.readline(MAX_RECORD_BYTES + 1):
                 number += 1
                 if len(line) > MAX_RECORD_BYTES:
-                    raise DataError(f"{path}: line {number}: longer than {MAX_RECORD_BYTES} bytes, one phrase per line")
+                    raise DataError(f"{path}: line {number}: longer than {MAX_RECORD_BYTES} bytes, one record per line")
                 yield number, line
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
