@@ -176,9 +176,8 @@ def span_tokens(caption: Caption, spans: Sequence[tuple[int, int]]) -> list[int]
         if not spans or any(begin < last and first < end for first, last in spans)
     ]
     if not tokens:
-        raise DetectorError(
-            f"spans {[list(span) for span in spans]} of a caption have no word that the text encoder reads"
-        )
+        where = f"spans {[list(span) for span in spans]}" if spans else "a caption"
+        raise DetectorError(f"{where}: no word that the text encoder reads")
     return tokens
 
 

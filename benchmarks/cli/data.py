@@ -113,7 +113,7 @@ def get(name: Name, data_root: DataRoot, as_json: Json = False, verbose: Verbose
             with out.status(f"cutting {target.name} out of {origin}"):
                 derive_minival(origin, target)
             found = locate(card, data_root)
-    if found.annotations is not None and card.task == "detection":
+    if found.annotations is not None and card.task != "grounding":
         made = facts_of(found.annotations, read_ground_truth(found.annotations))
     ready = found.annotations is not None and found.images is not None
     steps = _steps(card, data_root, ready)
@@ -176,9 +176,10 @@ def verify(
     from ovd_bench.benchmarks.data.catalog.cards import CARDS
     from ovd_bench.benchmarks.data.catalog.registry import expected_counts, open_benchmark
     from ovd_bench.benchmarks.data.catalog.verify import verify as check
+    from ovd_bench.benchmarks.data.files.queries import holds_queries
     from ovd_bench.benchmarks.data.odvg.verify import verify_odvg
 
-    if spec.endswith(".jsonl"):
+    if spec.endswith(".jsonl") and not holds_queries(Path(spec)):
         name, file = Path(spec).stem, Path(spec)
         with counter("records and images read") as advance:
             report = verify_odvg(file, label_map=label_map, images=images, decode=decode, progress=advance)

@@ -58,7 +58,8 @@ class DatasetCard:
         sha256: hash of the official annotation file, if it is known reliably.
         tables: file with tables of class names below the data root (``benchmarks.scoring.vocabulary_tables``).
         image_sources, train_sources: see ``Benchmark``.
-        task: ``grounding`` files are read by ``benchmarks.data.files.grounding``.
+        task: ``grounding`` files are read by ``benchmarks.data.files.grounding``, ``queries`` by
+            ``benchmarks.data.files.queries``.
         notes: one-line remarks.
     """
 
@@ -80,5 +81,5 @@ class DatasetCard:
     counts: Counts = Counts()
     sha256: str = ""
     tables: str = ""
-    task: Literal["detection", "grounding"] = "detection"
+    task: Literal["detection", "grounding", "queries"] = "detection"
     notes: tuple[str, ...] = ()

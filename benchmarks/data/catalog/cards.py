@@ -8,6 +8,8 @@ publish no sha256 of annotation files, so there is none here; counts are checked
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard, Download
 
 _COCO = "http://images.cocodataset.org"
@@ -97,11 +99,25 @@ def _shapes(name: str, world: str, split: str) -> DatasetCard:
     )
 
 
+def _shapes_phrases(name: str, split: str) -> DatasetCard:
+    return replace(
+        _shapes(name, "shapes", split),
+        title=f"captions and expressions about rendered scenes, {split}",
+        protocol="queries",
+        annotations=(f"shapes/phrases_{split}.jsonl",),
+        tables="",
+        task="queries",
+    )
+
+
 _CARDS = (
     _shapes("shapes", "shapes", "test"),
     _shapes("shapes-minival", "shapes", "minival"),
     _shapes("shapes-train", "shapes", "train"),
     _shapes("shapes-lvis", "shapes-lvis", "test"),
+    _shapes_phrases("shapes-phrases", "test"),
+    _shapes_phrases("shapes-phrases-minival", "minival"),
+    _shapes_phrases("shapes-phrases-train", "train"),
     DatasetCard(
         name="lvis-minival",
         dataset="lvis-v1",

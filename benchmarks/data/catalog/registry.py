@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,23 +131,27 @@ def render(card: DatasetCard, data_root: Path, progress: Callable[[int], None] |
         DataError: the data root cannot be written to.
     """
     from ovd_bench.benchmarks.data.shapes import WORLDS, write_split
+    from ovd_bench.benchmarks.data.shapes.phrases import write_phrases
     from ovd_bench.benchmarks.data.shapes.writing import read_split_manifest
 
     world, folder = WORLDS[card.world], data_root / card.world
-    if read_split_manifest(world, card.split, folder) is not None:
+    asked = card.task == "queries"
+    if not asked and read_split_manifest(world, card.split, folder) is not None:
         return False
     tell_new_place(data_root)
     try:
         data_root.mkdir(parents=True, exist_ok=True)
         with FileLock(data_root / f".{card.world}.lock"):  # two runs may render it at the same time
-            if read_split_manifest(world, card.split, folder) is not None:
-                return False
-            write_split(world, card.split, folder, workers=0, progress=progress)
+            there = read_split_manifest(world, card.split, folder) is not None
+            if not there:
+                write_split(world, card.split, folder, workers=0, progress=progress)
+            if asked:
+                write_phrases(world, card.split, folder, workers=len(os.sched_getaffinity(0)))
     except OSError as error:
         raise DataError(
             f"{data_root}: cannot be written: {error.strerror}; --data-root names another folder"
         ) from error
-    return True
+    return not there
 
 
 def expected_counts(card: DatasetCard) -> Counts:
@@ -154,8 +159,11 @@ def expected_counts(card: DatasetCard) -> Counts:
     if not card.world:
         return card.counts
     from ovd_bench.benchmarks.data.shapes import WORLDS
+    from ovd_bench.benchmarks.data.shapes.phrases import IMAGES
 
     world = WORLDS[card.world]
+    if card.task == "queries":
+        return Counts(world.splits[card.split] if card.split == "train" else IMAGES)
     return Counts(world.splits[card.split], world.frequent + world.common + world.rare)
 
 

@@ -13,6 +13,7 @@ from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark, vocabulary_of
 from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
+from ovd_bench.benchmarks.data.files.queries import is_query_file
 from ovd_bench.benchmarks.data.image_match import base_name_there, located_paths
 from ovd_bench.benchmarks.data.images import ImageError, annotated_names, image_file, read_image
 from ovd_bench.benchmarks.data.report import Report
@@ -61,7 +62,8 @@ def verify(
     _compare(report, "classes", gt.num_classes, expected.classes)
     _compare(report, "boxes", len(gt.ann_ids), expected.boxes)
     report.remarks += gt.notes
-    _check_names(report, gt)
+    if not is_query_file(benchmark.annotations):
+        _check_names(report, gt)
     _check_boxes(report, gt)
     _check_duplicates(report, gt)
     _check_images(report, benchmark, gt, decode, progress)

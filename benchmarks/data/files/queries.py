@@ -90,6 +90,15 @@ def is_query_file(path: Path) -> bool:
     return path.suffix.casefold() == SUFFIX
 
 
+def holds_queries(path: Path) -> bool:
+    """Whether a JSON Lines file is one of queries and not of training records, by its first characters."""
+    try:
+        with path.open("rb") as file:
+            return b'"query_id"' in file.read(1024).partition(b"\n")[0]
+    except OSError:
+        return False
+
+
 def read_queries(path: Path) -> QueryFile:
     """Read a file of queries.
 

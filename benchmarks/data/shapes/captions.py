@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.benchmarks.data.shapes.layout import ScenePlan
-from ovd_bench.benchmarks.data.shapes.world import Category, World
+from ovd_bench.benchmarks.data.shapes.world import World
 
 #: Minimum distance of centres in pixels along the axis of a relation.
 MARGIN = 16
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 _MAX_CLAUSES = 3
 _FULL = (1, 1, 1)
 #: Words in a phrase (pattern, colour, shape); repeated entries are more likely.
 _FORMS = (_FULL, _FULL, _FULL, (0, 1, 1), (0, 1, 1), (1, 0, 1), (1, 0, 1), (1, 1, 0), (0, 1, 0))
-_CLUTTER_PATTERN = "solid"  # grey figures of the background may have it, so a phrase with it needs the colour too
-_ANY_SHAPE = ("figure", "figures")
+CLUTTER_PATTERN = "solid"  # grey figures of the background may have it, so a phrase with it needs the colour too
+ANY_SHAPE = ("figure", "figures")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class _Group:
 def caption(world: World, split: str, index: int, plan: ScenePlan) -> Caption:
     """A caption with counts, partial descriptions and, where the image has any, spatial relations."""
     rng = world.rng("caption", split, index)
-    shown = [world.categories[placed.index] for placed in plan.objects]
+    categories = [world.categories[placed.index] for placed in plan.objects]
+    shown = [(category.pattern, category.colour, category.shape) for category in categories]
     plurals = {shape.word: shape.plural for shape in world.shapes}
     groups = _groups(shown, plurals, rng)
     centres = plan.boxes_xywh[:, :2] + plan.boxes_xywh[:, 2:] / 2
@@ -92,46 +93,46 @@ def relations(
     return [word for word, holds in checks if holds]
 
 
-def _groups(shown: Sequence[Category], plurals: dict[str, str], rng: np.random.Generator) -> list[_Group]:
+def _groups(shown: Sequence[tuple[str, str, str]], plurals: dict[str, str], rng: np.random.Generator) -> list[_Group]:
     """Disjoint groups in random order, one for each object that is not in an earlier group."""
     groups: list[_Group] = []
     taken: set[int] = set()
     for seed in rng.permutation(len(shown)).tolist():
         if seed in taken:
             continue
-        words = (shown[seed].pattern, shown[seed].colour, shown[seed].shape)
+        words = shown[seed]
         form = _FORMS[int(rng.integers(0, len(_FORMS)))]
-        if words[0] == _CLUTTER_PATTERN and not form[1]:
+        if words[0] == CLUTTER_PATTERN and not form[1]:
             form = _FULL
-        members = _members(shown, words, form)
-        if members & taken:  # a wider phrase would include objects of another group
+        group = members(shown, words, form)
+        if group & taken:  # a wider phrase would include objects of another group
             form = _FULL
-            members = _members(shown, words, form)
-            if members & taken:
+            group = members(shown, words, form)
+            if group & taken:
                 continue
-        taken |= members
-        groups.append(_Group(_noun_phrase(words, form, len(members), plurals), members))
+        taken |= group
+        groups.append(_Group(_noun_phrase(words, form, len(group), plurals), group))
     return groups
 
 
-def _members(shown: Sequence[Category], words: tuple[str, str, str], form: tuple[int, int, int]) -> frozenset[int]:
+def members(
+    shown: Sequence[tuple[str, str, str]], words: tuple[str, str, str], form: tuple[int, int, int]
+) -> frozenset[int]:
+    """Positions of the objects, given by their words, that have those words which the form names."""
     return frozenset(
         number
-        for number, category in enumerate(shown)
-        if all(
-            not used or word == own
-            for used, word, own in zip(form, words, (category.pattern, category.colour, category.shape), strict=True)
-        )
+        for number, own in enumerate(shown)
+        if all(not used or word == mine for used, word, mine in zip(form, words, own, strict=True))
     )
 
 
 def _noun_phrase(words: tuple[str, str, str], form: tuple[int, int, int], count: int, plurals: dict[str, str]) -> str:
     pattern, colour, shape = words
-    singular, plural = (shape, plurals[shape]) if form[2] else _ANY_SHAPE
+    singular, plural = (shape, plurals[shape]) if form[2] else ANY_SHAPE
     text = [word for word, used in zip((pattern, colour), form[:2], strict=True) if used]
     text.append(singular if count == 1 else plural)
     if count > 1:
-        return " ".join([_NUMBERS[count], *text])
+        return " ".join([NUMBERS[count], *text])
     return " ".join(["an" if text[0][0] in "aeiou" else "a", *text])
 
 
