@@ -22,7 +22,8 @@ NAMES = PLANS["names"]
 
 
 @pytest.mark.parametrize(
-    ("ap", "top_k", "chunk_top_k"), [("lvis", 300, None), ("lvis-fixed", 10_000, 300), ("coco", 300, None)]
+    ("ap", "top_k", "chunk_top_k"),
+    [("lvis", 300, None), ("lvis-fixed", 10_000, 300), ("coco", 300, None)],
 )
 def test_usual_limits(ap: str, top_k: int, chunk_top_k: int | None) -> None:
     protocol = RunProtocol.of(ap, NAMES)
@@ -47,6 +48,9 @@ def test_a_top_k_of_ones_own_lifts_the_limit_per_chunk() -> None:
         ({"ap": "nothing"}, "unknown protocol 'nothing': choose from lvis, lvis-fixed, coco"),
         ({"ap": "lvis", "top_k": 0}, "top_k is 0, at least 1"),
         ({"ap": "lvis", "image_size": -5}, "image_size is -5, at least 1"),
+        ({"ap": "queries"}, "a file of queries has the protocol and the vocabulary 'queries' and a reading"),
+        ({"ap": "lvis", "vocabulary": "queries"}, "other data have none of them"),
+        ({"ap": "lvis", "reading": "own"}, "other data have none of them"),
     ],
 )
 def test_protocol_refuses(parts: dict[str, Any], words: str) -> None:
@@ -67,6 +71,7 @@ def test_protocol_refuses(parts: dict[str, Any], words: str) -> None:
         {"top_k": 301},
         {"chunk_top_k": 300},
         {"tables": "1" * 64},
+        {"reading": "own"},
     ],
 )
 def test_everything_that_moves_the_number_changes_the_hash(change: dict[str, Any]) -> None:
@@ -76,7 +81,7 @@ def test_everything_that_moves_the_number_changes_the_hash(change: dict[str, Any
 
 def test_fields_are_all_covered_above() -> None:
     fields = {field.name for field in dataclasses.fields(RunProtocol)}
-    assert fields == {"ap", "plan", "vocabulary", "image_size", "top_k", "chunk_top_k", "tables"}
+    assert fields == {"ap", "plan", "vocabulary", "image_size", "top_k", "chunk_top_k", "tables", "reading"}
 
 
 def test_the_plans_name_does_not_change_the_hash() -> None:
@@ -150,4 +155,5 @@ HASHES = {
 
 
 def test_hashes_of_the_named_protocols_never_change() -> None:
-    assert {ap: RunProtocol.of(ap, NAMES).sha256 for ap in PROTOCOLS} == HASHES
+    classes = [ap for ap in PROTOCOLS if ap != "queries"]
+    assert {ap: RunProtocol.of(ap, NAMES).sha256 for ap in classes} == HASHES
