@@ -117,7 +117,7 @@ def check_detector(name: str, weights: str | None = None, nms_iou: float | None 
         nms_iou: see ``DetectorSettings``.
 
     Raises:
-        DetectorError: unknown name, missing package, a path of weights where nothing is, or an unsupported ``nms_iou``.
+        DetectorError: unknown name, missing package, no weights named or none at that path, an unsupported ``nms_iou``.
     """
     if _names_file(name):
         file = Path(name.rpartition(":")[0])
@@ -132,6 +132,8 @@ def check_detector(name: str, weights: str | None = None, nms_iou: float | None 
     if lacking.startswith("package "):
         error = ModuleNotFoundError(name=lacking.removeprefix("package "))
         raise DetectorError(f"detector '{name}' {missing_package(error)}")
+    if lacking == "--weights":
+        raise DetectorError(f"detector '{name}' names no weights: give --weights FILE, see {card.url}")
     if weights is not None and is_path(weights) and not Path(weights).exists():
         raise DetectorError(f"{weights}: no such file or folder of weights")
 

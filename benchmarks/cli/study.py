@@ -94,14 +94,14 @@ def run(
 
     from ovd_bench.benchmarks.data.catalog.registry import open_benchmark
     from ovd_bench.benchmarks.studies.cells import JUDGE, cells_of, study_folder
-    from ovd_bench.benchmarks.studies.definition import find_study
+    from ovd_bench.benchmarks.studies.definition import find_study, read_study
     from ovd_bench.benchmarks.studies.process import Commands
     from ovd_bench.benchmarks.studies.run import StudyRun
 
-    resolved = _resolved(name)
-    folder = study_folder(resolved.study, out)
-    cells = cells_of(resolved, folder, _names(arms), [_seed(seed) for seed in _names(seeds)])
+    folder = study_folder(read_study(find_study(name)), out)
     check_folder(folder)
+    resolved = _resolved(name)
+    cells = cells_of(resolved, folder, _names(arms), [_seed(seed) for seed in _names(seeds)])
     for cell in cells:
         cell.finished()  # refuses what is there of another study
     with counter("rendering images") as advance:  # once instead of in every cell
@@ -140,15 +140,16 @@ def report(
 
     from ovd_bench.benchmarks.data.files.atomic import atomic_write
     from ovd_bench.benchmarks.studies.cells import cells_of, study_folder
+    from ovd_bench.benchmarks.studies.definition import find_study, read_study
     from ovd_bench.benchmarks.studies.figure import write_figure, write_further_figure
     from ovd_bench.benchmarks.studies.report import build_report
     from ovd_bench.benchmarks.studies.tables import markdown, terminal
 
-    resolved = _resolved(name)
-    folder = study_folder(resolved.study, out)
+    folder = study_folder(read_study(find_study(name)), out)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder: 'bench study run {name}' makes it")
     check_folder(folder)
+    resolved = _resolved(name)
     with counter("cells measured") as advance:
         made = build_report(resolved, cells_of(resolved, folder), resamples=resamples, advance=advance)
     document = made.as_json()

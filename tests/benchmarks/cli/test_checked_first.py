@@ -137,6 +137,7 @@ def test_detectors_that_cannot_run_here(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert message("owl-nano", str(tmp_path / "w.safetensors")).endswith("no such file or folder of weights")
     assert message("owlv2-base-patch16", "./here").startswith("./here: no such file")
     assert message("owlv2-base-patch16", None, 0.5).startswith("detector 'owlv2-base-patch16' does not support nms_iou")
+    assert message("glip-tiny").startswith("detector 'glip-tiny' names no weights: give --weights FILE")
     assert message(f"{tmp_path}/mine.py:Mine") == f"{tmp_path}/mine.py: no such Python file"
     monkeypatch.setattr("ovd_bench.detectors.availability.find_spec", lambda name: None)
     assert message("owl-nano").endswith(
