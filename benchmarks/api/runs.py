@@ -184,6 +184,7 @@ def run(
     chunk_batch: int | None = None,
     nms_iou: float | None = None,
     seed: int = 0,
+    detect_timeout: float | None = None,
     shards: int | None = None,
     limit: int | None = None,
     image_ids: StrPath | None = None,
@@ -227,6 +228,7 @@ def run(
         chunk_batch: chunks of classes read at once; None = the detector's choice.
         nms_iou: IoU above which the lesser of two boxes of a class is dropped, 0 to 1; None = the detector's choice.
         seed: of everything random.
+        detect_timeout: seconds that the detector may be silent, while it loads or between images; None = for ever.
         shards: parts that the images are cut into; None = 256 images each.
         limit: only the first so many images by id; the run is marked as partial.
         image_ids: file of the ids of the only images; the run is marked as partial.
@@ -276,6 +278,7 @@ def run(
         chunk_batch=chunk_batch,
         nms_iou=nms_iou,
         seed=seed,
+        detect_timeout=detect_timeout,
         shards=shards,
         limit=limit,
         image_ids=optional_path(image_ids),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
 
 import typer
 
-from ovd_bench.benchmarks.cli.common import AreaRanges, DataRoot, IouThresholds, Json, MaxDets, Out, Verbose
+from ovd_bench.benchmarks.cli.common import AreaRanges, DataRoot, IouThresholds, Json, MaxDets, Out, Verbose, finite
 from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.metrics.errors import DataError
@@ -102,6 +102,16 @@ NmsIou = Annotated[
         show_default="the detector's choice",
     ),
 ]
+DetectTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--detect-timeout",
+        metavar="SECONDS",
+        parser=finite,
+        help="End a detector that is silent for so long, while it loads or between images; what is finished is kept.",
+        show_default="none; after a minute its place is told",
+    ),
+]
 RunSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")]
 Shards = Annotated[
     int | None,
@@ -154,6 +164,7 @@ class RunOptions:
     chunk_batch: ChunkBatch = None
     nms_iou: NmsIou = None
     seed: RunSeed = 0
+    detect_timeout: DetectTimeout = None
     shards: Shards = None
     limit: Limit = None
     image_ids: ImageIds = None
@@ -207,6 +218,7 @@ class RunOptions:
                 chunk_batch=self.chunk_batch,
                 nms_iou=self.nms_iou,
                 seed=self.seed,
+                detect_timeout=self.detect_timeout,
                 shards=self.shards,
                 limit=self.limit,
                 image_ids=self.image_ids,

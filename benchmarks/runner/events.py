@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TextIO
 from pydantic import Field, TypeAdapter
 
 from ovd_bench.benchmarks.data.strict_model import StrictModel
+from ovd_bench.benchmarks.runner.silence import spoke
 
 
 class Loaded(StrictModel):
@@ -81,6 +82,7 @@ def send(stream: TextIO, event: StrictModel) -> None:
     """Write an event as a line, and flush."""
     stream.write(event.model_dump_json() + "\n")
     stream.flush()
+    spoke()
 
 
 class Channel:

@@ -99,6 +99,14 @@ def run_worker(
         path = Path(folder) / "request.json"
         path.write_text(request.to_text(), encoding="utf-8")
         arguments = (str(path), "--shards", which)
-        with child_events(module, *arguments, parse=parse_event, last=End, verbose=verbose) as events:
+        with child_events(
+            module,
+            *arguments,
+            parse=parse_event,
+            last=End,
+            verbose=verbose,
+            limit=request.detect_timeout,
+            tell=lambda line: listen(Note(text=line)),
+        ) as events:
             for event in events:
                 listen(event)

@@ -50,6 +50,7 @@ class RunRequest(StrictModel):
         batch: images per call of the detector.
         chunk_batch, nms_iou: see ``DetectorSettings``; None = the detector's own choice.
         seed: of everything random in the worker.
+        detect_timeout: seconds that the worker may be silent, while it loads or between images; None = for ever.
         shards: number of parts that the images are split into; None = that of an existing run, else by size.
         limit: only this many images, those with the lowest ids.
         image_ids: only these images.
@@ -78,6 +79,7 @@ class RunRequest(StrictModel):
     chunk_batch: int | None = Field(default=None, ge=1)
     nms_iou: float | None = Field(default=None, gt=0, le=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
+    detect_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     shards: int | None = Field(default=None, ge=1)
     limit: int | None = Field(default=None, ge=1)
     image_ids: tuple[int, ...] | None = None

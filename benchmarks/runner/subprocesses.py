@@ -1,10 +1,11 @@
 """Child processes that run a module of the suite and send events to their parent as JSON lines on stdout.
 
-A worker's ``main`` calls ``serve``; its parent reads with ``child_events``.
+A worker's ``main`` parses ``child_parser`` and calls ``serve``; its parent reads with ``child_events``.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import selectors
@@ -24,6 +25,7 @@ from ovd_bench.benchmarks.data.errors import one_line
 from ovd_bench.benchmarks.data.strict_model import StrictModel
 from ovd_bench.benchmarks.runner.die_with_parent import die_with_parent
 from ovd_bench.benchmarks.runner.events import Fault, send
+from ovd_bench.benchmarks.runner.silence import Silence, trace_silence
 
 E = TypeVar("E", bound=StrictModel)
 
@@ -37,16 +39,26 @@ _POLL_SECONDS = 0.2
 _MAX_LINE = 1 << 20
 
 
-def serve(parent: int, work: Callable[[TextIO], None]) -> NoReturn:
+def child_parser() -> argparse.ArgumentParser:
+    """Parser with the arguments that ``child_events`` adds."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--traces", type=int, required=True)
+    parser.add_argument("--trace-after", type=float, required=True)
+    return parser
+
+
+def serve(arguments: argparse.Namespace, work: Callable[[TextIO], None]) -> NoReturn:
     """Do a child's work, then end the process. It also ends with its parent; an exception is sent as a ``Fault``.
 
     Output of libraries on stdout is redirected to stderr, so that the pipe holds only events.
 
     Args:
-        parent: id of the parent's process.
+        arguments: as parsed by ``child_parser``.
         work: called with the stream of the events, see ``events.send``; must flush it, even if it raises.
     """
-    die_with_parent(parent)
+    die_with_parent(arguments.parent)
+    trace_silence(arguments.traces, arguments.trace_after)
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
@@ -61,24 +73,35 @@ def serve(parent: int, work: Callable[[TextIO], None]) -> NoReturn:
 
 @contextmanager
 def child_events(
-    module: str, *arguments: str, parse: Callable[[bytes], E], last: type[StrictModel], verbose: bool
+    module: str,
+    *arguments: str,
+    parse: Callable[[bytes], E],
+    last: type[StrictModel],
+    verbose: bool,
+    limit: float | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Iterator[E | Fault]]:
     """Start ``python -m module arguments`` and read its events; the process ends with the block at the latest.
 
     Args:
         module: of the suite; its ``main`` calls ``serve``.
-        arguments: of its command line; the id of this process is added as ``--parent``.
+        arguments: of its command line; those of ``child_parser`` are added.
         parse: an event from its line.
         last: type of the last event of a successful run; a failed one ends with ``Fault``.
         verbose: show its output on stderr.
+        limit: seconds without an event after which the process is ended; None = it may take any time.
+        tell: gets a line now and then while there is no event.
 
     Yields:
         The events as they come, then a ``Fault`` if the child ends without a last event.
     """
-    with tempfile.TemporaryFile() as noise:
+    with tempfile.TemporaryFile() as noise, tempfile.TemporaryFile(buffering=0) as traces:
+        silence = Silence(traces, limit, tell)
+        added = ("--parent", os.getpid(), "--traces", traces.fileno(), "--trace-after", silence.seconds)
         # -P: do not import from the current folder
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *arguments, "--parent", str(os.getpid())],
+            [sys.executable, "-P", "-m", module, *arguments, *map(str, added)],
+            pass_fds=(traces.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=None if verbose else noise,
@@ -87,7 +110,7 @@ def child_events(
         assert process.stdout is not None
         with process.stdout:
             try:
-                yield _events(process, process.stdout, parse, last, noise)
+                yield _events(process, process.stdout, parse, last, noise, silence)
             finally:
                 end_processes([process])
                 _kill_group(process.pid)
@@ -99,8 +122,15 @@ def _events(
     parse: Callable[[bytes], E],
     last: type[StrictModel],
     noise: IO[bytes],
+    silence: Silence,
 ) -> Iterator[E | Fault]:
     for line in _lines(process, stdout):
+        if line is None:
+            if reason := silence.look():
+                yield Fault(reason=reason)
+                return
+            continue
+        silence.heard()
         try:
             event = parse(line)
         except ValueError:
@@ -113,8 +143,8 @@ def _events(
     yield Fault(reason=f"the worker process {how}" + (f": {words}" if words else ""))
 
 
-def _lines(process: subprocess.Popen[bytes], stdout: IO[bytes]) -> Iterator[bytes]:
-    """Lines until the process has ended, even if a process that it forked keeps the pipe open."""
+def _lines(process: subprocess.Popen[bytes], stdout: IO[bytes]) -> Iterator[bytes | None]:
+    """Lines until the process has ended, even if a child of it keeps the pipe open; None = none for a while."""
     descriptor, rest = stdout.fileno(), b""
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
@@ -128,6 +158,8 @@ def _lines(process: subprocess.Popen[bytes], stdout: IO[bytes]) -> Iterator[byte
                 yield from lines
             elif ended:
                 return
+            else:
+                yield None
     yield rest  # far longer than any event: refused as none
 
 

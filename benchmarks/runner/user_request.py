@@ -41,6 +41,7 @@ def user_request(
     chunk_batch: int | None,
     nms_iou: float | None,
     seed: int,
+    detect_timeout: float | None,
     shards: int | None,
     limit: int | None,
     image_ids: Path | None,
@@ -71,6 +72,7 @@ def user_request(
         chunk_batch: chunks of classes at once; None = the detector's choice.
         nms_iou: IoU above which the box of a class with the lower score is removed; None = the detector's choice.
         seed: of everything random.
+        detect_timeout: seconds that the detector may be silent, while it loads or between images; None = for ever.
         shards: number of parts that the images are split into; None = by size.
         limit: only this many images, those with the lowest ids.
         image_ids: file with the ids of the only images, separated by white space.
@@ -111,6 +113,7 @@ def user_request(
         chunk_batch=chunk_batch,
         nms_iou=nms_iou,
         seed=seed,
+        detect_timeout=detect_timeout,
         shards=shards,
         limit=limit,
         image_ids=None if image_ids is None else _ids(image_ids),

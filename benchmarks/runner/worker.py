@@ -6,7 +6,6 @@ carries events (JSON lines), other output goes to stderr. ``none`` makes only th
 
 from __future__ import annotations
 
-import argparse
 import functools
 import time
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from ovd_bench.benchmarks.runner.locks import run_held
 from ovd_bench.benchmarks.runner.plan import RunPlan, prepare_run
 from ovd_bench.benchmarks.runner.request import RunRequest
 from ovd_bench.benchmarks.runner.shards import ShardMaker
-from ovd_bench.benchmarks.runner.subprocesses import serve
+from ovd_bench.benchmarks.runner.subprocesses import child_parser, serve
 from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT
 from ovd_bench.benchmarks.store.manifest import missing_shards
 from ovd_bench.detectors.telling import listening
@@ -74,10 +73,9 @@ def _shards(text: str) -> list[int] | None:
 def main() -> None:
     """Entry point of the process."""
     started = time.monotonic()
-    parser = argparse.ArgumentParser()
+    parser = child_parser()
     parser.add_argument("request", type=Path)
     parser.add_argument("--shards", type=_shards, required=True)
-    parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
 
     def events(stream: TextIO) -> None:
@@ -88,7 +86,7 @@ def main() -> None:
             channel.flush()
         channel.tell(End())
 
-    serve(arguments.parent, events)
+    serve(arguments, events)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,11 @@ def measure_apart(
         (folder / REQUEST).write_text(request.to_text(), encoding="utf-8")
         save_pixels(folder / PIXELS, images)
         result: Measured | FailedDetector | None = None
-        with child_events(module, name, parse=parse_event, last=Done, verbose=verbose) as events:
+
+        def waiting(line: str) -> None:
+            tell(f"{request.detector}: {line}")
+
+        with child_events(module, name, parse=parse_event, last=Done, verbose=verbose, tell=waiting) as events:
             for event in events:
                 if isinstance(event, Stage):
                     tell(f"{request.detector}: {event.words}")

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TextIO
 
 from ovd_bench.benchmarks.runner.events import send
-from ovd_bench.benchmarks.runner.subprocesses import serve
+from ovd_bench.benchmarks.runner.subprocesses import child_parser, serve
 from ovd_bench.benchmarks.speed.inputs import load_pixels
 from ovd_bench.benchmarks.speed.measure import measure
 from ovd_bench.benchmarks.speed.request import PIXELS, REQUEST, Done, SpeedRequest, Stage
@@ -18,9 +17,8 @@ from ovd_bench.benchmarks.speed.request import PIXELS, REQUEST, Done, SpeedReque
 
 def main() -> None:
     """Entry point of the process."""
-    parser = argparse.ArgumentParser()
+    parser = child_parser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
 
     def events(stream: TextIO) -> None:
@@ -29,7 +27,7 @@ def main() -> None:
         measured = measure(request, images, lambda words: send(stream, Stage(words=words)))
         send(stream, Done(measured=measured))
 
-    serve(arguments.parent, events)
+    serve(arguments, events)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from ovd_bench.benchmarks.runner.events import End, Event, Fault
+import ovd_bench.benchmarks.runner.silence as silence
+from ovd_bench.benchmarks.runner.events import End, Event, Fault, Note
 from ovd_bench.benchmarks.runner.predict import run_worker
 from ovd_bench.benchmarks.store.folders import manifest_path
 from ovd_bench.tests.benchmarks.runner.toy import bench, failures, folder_of, make, make_data, request
@@ -72,6 +73,62 @@ def test_one_line(gt: Path, tmp_path: Path, name: str) -> None:
     (reason,) = failures(_run(gt, tmp_path, **{where: what}))
     assert reason.startswith(line)
     assert "\n" not in reason
+
+
+#: Where it never returns, and what the line names; both keep Python's lock.
+HANGS = {
+    "in detect": ("detect", "ctypes.PyDLL(None).sleep(600)", "mine.py:15 in detect"),
+    "when loaded": ("init", "ctypes.PyDLL(None).sleep(600)", "mine.py:11 in __init__"),
+}
+
+
+@pytest.mark.parametrize("name", HANGS)
+def test_what_never_returns_is_ended_and_named(gt: Path, tmp_path: Path, name: str) -> None:
+    where, what, place = HANGS[name]
+    events: list[Event] = []
+    asked = request(gt, tmp_path / "out", detect_timeout=25.0)
+    started = time.monotonic()
+    run_worker(asked.model_copy(update={"detector": _adapter(tmp_path, **{where: what})}), None, events.append)
+    assert failures(events) == [f"silent for 25 s, the limit of --detect-timeout ({place}): it hangs, or needs longer"]
+    assert time.monotonic() - started < 120
+
+
+def test_an_import_that_never_returns(gt: Path, tmp_path: Path) -> None:
+    """The other detector of the sweep goes on; the exit code says that something is missing."""
+    (tmp_path / "stuck.py").write_text("import time\n\ntime.sleep(600)\n")
+    both = f"{tmp_path / 'stuck.py'}:Mine,{_adapter(tmp_path)}"
+    options = ("-b", gt, "--images", gt.parent / "images", "--out", tmp_path / "out", "--detect-timeout", 20)
+    done = bench("predict", "-d", both, *options)
+    assert done.returncode == 3, done.stderr
+    assert "stuck.py:3 in <module>" in done.stderr
+    assert list((tmp_path / "out").rglob("shard-*.arrow"))
+
+
+def test_the_user_is_told_where_it_is(gt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a limit it is waited for; a slow detector comes to its end."""
+    monkeypatch.setattr(silence, "_NOTICE_SECONDS", 1.0)
+    events = _run(gt, tmp_path, detect="time.sleep(5)")
+    told = [event.text for event in events if isinstance(event, Note)]
+    assert isinstance(events[-1], End)
+    assert any(line.startswith("silent for ") and "still waiting (mine.py:15 in detect)" in line for line in told)
+
+
+def test_the_place_is_somebodys_own_line() -> None:
+    trace = """Timeout (0:01:00)!
+Thread 0x00007f (most recent call first):
+  File "/home/me/other.py", line 1 in reader
+Thread 0x00007e (most recent call first):
+  File "/usr/lib/python3/dist-packages/torch/nn.py", line 7 in forward
+  File "/home/me/mine.py", line 9 in detect
+  File "{suite}/benchmarks/runner/predictor.py", line 150 in _attempt
+"""
+    suite = Path(silence.__file__).parents[2]
+    text = trace.replace("{suite}", str(suite))
+    assert silence.culprit(text) == "mine.py:9 in detect"
+    assert silence.culprit(text.replace("/home/me/mine.py", "/x/site-packages/mine.py")) == "nn.py:7 in forward"
+    waiting = f'Thread 0x1:\n  File "{suite}/benchmarks/runner/reader.py", line 75 in __iter__\n'
+    assert silence.culprit(text + waiting) == "reader.py:75 in __iter__"
+    assert silence.culprit("") == ""
 
 
 def test_a_child_that_it_leaves_behind_is_not_waited_for(gt: Path, tmp_path: Path) -> None:
