@@ -25,11 +25,44 @@ CLS, SEP, DOT, QUESTION = 101, 102, 1012, 1029
 SEPARATORS = frozenset((CLS, SEP, DOT, QUESTION))
 _UNKNOWN = 100
 
+#: Entries of BERT's uncased vocabulary; a text encoder with another number of them has a vocabulary of its own.
+UNCASED_SIZE = 30522
+
 #: A text and its tokens, to recognise BERT's uncased vocabulary.
 SAMPLE = ("A Cat.?", [CLS, 1037, 4937, DOT, QUESTION, SEP])
 
 #: Characters that would split a class name in two.
 _SPLITTING = re.compile(r"[.?]")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Tokens that are not words, of a vocabulary.
+
+    Attributes:
+        cls, sep, dot: of ``[CLS] [SEP] .``.
+        question: of ``?``; a vocabulary that lacks it has the unknown token there, which separates nothing.
+        unknown: of words that are not in the vocabulary.
+    """
+
+    cls: int = CLS
+    sep: int = SEP
+    dot: int = DOT
+    question: int = QUESTION
+    unknown: int = _UNKNOWN
+
+    @property
+    def separators(self) -> frozenset[int]:
+        """What ends a phrase."""
+        return frozenset((self.cls, self.sep, self.dot, self.question)) - {self.unknown}
+
+
+UNCASED = Marks()
+
+
+def lower_case(text: str) -> str:
+    """A text in lower case, as captions are, with every character in its place."""
+    return "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
 
 
 @dataclass(frozen=True)
@@ -83,7 +116,7 @@ class PlannedCaptions:
 
 
 def planned_captions(
-    detector: str, vocabulary: Vocabulary, plan: PromptPlan, tokenize: Tokenize, limit: int
+    detector: str, vocabulary: Vocabulary, plan: PromptPlan, tokenize: Tokenize, limit: int, marks: Marks = UNCASED
 ) -> PlannedCaptions:
     """Split a vocabulary into captions according to a prompt plan.
 
@@ -93,6 +126,7 @@ def planned_captions(
         plan: with one template, since classes share a caption.
         tokenize: the model's tokeniser.
         limit: maximum number of tokens of the model.
+        marks: of the tokeniser's vocabulary.
 
     Raises:
         DetectorError: several templates, a budget above the limit, a name without words or over the budget.
@@ -107,13 +141,13 @@ def planned_captions(
             f"detector '{detector}': token_budget is {plan.token_budget}, the model reads {limit} tokens"
         )
     rows = plan.rows(vocabulary)
-    names = tokenize_names(tokenize, [plan.fill(vocabulary.names[row])[0] for row in rows])
+    names = tokenize_names(tokenize, [plan.fill(vocabulary.names[row])[0] for row in rows], marks)
     chunks = plan.chunks(len(rows), [len(ids) + 1 for ids in names.ids], overhead=2)
-    captions = tuple(caption_of_names(names.ids[chunk.start : chunk.stop]) for chunk in chunks)
+    captions = tuple(caption_of_names(names.ids[chunk.start : chunk.stop], marks) for chunk in chunks)
     return PlannedCaptions(tuple(vocabulary.ids[row] for row in rows), captions, names.notes)
 
 
-def tokenize_names(tokenize: Tokenize, names: Sequence[str]) -> PhraseTokens:
+def tokenize_names(tokenize: Tokenize, names: Sequence[str], marks: Marks = UNCASED) -> PhraseTokens:
     """Token ids of each class name; dots and question marks in a name are replaced by blanks.
 
     Raises:
@@ -121,42 +155,42 @@ def tokenize_names(tokenize: Tokenize, names: Sequence[str]) -> PhraseTokens:
     """
     plain = [_SPLITTING.sub(" ", name) for name in names]
     # text such as "[SEP]" becomes a special token
-    ids = [[token for token in tokenize(name)[0] if token not in SEPARATORS] for name in plain]
+    ids = [[token for token in tokenize(name)[0] if token not in marks.separators] for name in plain]
     for name, row in zip(names, ids, strict=True):
         if not row:
             raise DetectorError(f"class name {name!r}: has no word that the text encoder reads; rename it")
-    unknown = [name for name, row in zip(names, ids, strict=True) if _UNKNOWN in row]
+    unknown = [name for name, row in zip(names, ids, strict=True) if marks.unknown in row]
     if not unknown:
         return PhraseTokens(ids, ())
     return PhraseTokens(ids, (f"{len(unknown)} class names have words unknown to BERT, such as '{unknown[0]}'",))
 
 
-def caption_of_names(ids: Sequence[Sequence[int]]) -> Caption:
+def caption_of_names(ids: Sequence[Sequence[int]], marks: Marks = UNCASED) -> Caption:
     """The caption ``a. b. c.`` from the tokens of its names; the same tokens as from the text."""
-    tokens, phrases = [CLS], []
+    tokens, phrases = [marks.cls], []
     for row in ids:
         phrases.append(range(len(tokens), len(tokens) + len(row)))
-        tokens += [*row, DOT]
-    return Caption((*tokens, SEP), tuple(phrases))
+        tokens += [*row, marks.dot]
+    return Caption((*tokens, marks.sep), tuple(phrases))
 
 
-def caption_of_text(tokenize: Tokenize, text: str) -> Caption:
+def caption_of_text(tokenize: Tokenize, text: str, marks: Marks = UNCASED) -> Caption:
     """A free caption; a missing final dot is added.
 
     Phrases are the parts between separators; a caption without dots is one phrase.
     """
     ids, offsets = tokenize(text)
-    if not ids or ids[-1] not in (DOT, QUESTION):
-        ids.append(DOT)
+    if not ids or ids[-1] not in marks.separators - {marks.cls, marks.sep}:
+        ids.append(marks.dot)
         offsets.append((len(text), len(text)))
     phrases, spans, begin = [], [], 0
     for position, token in enumerate(ids):
-        if token in SEPARATORS:
+        if token in marks.separators:
             if position > begin:
                 phrases.append(range(begin + 1, position + 1))  # [CLS] comes first
                 spans.append(tuple(offsets[begin:position]))
             begin = position + 1
-    return Caption((CLS, *ids, SEP), tuple(phrases), tuple(spans))
+    return Caption((marks.cls, *ids, marks.sep), tuple(phrases), tuple(spans))
 
 
 def span_tokens(caption: Caption, spans: Sequence[tuple[int, int]]) -> list[int]:

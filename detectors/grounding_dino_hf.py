@@ -24,10 +24,13 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 
 from ovd_bench.detectors.captions import (
     SAMPLE,
-    SEPARATORS,
+    UNCASED,
+    UNCASED_SIZE,
     Caption,
+    Marks,
     Tokenize,
     caption_of_text,
+    lower_case,
     planned_captions,
 )
 from ovd_bench.detectors.card import DetectorCard
@@ -129,7 +132,7 @@ class GroundingDinoDetector:
         shorter, longest = self._preprocessing.edges("shortest_edge", "longest_edge")
         self._shorter = settings.image_size or shorter
         self._longest = max(round(longest * self._shorter / shorter), self._shorter)
-        self._tokenize = tokenize_with(loaded.tokenizer(*SAMPLE))
+        self._tokenize, self._marks = _text_reader(loaded)
         for layer in self._core.encoder.layers:
             layer.fusion_layer.attn.forward = _in_float32(layer.fusion_layer.attn.forward)
         self._card = loaded.card
@@ -145,7 +148,7 @@ class GroundingDinoDetector:
     def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
         """Split the classes into captions and encode these."""
         limit = int(self._model.config.max_text_len)
-        planned = planned_captions(self._card.name, vocabulary, plan, self._tokenize, limit)
+        planned = planned_captions(self._card.name, vocabulary, plan, self._tokenize, limit, self._marks)
         texts = [self.text_features(caption) for caption in planned.captions]
         self._card = dataclasses.replace(self._loaded.card, notes=(*self._loaded.card.notes, *planned.notes))
         self._queries = _Queries(planned.category_ids, texts)
@@ -208,7 +211,7 @@ class GroundingDinoDetector:
         if len(caption.ids) > limit:
             raise DetectorError(f"detector '{self._card.name}': a caption has {len(caption.ids)} tokens of {limit}")
         ids = torch.tensor([caption.ids], device=device)
-        separators = torch.tensor(sorted(SEPARATORS), device=device)
+        separators = torch.tensor(sorted(self._marks.separators), device=device)
         with self._loaded.inference():
             mask, positions = phrase_masks(ids, separators)
             encoded = self._core.text_backbone(
@@ -312,13 +315,39 @@ class GroundingDinoDetector:
         return found
 
     def _encoded_caption(self, text: str) -> TextFeatures:
-        return self.text_features(caption_of_text(self._tokenize, text))
+        return self.text_features(caption_of_text(self._tokenize, text, self._marks))
 
     def _ground(self, image: Image, text: str) -> Grounding:
         words = self._captions(text)
         caption, output = words.caption, self.predict(self._features(image), words)
         probabilities, boxes = output.logits[0].sigmoid().cpu().numpy(), output.boxes_cxcywh[0].cpu().numpy()
         return grounded(image, text, caption, probabilities, boxes, self._settings.top_k)
+
+
+def _text_reader(loaded: LoadedModel) -> tuple[Tokenize, Marks]:
+    """How the model reads text: with BERT's uncased vocabulary, or with the folder's own, such as that of Chinese BERT.
+
+    As in the official code, a phrase ends at ``[CLS] [SEP] . ?``, whatever numbers these have, and text is in lower
+    case, whatever the tokeniser does.
+
+    Raises:
+        DetectorError: the tokenizer's files are missing, or are not those of the text encoder.
+    """
+    size = int(loaded.module.config.text_config.vocab_size)
+    tokenizer = loaded.tokenizer(SAMPLE[0], SAMPLE[1] if size == UNCASED_SIZE else None)
+    if list(tokenizer(SAMPLE[0]).input_ids) == SAMPLE[1]:
+        return tokenize_with(tokenizer), UNCASED
+    words = tokenizer.get_vocab()
+    missing = [word for word in ("[CLS]", "[SEP]", "[UNK]", ".") if word not in words]
+    if missing or len(words) < size // 2 or max(words.values()) >= size:
+        raise DetectorError(
+            f"{loaded.directory}: the tokenizer's files are missing or of another model: {len(words):,} words"
+            + (f" without {' '.join(missing)}" if missing else "")
+            + f", the text encoder has {size:,}"
+        )
+    marks = Marks(*(words.get(word, words["[UNK]"]) for word in ("[CLS]", "[SEP]", ".", "?", "[UNK]")))
+    plain = tokenize_with(tokenizer)
+    return lambda text: plain(lower_case(text)), marks
 
 
 def tokenize_with(tokenizer: PreTrainedTokenizerBase) -> Tokenize:

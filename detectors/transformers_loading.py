@@ -114,14 +114,14 @@ class LoadedModel:
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=half):
             yield
 
-    def tokenizer(self, sample: str, expected: list[int]) -> PreTrainedTokenizerBase:
+    def tokenizer(self, sample: str, expected: list[int] | None) -> PreTrainedTokenizerBase:
         """The model's tokenizer.
 
         Without files, transformers silently makes an empty one, so a sample is checked.
 
         Args:
             sample: a text.
-            expected: the token ids of the sample in the vocabulary that the model was trained with.
+            expected: the token ids of the sample in the vocabulary that the model was trained with; None = not known.
 
         Raises:
             DetectorError: its files are missing, broken, or of another vocabulary.
@@ -129,7 +129,7 @@ class LoadedModel:
         with _one_line(f"{self.directory}: the tokenizer does not load"), _quiet(), _offline():
             tokenizer = AutoTokenizer.from_pretrained(self.directory, local_files_only=True, trust_remote_code=False)
             found = tokenizer(sample).input_ids
-        if found != expected:
+        if expected is not None and found != expected:
             raise DetectorError(
                 f"{self.directory}: the tokenizer's files are missing or of another model: "
                 f"{sample!r} reads as {found}, not as {expected}"

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import (
+    BertTokenizer,
     DeformableDetrConfig,
     DeformableDetrForObjectDetection,
     DetrConfig,
@@ -100,7 +101,13 @@ def write_owl(folder: Path, version: int, *, full_size: bool = False) -> Path:
 
 
 def write_grounding_dino(
-    folder: Path, family: str = "grounding-dino", *, levels: int = 4, full_size: bool = False, seed: int = 0
+    folder: Path,
+    family: str = "grounding-dino",
+    *,
+    levels: int = 4,
+    full_size: bool = False,
+    seed: int = 0,
+    words: Sequence[str] = (),
 ) -> Path:
     """Grounding DINO or MM-Grounding-DINO with 12 queries and images of 64 to 96 pixels, or at its real size.
 
@@ -110,12 +117,13 @@ def write_grounding_dino(
         levels: of features; the backbone gives one less.
         full_size: Grounding DINO with Swin-T instead.
         seed: of the weights.
+        words: of a vocabulary of its own, with its own case; empty = BERT's uncased one.
     """
     stages = [f"stage{stage}" for stage in range(6 - levels, 5)]
     small: dict[str, Any] = {
         "backbone_config": {**_SWIN, "out_features": stages},
         "num_feature_levels": levels,
-        "text_config": _BERT,
+        "text_config": _BERT | ({"vocab_size": len(words)} if words else {}),
         "d_model": 64,  # GroupNorm has 32 groups and refuses one value per group, as 32 would be on 1 x 1 features
         "num_queries": 12,
         "encoder_layers": 2,
@@ -142,7 +150,8 @@ def write_grounding_dino(
         "do_rescale": True,
     }
     _write(model, folder, preprocessor, full_size, seed)
-    bert_tokenizer().save_pretrained(folder)
+    own = BertTokenizer(vocab={word: row for row, word in enumerate(words)}, do_lower_case=False) if words else None
+    (own or bert_tokenizer()).save_pretrained(folder)
     return folder
 
 
