@@ -11,7 +11,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from ovd_bench.benchmarks.cli import odvg
+from ovd_bench.benchmarks.cli import odvg, queries
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, pairs, say
 from ovd_bench.benchmarks.data.match import ImageMatch
@@ -321,6 +321,7 @@ def register(app: typer.Typer) -> None:
     convert.command("subset")(subset)
     convert.command("mdetr")(mdetr)
     odvg.register(convert)
+    queries.register(convert)
     data.add_typer(convert, name="convert")
     app.add_typer(data, name="data")
 

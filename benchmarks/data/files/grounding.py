@@ -23,13 +23,13 @@ memory than its own size.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import ConfigDict, FailFast, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ovd_bench.benchmarks.data.files.json_elements import array_elements
@@ -51,11 +51,20 @@ Span = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 PredictedBox = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
 TrueBox = tuple[Coordinate, Coordinate, Size, Size]
 
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10 else value
+
+
+#: Width or height of an image; MDETR writes those of Flickr30k's images as texts.
+Pixels = Annotated[int, BeforeValidator(_number), Field(gt=0, lt=2**31)]
+
 # Every list stops at its first bad element (FailFast): a malicious file must not produce a million error records.
 
 
 _OWN = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-_MDETR = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+#: Documents of others: unknown keys are skipped.
+FOREIGN = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
 
 # Records have slots: a hundred thousand of them must not need more memory than their file.
@@ -77,8 +86,10 @@ class _PredictionLine(_Line):
     scores: Annotated[list[float], FailFast()]
 
 
-@dataclass(config=_MDETR, slots=True, kw_only=True)
-class _Caption:
+@dataclass(config=FOREIGN, slots=True, kw_only=True)
+class Caption:
+    """A caption of MDETR's documents."""
+
     id: Id
     caption: str
     dataset_name: str = ""
@@ -91,12 +102,14 @@ class _Caption:
         return next(i for i in ids if i is not None)
 
 
-@dataclass(config=_MDETR, slots=True, kw_only=True)
-class _EvaluationCaption(_Caption):
+@dataclass(config=FOREIGN, slots=True, kw_only=True)
+class EvaluationCaption(Caption):
+    """The same with the phrases that are evaluated."""
+
     tokens_positive_eval: Annotated[list[Annotated[list[Span], Field(min_length=1), FailFast()]], FailFast()]
 
 
-@dataclass(config=_MDETR, slots=True, kw_only=True)
+@dataclass(config=FOREIGN, slots=True, kw_only=True)
 class _CaptionBox:
     image_id: Id
     bbox: TrueBox
@@ -105,7 +118,8 @@ class _CaptionBox:
 
 _Model = TypeVar("_Model")
 _LineModel = TypeVar("_LineModel", bound=_Line)
-_CaptionModel = TypeVar("_CaptionModel", bound=_Caption)
+_CaptionModel = TypeVar("_CaptionModel", bound=Caption)
+_EvaluatedModel = TypeVar("_EvaluatedModel", bound=EvaluationCaption)
 
 
 def read_truth(path: Path) -> GroundingTruth:
@@ -157,20 +171,33 @@ def read_mdetr_expressions(path: Path) -> GroundingTruth:
         DataError: unreadable file, a document of another form, a caption id twice, or a caption whose number of boxes
             is not one.
     """
-    captions, boxes_of = _mdetr_document(path, TypeAdapter(_Caption))
+    rows = sorted(mdetr_expressions(path, TypeAdapter(Caption)), key=lambda row: row[0].id)
+    return _truth(
+        [caption.id for caption, _ in rows],
+        [caption.image() for caption, _ in rows],
+        [[box] for _, box in rows],
+        [[caption.dataset_name] if caption.dataset_name else [] for caption, _ in rows],
+    )
+
+
+def mdetr_expressions(path: Path, adapter: TypeAdapter[_CaptionModel]) -> Iterator[tuple[_CaptionModel, TrueBox]]:
+    """The expressions of such a document in the order of the file, each with its box.
+
+    Args:
+        path: the document.
+        adapter: of the captions, which may have further fields.
+
+    Raises:
+        DataError: see ``read_mdetr_expressions``.
+    """
+    captions, boxes_of = _mdetr_document(path, adapter)
     for index, caption in enumerate(captions):
         if len(boxes_of[caption.id]) != 1:
             raise DataError(
                 f"{path}: images[{index}]: id: caption {caption.id} has {len(boxes_of[caption.id])} annotations, "
                 "a referring expression needs exactly one"
             )
-    rows = sorted(captions, key=lambda caption: caption.id)
-    return _truth(
-        [caption.id for caption in rows],
-        [caption.image() for caption in rows],
-        [[boxes_of[caption.id][0].bbox] for caption in rows],
-        [[caption.dataset_name] if caption.dataset_name else [] for caption in rows],
-    )
+        yield caption, boxes_of[caption.id][0].bbox
 
 
 def read_mdetr_phrases(path: Path) -> GroundingTruth:
@@ -185,9 +212,29 @@ def read_mdetr_phrases(path: Path) -> GroundingTruth:
         DataError: unreadable file, a document of another form, a caption id twice, a caption without
             ``tokens_positive_eval``, a span outside its caption, or a caption of absurd size.
     """
-    captions, boxes_of = _mdetr_document(path, TypeAdapter(_EvaluationCaption))
     image_ids: list[int] = []
-    boxes: list[list[tuple[float, float, float, float]]] = []
+    boxes: list[list[TrueBox]] = []
+    for caption, _, found in mdetr_phrases(path, TypeAdapter(EvaluationCaption)):
+        image_ids.append(caption.image())
+        boxes.append(found)
+    if not boxes:
+        raise DataError(f"{path}: no phrases")
+    return _truth(list(range(len(boxes))), image_ids, boxes, [[] for _ in boxes])
+
+
+def mdetr_phrases(
+    path: Path, adapter: TypeAdapter[_EvaluatedModel]
+) -> Iterator[tuple[_EvaluatedModel, list[tuple[int, int]], list[TrueBox]]]:
+    """The phrases of such a document in the order of the file: caption, spans and boxes.
+
+    Args:
+        path: the document.
+        adapter: of the captions, which may have further fields.
+
+    Raises:
+        DataError: see ``read_mdetr_phrases``; a document without phrases is none.
+    """
+    captions, boxes_of = _mdetr_document(path, adapter)
     for index, caption in enumerate(captions):
         if len(caption.tokens_positive_eval) * len(boxes_of[caption.id]) > MAX_CAPTION_PAIRS:
             raise DataError(f"{path}: images[{index}]: more than {MAX_CAPTION_PAIRS} pairs of phrase and box")
@@ -195,11 +242,7 @@ def read_mdetr_phrases(path: Path) -> GroundingTruth:
             if any(not start < end <= len(caption.caption) for start, end in spans):
                 raise DataError(f"{path}: images[{index}]: tokens_positive_eval[{number}]: span outside the caption")
             wanted = set(spans)
-            image_ids.append(caption.image())
-            boxes.append([box.bbox for box in boxes_of[caption.id] if wanted.issubset(box.tokens_positive)])
-    if not boxes:
-        raise DataError(f"{path}: no phrases")
-    return _truth(list(range(len(boxes))), image_ids, boxes, [[] for _ in boxes])
+            yield caption, spans, [box.bbox for box in boxes_of[caption.id] if wanted.issubset(box.tokens_positive)]
 
 
 def _truth(
@@ -262,20 +305,10 @@ def _mdetr_document(
     path: Path, caption_adapter: TypeAdapter[_CaptionModel]
 ) -> tuple[list[_CaptionModel], dict[int, list[_CaptionBox]]]:
     """Captions in the order of the file, and the annotations of each caption id."""
-    try:
-        if path.stat().st_size > MAX_DOCUMENT_BYTES:
-            raise DataError(f"{path}: larger than {MAX_DOCUMENT_BYTES} bytes, convert it to JSON Lines")
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    box_adapter = TypeAdapter(_CaptionBox)
     captions: list[_CaptionModel] = []
     boxes: list[_CaptionBox] = []
-    for key, begin, end in array_elements(path, data, ("images", "annotations"), MAX_RECORD_BYTES):
-        if key == "images":
-            captions.append(_validate(f"{path}: images[{len(captions)}]", data[begin:end], caption_adapter))
-        else:
-            boxes.append(_validate(f"{path}: annotations[{len(boxes)}]", data[begin:end], box_adapter))
+    for key, record in document_records(path, {"images": caption_adapter, "annotations": TypeAdapter(_CaptionBox)}):
+        (captions if key == "images" else boxes).append(record)
     boxes_of: dict[int, list[_CaptionBox]] = {}
     for index, caption in enumerate(captions):
         if caption.id in boxes_of:
@@ -288,6 +321,28 @@ def _mdetr_document(
     if not captions:
         raise DataError(f"{path}: images: the list is empty")
     return captions, boxes_of
+
+
+def document_records(path: Path, adapters: Mapping[str, TypeAdapter[Any]]) -> Iterator[tuple[str, Any]]:
+    """Key and validated record of every element of the arrays of a JSON object, in the order of the file.
+
+    Args:
+        path: the document.
+        adapters: of the elements by the key of their array; each key must occur once, others are skipped.
+
+    Raises:
+        DataError: unreadable file, or a document of another form.
+    """
+    try:
+        if path.stat().st_size > MAX_DOCUMENT_BYTES:
+            raise DataError(f"{path}: larger than {MAX_DOCUMENT_BYTES} bytes, convert it to JSON Lines")
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    count = dict.fromkeys(adapters, 0)
+    for key, begin, end in array_elements(path, data, tuple(adapters), MAX_RECORD_BYTES):
+        yield key, _validate(f"{path}: {key}[{count[key]}]", data[begin:end], adapters[key])
+        count[key] += 1
 
 
 def _validate(where: str, data: bytes, adapter: TypeAdapter[_Model]) -> _Model:

@@ -25,6 +25,8 @@ NOT_VISUAL = "phrases that mean nothing visible"
 SCENE = "phrases of the whole scene"
 NO_BOX = "phrases without a box"
 EMPTY = "captions without a box"
+#: Number of the chain of phrases that mean nothing visible.
+NOTHING_VISIBLE = "0"
 
 _MAX_BYTES = 1 << 20
 _OPENING = re.compile(r"\[/EN#(\d+)((?:/[\w-]+)+)")
@@ -38,11 +40,13 @@ class Phrase:
 
     Attributes:
         span: begin and end in the caption.
-        chain: number of its coreference chain; "0" = nothing visible.
+        chain: number of its coreference chain.
+        types: of the entity, such as ``people``; one or more.
     """
 
     span: Span
     chain: str
+    types: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -77,18 +81,31 @@ def convert_flickr30k(
         DataError: folders or files missing, or not in this format; names file and line.
     """
     report = Conversion(path=target, phrases=0)
-    for folder in ("Sentences", "Annotations"):
-        if not (source / folder).is_dir():
-            raise DataError(f"{source}: has no folder '{folder}': unpack annotations.zip of Flickr30k Entities there")
+    images = entity_images(source, split)
     if split is not None:
         check_target(split, target)
-    images = _split(split) if split is not None else [path.stem for path in (source / "Sentences").glob("*.txt")]
-    if not images:
-        raise DataError(f"{split or source / 'Sentences'}: names no image")
-    images.sort(key=lambda name: (len(name), name))
     write_odvg(target, report.counted(source, _records(source, images, report, progress)))
     report.sha256 = file_sha256(target)
     return report
+
+
+def entity_images(source: Path, split: Path | None) -> list[str]:
+    """Numbers of the images, in their order.
+
+    Args:
+        source: the folder with ``Sentences`` and ``Annotations``.
+        split: text file with the numbers of the wanted images; None = all.
+
+    Raises:
+        DataError: folders or files missing, or no image.
+    """
+    for folder in ("Sentences", "Annotations"):
+        if not (source / folder).is_dir():
+            raise DataError(f"{source}: has no folder '{folder}': unpack annotations.zip of Flickr30k Entities there")
+    images = _split(split) if split is not None else [path.stem for path in (source / "Sentences").glob("*.txt")]
+    if not images:
+        raise DataError(f"{split or source / 'Sentences'}: names no image")
+    return sorted(images, key=lambda name: (len(name), name))
 
 
 def _split(path: Path) -> list[str]:
@@ -120,7 +137,7 @@ def _pairs(phrases: list[Phrase], boxes: Boxes, report: Conversion) -> Iterator[
         found = boxes.of_chain.get(phrase.chain, [])
         if not found:
             scene = phrase.chain in boxes.scenes
-            report.dropped[NOT_VISUAL if phrase.chain == "0" else SCENE if scene else NO_BOX] += 1
+            report.dropped[NOT_VISUAL if phrase.chain == NOTHING_VISIBLE else SCENE if scene else NO_BOX] += 1
         for box in found:
             kept = report.clip(box, boxes.width, boxes.height)
             if kept is not None:
@@ -140,13 +157,13 @@ def _sentence(path: Path, number: int, line: str) -> tuple[str, list[Phrase]]:
     words: list[str] = []
     length = 0  # of the caption up to here, with a blank at its end
     phrases: list[Phrase] = []
-    opened: tuple[str, int] | None = None  # chain and begin of the current phrase
+    opened: tuple[str, tuple[str, ...], int] | None = None  # chain, types and begin of the current phrase
     for word in line.split():
         if word.startswith("[/EN#"):
             mark = _OPENING.fullmatch(word)
             if mark is None or opened is not None:
                 raise DataError(f"{path}: line {number}: '{printable(word[:40])}' is not the beginning of a phrase")
-            opened = mark[1], length
+            opened = mark[1], tuple(mark[2].strip("/").split("/")), length
             continue
         closes = opened is not None and word.endswith("]")
         text = word[:-1] if closes else word
@@ -154,9 +171,10 @@ def _sentence(path: Path, number: int, line: str) -> tuple[str, list[Phrase]]:
             words.append(text)
             length += len(text) + 1
         if closes and opened is not None:
-            if length == opened[1]:
+            chain, types, begin = opened
+            if length == begin:
                 raise DataError(f"{path}: line {number}: a phrase has no words")
-            phrases.append(Phrase(span=(opened[1], length - 1), chain=opened[0]))
+            phrases.append(Phrase(span=(begin, length - 1), chain=chain, types=types))
             opened = None
     if opened is not None:
         raise DataError(f"{path}: line {number}: a phrase does not end")

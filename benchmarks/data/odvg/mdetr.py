@@ -15,11 +15,11 @@ from typing import Annotated, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ovd_bench.benchmarks.data.files.atomic import content_kind, file_sha256
 from ovd_bench.benchmarks.data.files.documents import first_problem
-from ovd_bench.benchmarks.data.files.grounding import MAX_RECORD_BYTES
+from ovd_bench.benchmarks.data.files.grounding import MAX_RECORD_BYTES, Pixels
 from ovd_bench.benchmarks.data.files.json_elements import array_elements
 from ovd_bench.benchmarks.data.odvg.conversion import CROWD, DUPLICATE, Conversion, check_target
 from ovd_bench.benchmarks.data.odvg.records import Grounding, OdvgRecord, write_odvg
@@ -34,13 +34,7 @@ EMPTY = "captions without a box"
 Progress = Callable[[int], None] | None
 
 
-def _number(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10 else value
-
-
 _Id = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-#: Sizes of Flickr30k's images are strings.
-_Size = Annotated[int, BeforeValidator(_number), Field(gt=0, lt=2**31)]
 _Coordinate = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
 
 
@@ -52,8 +46,8 @@ class _Caption(_Record):
     id: _Id
     file_name: Annotated[str, Field(min_length=1)]
     caption: Annotated[str, Field(min_length=1)]
-    height: _Size
-    width: _Size
+    height: Pixels
+    width: Pixels
 
 
 class _Owned(_Record):
