@@ -7,6 +7,8 @@ positives are pooled before precision and recall are computed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,26 +33,57 @@ def pooled_ap(evaluation: Evaluation, predictions: Predictions) -> dict[str, flo
     Raises:
         DataError: the evaluation kept no records.
     """
-    records = evaluation.matches.records
-    if records is None:
-        raise DataError("AP-Pool needs an evaluation with keep_records=True")
-    classes = np.repeat(np.arange(len(evaluation.categories), dtype=np.int32), np.diff(records.class_offsets))
-    by_image = np.argsort(records.image_index, kind="stable")
-    scores = predictions.score[records.row[by_image]]
-    order = by_image[np.argsort(-scores, kind="stable")]
-    tp, ignored, classes = records.tp[order], records.ignored[order], classes[order]
+    ranking = Ranking.of(evaluation, predictions)
     positives = evaluation.matches.positives[:, 0].astype(np.int64)
 
     thresholds = evaluation.protocol.iou_thresholds
-    everything = _pool(tp, ignored, int(positives.sum()), len(thresholds))
+    everything = _pool(ranking.tp, ranking.ignored, int(positives.sum()), len(thresholds))
     half = everything[thresholds.index(0.5)] if everything is not None and 0.5 in thresholds else None
     result = {"APpool": _mean(everything), "APpool50": _mean(half)}
     frequency = np.array(evaluation.categories.frequency)
     for letter in FREQUENCIES if evaluation.protocol.federated else ():
         member = frequency == letter
-        rows, count = member[classes], int(positives[member].sum())
-        result[f"APpool-{letter}"] = _mean(_pool(tp[rows], ignored[rows], count, len(thresholds)))
+        result[f"APpool-{letter}"] = ranking.ap(member[ranking.class_index], int(positives[member].sum()))
     return result
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Outcomes of all detections that took part, best score first (n rows).
+
+    Attributes:
+        image_index, class_index: int32 (n,).
+        tp, ignored: uint64 (n,), see ``metrics.matching.Records``.
+        thresholds: number of IoU thresholds.
+    """
+
+    image_index: npt.NDArray[np.int32]
+    class_index: npt.NDArray[np.int32]
+    tp: npt.NDArray[np.uint64]
+    ignored: npt.NDArray[np.uint64]
+    thresholds: int
+
+    @staticmethod
+    def of(evaluation: Evaluation, predictions: Predictions) -> Ranking:
+        """The arguments are those of ``pooled_ap``.
+
+        Raises:
+            DataError: the evaluation kept no records.
+        """
+        records = evaluation.matches.records
+        if records is None:
+            raise DataError("AP-Pool needs an evaluation with keep_records=True")
+        classes = np.repeat(np.arange(len(evaluation.categories), dtype=np.int32), np.diff(records.class_offsets))
+        by_image = np.argsort(records.image_index, kind="stable")
+        scores = predictions.score[records.row[by_image]]
+        order = by_image[np.argsort(-scores, kind="stable")]
+        thresholds = len(evaluation.protocol.iou_thresholds)
+        tp, ignored = records.tp[order], records.ignored[order]
+        return Ranking(records.image_index[order], classes[order], tp, ignored, thresholds)
+
+    def ap(self, rows: npt.NDArray[np.bool_], positives: int) -> float | None:
+        """AP of the pool of some rows; None without positives."""
+        return _mean(_pool(self.tp[rows], self.ignored[rows], positives, self.thresholds))
 
 
 def _pool(

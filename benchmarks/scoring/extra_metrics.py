@@ -174,12 +174,16 @@ def _unseen(subject: MetricInput) -> MetricResult:
 
 def _queries(subject: MetricInput) -> MetricResult:
     from ovd_bench.metrics.queries import evaluate_queries
+    from ovd_bench.metrics.query_ap import ap_by_kind
 
     if subject.queries is None:
         raise DataError("--metric queries needs a file of queries for the annotations")
     result = evaluate_queries(subject.queries, subject.predictions)
+    by_kind = ap_by_kind(subject.queries, subject.evaluation, subject.predictions)
     notes = tuple(f"queries: {note}" for note in result.notes)
-    return MetricResult(result.metrics, notes, result.shares, result.resampled)
+    return MetricResult(
+        result.metrics | by_kind.metrics, notes, result.shares, result.resampled, class_means=by_kind.class_means
+    )
 
 
 EXTRA_METRICS: dict[str, Callable[[MetricInput], MetricResult]] = {

@@ -186,7 +186,7 @@ def score(request: ScoreRequest) -> Score:
         with clock("map phrases"):
             predictions, mapping_notes = _mapped(spoken, gt, request, tables)
     extras = wanted_metrics(request.extra_metrics, request.missing(spoken))
-    keep_records = request.resamples > 0 or "pool" in extras
+    keep_records = request.resamples > 0 or bool({"pool", "queries"} & set(extras))
     with clock("match and summarize"):
         evaluation = evaluate_file(
             request.predictions,
