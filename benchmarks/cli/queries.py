@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,10 +15,18 @@ from ovd_bench.benchmarks.cli.printing import counter, pairs, say
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.queries.conversion import QueryConversion
 
+Source = Annotated[Path, typer.Argument(help="The file to read.", show_default=False)]
 Sources = Annotated[list[Path], typer.Argument(help="The files to read.", show_default=False)]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="The file of queries to write (.jsonl).", show_default=False)
 ]
+
+
+class Scenario(StrEnum):
+    """Descriptions that an image of D³ is asked."""
+
+    intra = "intra"
+    inter = "inter"
 
 
 def refcoco(
@@ -54,6 +63,46 @@ def flickr30k(
         _run(lambda: [convert_flickr30k_queries(source, output, split=split, progress=advance)], as_json)
 
 
+def d3(
+    source: Annotated[Path, typer.Argument(help="d3_full_annotations.json of d3_json.zip.", show_default=False)],
+    tables: Annotated[
+        Path, typer.Option(help="Folder of d3_pkl.zip, with sentences, images and groups (.pkl or .json).")
+    ],
+    output: Output,
+    scenario: Annotated[
+        Scenario, typer.Option(help="intra: an image is asked the descriptions of its group; inter: all 422.")
+    ] = Scenario.intra,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Convert D³ (Described Object Detection): present and absent descriptions of images.
+
+    The inter-scenario has 4.5 million queries.
+    """
+    from ovd_bench.benchmarks.data.queries.d3 import convert_d3
+
+    with counter("images") as advance:
+        _run(lambda: [convert_d3(source, tables, output, scenario=scenario.value, progress=advance)], as_json)
+
+
+def omnilabel(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
+    """Convert OmniLabel: categories and descriptions, present and absent ones."""
+    from ovd_bench.benchmarks.data.queries.omnilabel import convert_omnilabel
+
+    _run(lambda: [convert_omnilabel(source, output)], as_json)
+
+
+def saco(sources: Sources, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
+    """Convert SA-Co Gold or Silver: noun phrases, present and absent ones.
+
+    The three annotators of a subset become three files of the same queries, -o gold.jsonl writes gold-a.jsonl,
+    gold-b.jsonl and gold-c.jsonl.
+    """
+    from ovd_bench.benchmarks.data.queries.saco import convert_saco
+
+    _run(lambda: convert_saco(sources, output), as_json)
+
+
 def register(convert: typer.Typer) -> None:
     """Add the verbs to ``data convert``."""
     example = "Example:\n\n  bench data convert"
@@ -63,6 +112,17 @@ def register(convert: typer.Typer) -> None:
     convert.command(
         "flickr30k-queries", epilog=f"{example} flickr30k-queries entities -o flickr_test.jsonl --split test.txt"
     )(flickr30k)
+    convert.command(
+        "d3-queries",
+        epilog=f"{example} d3-queries d3_json/d3_full_annotations.json --tables d3_pkl -o d3_intra.jsonl",
+    )(d3)
+    convert.command(
+        "omnilabel-queries", epilog=f"{example} omnilabel-queries dataset_all_val_v0.1.3.json -o omnilabel_val.jsonl"
+    )(omnilabel)
+    convert.command(
+        "saco-queries",
+        epilog=f"{example} saco-queries gold_attributes_merged_a_release_test.json -o gold_attributes_a.jsonl",
+    )(saco)
 
 
 def _run(work: Callable[[], list[QueryConversion]], as_json: bool) -> None:

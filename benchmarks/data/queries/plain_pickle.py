@@ -41,14 +41,25 @@ def read_plain_pickle(path: Path) -> Any:
     """
     data = read_document(path, MAX_BYTES, "pickle")
     try:
-        for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
-            if operation.name not in _PLAIN:
-                raise DataError(
-                    f"{path}: has more than lists, dictionaries, texts and numbers ({operation.name}), which could run "
-                    f"code of the file: write it as {path.stem}.json beside it where you trust it"
-                )
-            if operation.name in _MEMO and argument is not None and int(argument) > count:
-                raise pickle.UnpicklingError("an entry far behind the last one")
-        return _Unpickler(io.BytesIO(data)).load()
+        if not (foreign := _foreign(data)):
+            return _Unpickler(io.BytesIO(data)).load()
     except (pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError) as error:
         raise DataError(f"{path}: is no pickle: {str(error)[:80]!a}") from None
+    raise DataError(
+        f"{path}: has more than lists, dictionaries, texts and numbers ({foreign}), which could run code of the file: "
+        f"where you trust it, write its content as {path.stem}.json beside it"
+    )
+
+
+def _foreign(data: bytes) -> str:
+    """Name of the first operation that makes no plain value; empty if there is none.
+
+    Raises:
+        ValueError: no pickle.
+    """
+    for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
+        if operation.name not in _PLAIN:
+            return operation.name
+        if operation.name in _MEMO and argument is not None and int(argument) > count:
+            raise ValueError("an entry far behind the last one")  # the table would get as long as its number says
+    return ""
