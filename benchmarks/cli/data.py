@@ -117,6 +117,7 @@ def get(name: Name, data_root: DataRoot, as_json: Json = False, verbose: Verbose
         made = facts_of(found.annotations, read_ground_truth(found.annotations))
     ready = found.annotations is not None and found.images is not None
     steps = _steps(card, data_root, ready)
+    conversion = f"bench data convert {card.conversion.format(root=data_root)}" if card.conversion else ""
     if as_json:
         print_json(
             {
@@ -126,6 +127,7 @@ def get(name: Name, data_root: DataRoot, as_json: Json = False, verbose: Verbose
                 "images": str(found.images or data_root / card.images[0]),
                 "licence": card.licence,
                 "downloads": steps,
+                "conversion": conversion,
                 "facts": _facts(made) if made else None,
                 "notes": card.notes,
             }
@@ -149,6 +151,8 @@ def get(name: Name, data_root: DataRoot, as_json: Json = False, verbose: Verbose
         say(out, f"note: {note}")
     if ready:
         say(out, f"ready: 'bench data verify {card.name}' checks it, 'bench run -b {card.name}' uses it")
+    elif conversion and found.annotations is None:
+        say(out, f"then make {data_root / card.annotations[0]} of them: '{conversion}'")
     elif card.derived_from and found.annotations is None:
         say(out, f"then run 'bench data get {card.name}' again: it cuts {card.annotations[0]} out of the file")
     else:

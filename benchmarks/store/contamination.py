@@ -15,6 +15,9 @@ Sources:
   are Visual Genome's, and all of these are of YFCC100M (Krishna et al. 2016), which therefore overlaps with COCO.
   GLIP's GoldG leaves COCO's images out (its abstract): ``visual-genome-no-coco``, ``gqa-no-coco``.
 * Flickr30k and COCO share images: UNITER excludes "duplicated Flickr30k images in COCO". The splits are not published.
+* OmniLabel's images are of the validation splits of COCO 2017, Objects365 and Open Images (its abstract and website).
+  SA-Co Gold's are of SA-1B in one subset and of MetaCLIP's crawl in six (facebookresearch/sam3
+  ``scripts/eval/gold/README.md``).
 * For web crawls (image-text pairs) there is no citable comparison with the benchmarks.
 """
 
@@ -51,9 +54,13 @@ COLLECTIONS = RENDERED | frozenset(
         "gqa",
         "gqa-no-coco",
         "openimages-v6",
+        "openimages-val",
         "imagenet-1k",
         "imagenet-21k",
         "v3det",
+        "d3",
+        "sa-1b",
+        "metaclip",
         "yfcc100m",
     }
 )

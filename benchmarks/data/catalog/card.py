@@ -52,6 +52,8 @@ class DatasetCard:
         image_name: file name by image id, such as ``{id}.jpg``, for annotation files that name no files.
         downloads: what to fetch.
         derived_from: name of the card whose annotation file this one is cut from.
+        conversion: arguments of ``bench data convert`` that make the annotation file out of the downloads; ``{root}``
+            stands for the data root.
         world: name in ``benchmarks.data.shapes.WORLDS`` for data that is rendered.
         licence: licence of annotations and images.
         counts: counts of the official file.
@@ -77,6 +79,7 @@ class DatasetCard:
     image_name: str = ""
     downloads: tuple[Download, ...] = ()
     derived_from: str = ""
+    conversion: str = ""
     world: str = ""
     counts: Counts = Counts()
     sha256: str = ""

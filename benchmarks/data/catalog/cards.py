@@ -11,16 +11,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard, Download
+from ovd_bench.benchmarks.data.catalog.query_cards import QUERY_CARDS
+from ovd_bench.benchmarks.data.catalog.sources import COCO, FLICKR_IMAGES, FLICKR_LICENCE, MDETR
 
-_COCO = "http://images.cocodataset.org"
 _LVIS = "https://dl.fbaipublicfiles.com/LVIS"
 
 _TRAIN2017 = Download(
-    f"{_COCO}/zips/train2017.zip", "18 GB", "coco", ("coco/train2017",), "cced6f7f71b7629ddf16f17bbcfab6b2"
+    f"{COCO}/zips/train2017.zip", "18 GB", "coco", ("coco/train2017",), "cced6f7f71b7629ddf16f17bbcfab6b2"
 )
-_VAL2017 = Download(
-    f"{_COCO}/zips/val2017.zip", "780 MB", "coco", ("coco/val2017",), "442b8da7639aecaf257c1dceb8ba8c80"
-)
+_VAL2017 = Download(f"{COCO}/zips/val2017.zip", "780 MB", "coco", ("coco/val2017",), "442b8da7639aecaf257c1dceb8ba8c80")
 _COCO_SYNSETS = Download(
     "https://raw.githubusercontent.com/lvis-dataset/lvis-api/master/data/coco_to_synset.json",
     "10 kB, synsets of the 80 names for 'score -m ladder'",
@@ -29,24 +28,8 @@ _COCO_SYNSETS = Download(
     optional=True,
 )
 _LVIS_V1_VAL = Download(f"{_LVIS}/lvis_v1_val.json.zip", "200 MB unpacked", "lvis", ("lvis/lvis_v1_val.json",))
-_MDETR = Download(
-    "https://zenodo.org/record/4729015/files/mdetr_annotations.tar.gz",
-    "several GB; all annotation files of MDETR",
-    ".",
-    ("mdetr_annotations",),
-)
-_FLICKR_IMAGES = Download(
-    "https://shannon.cs.illinois.edu/DenotationGraph/",
-    "31,783 images, on request",
-    "flickr30k",
-    ("flickr30k/flickr30k_images",),
-)
-
 _COCO_LICENCE = "annotations CC BY 4.0; images are their Flickr owners', under the Flickr terms of use"
 _O365_LICENCE = "see objects365.org; images for research only"
-_FLICKR_LICENCE = (
-    "see the pages of Flickr30k and Flickr30k Entities; images are their Flickr owners', for research only"
-)
 _COCO_FOLDERS = ("coco", "coco/images")
 _LVIS_TRAINING = ("lvis-v1-train", "lvis-v1", "lvis")
 _O365_TRAINING = ("objects365-v1-train", "objects365-v2-train", "objects365-train", "objects365")
@@ -59,7 +42,7 @@ def _lvis_places(file: str) -> tuple[str, ...]:
 def _coco(split: str, counts: Counts, images: Download) -> DatasetCard:
     file = f"coco/annotations/instances_{split}.json"
     annotations = Download(
-        f"{_COCO}/annotations/annotations_trainval2017.zip",
+        f"{COCO}/annotations/annotations_trainval2017.zip",
         "240 MB",
         "coco",
         (file,),
@@ -244,10 +227,10 @@ _CARDS = (
         annotations=("mdetr_annotations/final_flickr_separateGT_test.json",),
         images=("flickr30k/flickr30k_images", "flickr30k_entities/flickr30k_images"),
         image_name="{id}.jpg",
-        licence=_FLICKR_LICENCE,
+        licence=FLICKR_LICENCE,
         image_sources=("flickr30k-test",),
         train_sources=("flickr30k-train", "flickr30k", "goldg"),
-        downloads=(_MDETR, _FLICKR_IMAGES),
+        downloads=(MDETR, FLICKR_IMAGES),
         counts=Counts(images=1_000),
         task="grounding",
     ),
@@ -259,10 +242,10 @@ _CARDS = (
         protocol="grounding-recall",
         annotations=("mdetr_annotations/final_flickr_separateGT_train.json",),
         images=("flickr30k/flickr30k_images", "flickr30k_entities/flickr30k_images"),
-        licence=_FLICKR_LICENCE,
+        licence=FLICKR_LICENCE,
         image_sources=("flickr30k-train",),
         train_sources=(),
-        downloads=(_MDETR, _FLICKR_IMAGES),
+        downloads=(MDETR, FLICKR_IMAGES),
         task="grounding",
         notes=("captions and boxes to train on, not to score; the smaller half of GoldG",),
     ),
@@ -292,4 +275,4 @@ _CARDS = (
 )
 
 #: By name, in the order in which lists show them.
-CARDS: dict[str, DatasetCard] = {card.name: card for card in _CARDS}
+CARDS: dict[str, DatasetCard] = {card.name: card for card in (*_CARDS, *QUERY_CARDS)}

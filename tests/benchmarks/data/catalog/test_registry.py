@@ -39,7 +39,12 @@ def test_cards_are_sound(card: DatasetCard) -> None:
     given = {place for download in card.downloads for place in download.gives}
     if not card.world and not card.derived_from:
         # what the instructions put there is what is looked for
-        assert any(place in given or any(place.startswith(g + "/") for g in given) for place in card.annotations)
+        if card.conversion:
+            words = [word.removeprefix("{root}/") for word in card.conversion.split() if word.startswith("{root}/")]
+            assert all(place in given or any(g.startswith(place + "/") for g in given) for place in words[:-1])
+            assert words[-1] in (card.annotations[0], card.annotations[0].replace("-a.jsonl", ".jsonl"))
+        else:
+            assert any(place in given or any(place.startswith(g + "/") for g in given) for place in card.annotations)
         if card.image_folders:
             assert {f"{card.images[0]}/{folder}" for folder in card.image_folders} <= given
         else:
@@ -51,6 +56,10 @@ def test_names_asked_for_exist() -> None:
         "lvis-v1-val", "lvis-v1-train", "lvis-minival", "lvis-v0.5-val", "coco-val2017", "coco-train2017",
         "objects365-v1-val", "objects365-v2-val", "flickr30k-test", "flickr30k-train", "gqa",
         "shapes", "shapes-minival", "shapes-train", "shapes-lvis",
+        "shapes-phrases", "shapes-phrases-minival", "shapes-phrases-train",
+        "refcoco", "flickr30k-entities-test", "d3", "omnilabel-val", "saco-gold-metaclip", "saco-gold-sa1b",
+        "saco-gold-attributes", "saco-gold-crowded", "saco-gold-wiki-common", "saco-gold-fg-food",
+        "saco-gold-fg-sports-equipment",
     } == set(CARDS)  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def test_descriptions_of_images(tmp_path: Path) -> None:
             {"images": [{"id": 7, "file_name": ""}], "descriptions": [_described(9, "a", [7])]},
             "file_name: String should",
         ),
-        ({"descriptions": [_described(9, "a", ["x"] * 99)]}, r"descriptions\[0\]: image_ids\[0\]: "),
+        ({"descriptions": [_described(9, "a", [2**63] * 99)]}, r"descriptions\[0\]: image_ids\[0\]: "),
         ({"annotations": [_box([1, 2, -3, 4], [9])]}, r"annotations\[0\]: bbox\[2\]: "),
         ({"descriptions": []}, "has no queries"),
     ],
