@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ Box = tuple[float, float, float, float]
 #: Reasons that all readers count by.
 NO_WORDS = "queries whose text or spans have no words"
 CROWD = "boxes of crowds"
+CONTRADICTED = "absent queries whose text also means something in their image"
 NEGATIVE = "boxes of negative width or height"
 NOT_ASKED = "boxes of descriptions that are not asked of their image"
 
@@ -51,11 +52,15 @@ class QueryConversion:
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
-    def line(self, where: str, **fields: Any) -> Iterator[QueryLine]:
-        """The line with these fields and the next number as its id, or nothing, which is counted, if it has no words.
+    def line(
+        self, where: str, *, meant: Container[tuple[int, str]] = frozenset(), **fields: Any
+    ) -> Iterator[QueryLine]:
+        """The line with these fields and the next number as its id, or nothing, which is counted.
 
         Args:
             where: place in the source, for messages.
+            meant: image ids and texts that mean something in the image. Two descriptions may have the same text, and
+                no file of queries may say that it is both present and absent.
             fields: those of ``QueryLine`` but ``query_id``.
 
         Raises:
@@ -69,6 +74,9 @@ class QueryConversion:
             Question(line.text, tuple(sorted(line.spans)))
         except DetectorError:
             self.left_out[NO_WORDS] += 1
+            return
+        if line.present is False and (line.image_id, line.text) in meant:
+            self.left_out[CONTRADICTED] += 1
             return
         self.queries += 1
         self.boxes += len(line.boxes)

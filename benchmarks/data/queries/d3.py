@@ -112,6 +112,7 @@ def _lines(
             report.left_out[CROWD] += 1
         else:
             pair.append(box)
+    meant = {(int(gt.image_ids[image]), names[description]) for (image, description), found in boxes.items() if found}
     for image, (image_id, (width, height)) in enumerate(
         zip(gt.image_ids.tolist(), gt.image_sizes.tolist(), strict=True)
     ):
@@ -119,10 +120,17 @@ def _lines(
         for description in asked_of[image]:
             found = boxes.pop((image, description), None)
             yield from report.line(
-                f"{source}: image {image_id}", image_id=image_id, file_name=file_name, width=width, height=height,
-                text=names[description], kinds=kinds[description], present=False if found is None else None,
+                f"{source}: image {image_id}",
+                meant=meant,
+                image_id=image_id,
+                file_name=file_name,
+                width=width,
+                height=height,
+                text=names[description],
+                kinds=kinds[description],
+                present=False if found is None else None,
                 boxes=report.usable(found or ()),
-            )  # fmt: skip
+            )
         if progress is not None:
             progress(1)
     if boxes:

@@ -85,6 +85,11 @@ def _lines(source: Path, report: QueryConversion) -> Iterator[QueryLine]:
                     report.left_out[CROWD] += 1
                 else:
                     pair.append(record.bbox)
+    meant = {
+        (image, descriptions[number].text)
+        for (image, number), found in boxes.items()
+        if found and number in descriptions
+    }
     for description in descriptions.values():
         free = description.anno_info.type == "object_description"
         for image_id in dict.fromkeys(description.image_ids):
@@ -92,10 +97,15 @@ def _lines(source: Path, report: QueryConversion) -> Iterator[QueryLine]:
                 raise DataError(f"{source}: descriptions: {description.id}: image {image_id} is not among images")
             found = boxes.pop((image_id, description.id), None)
             yield from report.line(
-                f"{source}: description {description.id}", image_id=image_id, file_name=images[image_id].file_name,
-                text=description.text, present=False if found is None else None, boxes=found or [],
+                f"{source}: description {description.id}",
+                meant=meant,
+                image_id=image_id,
+                file_name=images[image_id].file_name,
+                text=description.text,
+                present=False if found is None else None,
+                boxes=found or [],
                 kinds=_kinds(description.text, found is not None) if free else ["categ"],
-            )  # fmt: skip
+            )
     if boxes:
         report.left_out[NOT_ASKED] += sum(map(len, boxes.values()))
 

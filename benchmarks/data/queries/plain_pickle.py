@@ -26,6 +26,8 @@ _PLAIN = {
     *("EMPTY_DICT", "DICT", "SETITEM", "SETITEMS"),
 }
 _MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
+#: What operations in a wrong order raise.
+_WRONG = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -43,7 +45,7 @@ def read_plain_pickle(path: Path) -> Any:
     try:
         if not (foreign := _foreign(data)):
             return _Unpickler(io.BytesIO(data)).load()
-    except (pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError) as error:
+    except (pickle.UnpicklingError, EOFError, *_WRONG) as error:
         raise DataError(f"{path}: is no pickle: {str(error)[:80]!a}") from None
     raise DataError(
         f"{path}: has more than lists, dictionaries, texts and numbers ({foreign}), which could run code of the file: "

@@ -88,12 +88,18 @@ class _Document:
 
     def lines(self, wanted: Sequence[int], report: QueryConversion) -> Iterator[QueryLine]:
         numbers = ImageNumbers()
-        for number in wanted:
+        images = {number: numbers[self.pairs[number].file_name] for number in wanted}
+        meant = {
+            (image, self.pairs[number].text_input)
+            for number, image in images.items()
+            if any(not row.iscrowd for row in self.boxes.get(number, ()))
+        }
+        for number, image in images.items():
             pair, found = self.pairs[number], self.boxes.get(number)
             kept = [row for row in found or () if not row.iscrowd]
             report.left_out[CROWD] += len(found or ()) - len(kept)
             yield from report.line(
-                f"{self.path}: pair {number}", image_id=numbers[pair.file_name], file_name=pair.file_name,
+                f"{self.path}: pair {number}", meant=meant, image_id=image, file_name=pair.file_name,
                 width=pair.width, height=pair.height, text=pair.text_input, present=False if found is None else None,
                 boxes=report.usable(_pixels(row, pair) for row in kept),
             )  # fmt: skip

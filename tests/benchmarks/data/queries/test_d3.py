@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ovd_bench.benchmarks.data.queries.conversion import CROWD, NOT_ASKED
 from ovd_bench.benchmarks.data.queries.d3 import Scenario, convert_d3
@@ -149,11 +152,12 @@ class _Runs:
         (b"\x80\x04\x8a\xff\x7f\xff\xff\x7f", "is no pickle"),
         (b"\x80\x04.", "is no pickle"),
         (b"\x80\x04}]K\x01s.", "is no pickle"),
+        (b"\x80\x04}(K\x01e.", "is no pickle"),
         (b"", "is no pickle"),
         (b"\xffhello", "is no pickle"),
         (pickle.dumps([1, 2])[:-1], "is no pickle"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_other_pickles_are_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, words: str
@@ -164,6 +168,19 @@ def test_other_pickles_are_refused_in_one_line(
         read_plain_pickle(tmp_path / "t.pkl")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "pickled").exists()
+
+
+@given(st.integers(0, 200), st.integers(0, 255), st.integers(0, 5), st.binary(max_size=40))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_pickles_are_values_or_refused(
+    tmp_path: Path, place: int, byte: int, protocol: int, noise: bytes
+) -> None:
+    whole = bytearray(pickle.dumps(TABLES["images"], protocol))
+    whole[place % len(whole)] = byte
+    for content in (bytes(whole), b"\x80\x04" + noise + b"."):
+        (tmp_path / "t.pkl").write_bytes(content)
+        with contextlib.suppress(DataError):  # and nothing else
+            read_plain_pickle(tmp_path / "t.pkl")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ovd_bench.benchmarks.data.queries.conversion import CROWD, NOT_ASKED
+from ovd_bench.benchmarks.data.queries.conversion import CONTRADICTED, CROWD, NOT_ASKED
 from ovd_bench.benchmarks.data.queries.omnilabel import convert_omnilabel
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.data.queries.lines import lines
@@ -64,6 +64,16 @@ def test_descriptions_of_images(tmp_path: Path) -> None:
     assert lines(tmp_path / "o.jsonl")[1]["file_name"] == "coco/b.jpg"
     assert (report.queries, report.images, report.boxes, report.absent, report.unscored) == (6, 2, 3, 3, 1)
     assert report.left_out == {CROWD: 1, NOT_ASKED: 1}
+
+
+def test_texts_that_are_present_and_absent(tmp_path: Path) -> None:
+    descriptions = [_described(9, "a man", [7, 8357]), _described(4, "a man", [7, 8357])]
+    boxes = [_box([1, 2, 3, 4], [4]), _box([1, 2, 3, 4], [4], image=7, iscrowd=1)]
+    source = _write(tmp_path / "o.json", _document(descriptions=descriptions, annotations=boxes))
+    report = convert_omnilabel(source, tmp_path / "o.jsonl")
+    found = [(row["image_id"], row.get("present"), len(row["boxes"])) for row in lines(tmp_path / "o.jsonl")]
+    assert found == [(7, False, 0), (7, None, 0), (8357, None, 1)]
+    assert report.left_out == {CONTRADICTED: 1, CROWD: 1}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ovd_bench.benchmarks.data.queries.conversion import CROWD
+from ovd_bench.benchmarks.data.queries.conversion import CONTRADICTED, CROWD
 from ovd_bench.benchmarks.data.queries.saco import NOT_EXHAUSTIVE, UNKNOWN, convert_saco
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.tests.benchmarks.data.queries.lines import lines
@@ -66,6 +66,13 @@ def test_pairs_of_one_annotator(tmp_path: Path) -> None:
     ]
     assert (report.queries, report.images, report.boxes, report.absent, report.unscored) == (4, 2, 2, 1, 1)
     assert report.left_out == {NOT_EXHAUSTIVE: 1, CROWD: 1, UNKNOWN: 1}
+
+
+def test_a_phrase_that_is_present_and_absent(tmp_path: Path) -> None:
+    pairs = [_pair(1, "chili"), _pair(2, "chili"), _pair(3, "chili", "1/b.jpeg")]
+    (report,) = convert_saco([_write(tmp_path / "a.json", pairs, [_box(2, FIRST)])], tmp_path / "s.jsonl")
+    assert [(row["image_id"], row.get("present")) for row in lines(tmp_path / "s.jsonl")] == [(1, None), (2, False)]
+    assert +report.left_out == {CONTRADICTED: 1}
 
 
 def test_three_annotators_become_three_files_of_the_same_queries(tmp_path: Path) -> None:
