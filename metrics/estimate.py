@@ -12,6 +12,11 @@ variance between classes, about 60 % of it; for a class in two images about 80 %
 missing part is estimated by the variance between classes, as in survey statistics for strata with one sampled unit
 (collapsed strata: Cochran 1977, "Sampling techniques", 5A.12). The interval is too wide if the true values differ.
 
+Mean over n fixed data sets: the errors of sets with different images are independent, so the variance of the mean is
+the sum of their variances over n². Results keep only the half-widths ``t × sd``, and the root of the sum of their
+squares, over n, is that of the mean. It is never below that of Cochran & Cox (1957, "Experimental designs"), whose t is
+the mean of the single ones weighted by variance. Sets with the same images may err together: theirs are added first.
+
 Degrees of freedom: the variance of a mean over classes is a sum of one part per class, estimated from the images of
 that class. Satterthwaite (1946, "An approximate distribution of estimates of variance components") gives the degrees of
 freedom of the sum; each part is assumed to be proportional to one over the number of images.
@@ -135,6 +140,20 @@ class Estimate:
         values, images = self.classes.values[defined], self.classes.images[defined]
         apart = (values - values.mean()) ** 2 * count / (count - 1)
         return float(sum(np.sum(apart[images == few]) * _unseen_share(few) for few in (1, 2))) / count**2
+
+
+def half_width_of_mean(groups: Sequence[Sequence[float | None]]) -> float | None:
+    """Half of the 95 % interval of a mean over data sets, each with its own interval.
+
+    Args:
+        groups: half-widths of the sets; those of sets that share images are one group. None = no interval.
+
+    Returns:
+        None if a set has no interval, or there is no set.
+    """
+    parts = [math.inf if half is None else half for group in groups for half in group]
+    total = math.hypot(*(sum(math.inf if half is None else half for half in group) for group in groups))
+    return total / len(parts) if parts and math.isfinite(total) else None
 
 
 def student_quantile(degrees: float) -> float:

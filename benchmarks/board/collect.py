@@ -11,12 +11,14 @@ from ovd_bench.benchmarks.board.published import PUBLISHED, Published, read_publ
 from ovd_bench.benchmarks.board.rows import BoardTable, group
 from ovd_bench.benchmarks.board.significance import RESAMPLES, Evidence, compare_with_best, with_standings
 from ovd_bench.benchmarks.board.standing_cache import comparison_key, remember, remembered
+from ovd_bench.benchmarks.board.suites import SuiteTable, suite_tables
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.store.folders import find_results, manifest_path
 from ovd_bench.benchmarks.store.manifest import read_manifest
 from ovd_bench.benchmarks.store.predictions import read_run_predictions
 from ovd_bench.benchmarks.store.schema import Result
+from ovd_bench.benchmarks.store.suite_lists import known_suites
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.types import GroundTruth, Predictions
 
@@ -30,12 +32,26 @@ class Board:
         published: other people's numbers; None = not shown.
         partial: runs left out because they are partial.
         problems: one line per result file that could not be read.
+        suites: means over several benchmarks.
+        asked: names of benchmarks that were asked for one by one.
     """
 
     tables: tuple[BoardTable, ...]
     published: Published | None = None
     partial: int = 0
     problems: tuple[str, ...] = ()
+    suites: tuple[SuiteTable, ...] = ()
+    asked: frozenset[str] = frozenset()
+
+    @property
+    def shown(self) -> tuple[BoardTable, ...]:
+        """The tables that readers see: not those of which each row is a cell of a suite's table."""
+        cells = {one.id for table in self.suites for row in table.rows for one in row.mean.results.values()}
+        return tuple(
+            table
+            for table in self.tables
+            if table.benchmark.name in self.asked or not all(row.result.id in cells for row in table.rows)
+        )
 
 
 def collect(root: Path, benchmarks: Sequence[str] = (), *, resamples: int = RESAMPLES, seed: int = 0) -> Board:
@@ -43,7 +59,7 @@ def collect(root: Path, benchmarks: Sequence[str] = (), *, resamples: int = RESA
 
     Args:
         root: folder of the results; its own ``published.json`` replaces the one that ships with the suite.
-        benchmarks: names; empty = all.
+        benchmarks: names, also of suites; empty = all. A suite in which no detector has all sets must be named.
         resamples: number of resamples of the paired bootstrap.
         seed: seed of the bootstrap.
 
@@ -53,16 +69,25 @@ def collect(root: Path, benchmarks: Sequence[str] = (), *, resamples: int = RESA
     if not root.is_dir():
         raise DataError(f"{root}: no such folder: make a run with 'bench run' or name another folder with --out")
     found, problems = find_results(root)
-    wanted = [(path.parent, result) for path, result in found if not benchmarks or result.benchmark.name in benchmarks]
-    if unknown := sorted(set(benchmarks) - {result.benchmark.name for _, result in wanted}):
-        have = ", ".join(sorted({result.benchmark.name for _, result in found})) or "none"
-        raise DataError(f"{root}: no results on benchmark '{unknown[0]}'; there are: {have}")
+    suites, unreadable = known_suites(root)
+    have = {result.benchmark.name for _, result in found}
+    named = [suite for suite in suites if suite.name in benchmarks and not have.isdisjoint(suite.names)]
+    asked = set(benchmarks) - {suite.name for suite in named}
+    if unknown := sorted(asked - have):
+        raise DataError(
+            f"{root}: no results on benchmark '{unknown[0]}'; there are: {', '.join(sorted(have)) or 'none'}"
+        )
+    names = asked.union(*(suite.names for suite in named))
+    wanted = [(path.parent, result) for path, result in found if not benchmarks or result.benchmark.name in names]
     tables = [_judged(table, resamples, seed) for table in group(wanted)]
+    results = [result for _, result in wanted]
     return Board(
         tables=tuple(tables),
         published=_published(root, benchmarks),
-        partial=sum(result.partial for _, result in wanted),
-        problems=tuple(problems),
+        partial=sum(result.partial for result in results),
+        problems=(*problems, *unreadable),
+        suites=tuple(suite_tables(named if benchmarks else suites, results, incomplete=bool(benchmarks))),
+        asked=frozenset(asked),
     )
 
 

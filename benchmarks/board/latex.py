@@ -9,13 +9,15 @@ from ovd_bench.benchmarks.board.collect import Board
 from ovd_bench.benchmarks.board.columns import contamination_notes, shown_columns, spread, table_facts
 from ovd_bench.benchmarks.board.published import PublishedTable
 from ovd_bench.benchmarks.board.rows import BoardTable
+from ovd_bench.benchmarks.board.suites import SuiteTable
 from ovd_bench.benchmarks.data.text import printable
 
 
 def board_latex(board: Board) -> str:
     """A ``table`` environment per table, then those of the published rows. The protocol stands in the caption."""
     parts = ["% \\usepackage{booktabs}"]
-    parts += [_table(table) for table in board.tables]
+    parts += [_suite(table) for table in board.suites]
+    parts += [_table(table) for table in board.shown]
     if not board.tables:
         parts.append("% No complete runs yet.")
     if board.partial:
@@ -43,6 +45,13 @@ def _table(table: BoardTable) -> str:
     title = f"{_tex(table.benchmark.name)}, {_tex(table.protocol.name)}: {_tex(table_facts(table))}."
     header = ["", "detector", *(_tex(column.heading) for column in columns)]
     return _environment(title, "rl" + "r" * len(columns), header, rows, notes)
+
+
+def _suite(table: SuiteTable) -> str:
+    rows = [[str(row.rank) if row.rank else "--", _tex(row.label), *map(_tex, table.cells(row))] for row in table.rows]
+    header = ["", "detector", *map(_tex, table.header)]
+    title = f"{_tex(table.suite.name)}: {_tex(table.facts)}."
+    return _environment(title, "rl" + "r" * len(table.header), header, rows, [_tex(note) for note in table.notes])
 
 
 def _published(table: PublishedTable) -> str:

@@ -113,7 +113,7 @@ def render(board: Board, *, title: str, galleries: Mapping[str, Gallery] | None 
     page = environment.get_template("page.html.j2").render(
         title=title,
         board=board,
-        sections=[_section(table, (galleries or {}).get(table.slug), detailed) for table in board.tables],
+        sections=[_section(table, (galleries or {}).get(table.slug), detailed) for table in board.shown],
         published=board.published.tables() if board.published else [],
         meanings=COLUMNS,
         script=Markup(script),  # the suite's own file: no values are inserted

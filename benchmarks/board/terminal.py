@@ -11,6 +11,7 @@ from ovd_bench.benchmarks.board.collect import Board
 from ovd_bench.benchmarks.board.columns import Column, contamination_notes, shown_columns, spread, table_facts
 from ovd_bench.benchmarks.board.published import PublishedTable
 from ovd_bench.benchmarks.board.rows import BoardTable
+from ovd_bench.benchmarks.board.suites import SuiteTable
 from ovd_bench.benchmarks.data.text import printable
 
 #: Columns that are dropped if the terminal is narrow, in this order; AP is always shown.
@@ -31,7 +32,8 @@ def board_tables(board: Board, *, published: bool = False, width: int = 120) -> 
         published: also show the published numbers.
         width: width of the terminal; columns that do not fit are left out and listed.
     """
-    parts: list[RenderableType] = [_table(table, width) for table in board.tables]
+    parts: list[RenderableType] = [_suite(table, width) for table in board.suites]
+    parts += [_table(table, width) for table in board.shown]
     if not board.tables:
         parts.append(Text("no complete runs yet: 'bench run -d DETECTOR -b BENCHMARK' makes one"))
     if board.partial:
@@ -78,6 +80,30 @@ def _table(table: BoardTable, width: int) -> RenderableType:
         remarks.append(Text(f"columns left out, the terminal is too narrow: {names}", style="dim"))
     remarks += [Text(printable(note), style="dim") for note in table.notes]
     remarks += [Text(f"⚑{number} {printable(text)}", style="yellow") for number, text in enumerate(texts, 1)]
+    return Group(shown, *remarks, Text())
+
+
+def _suite(table: SuiteTable, width: int) -> RenderableType:
+    """Sets that do not fit into the terminal are left out and listed."""
+    header, rows = table.header, [table.cells(row) for row in table.rows]
+    need = [max(map(len, column)) + _BLANKS for column in zip(header, *rows, strict=True)]
+    used = 4 + _BLANKS + max(len(row.label) for row in table.rows) + _BLANKS
+    fitting = 1
+    while fitting < len(header) and used + sum(need[: fitting + 1]) <= width:
+        fitting += 1
+    title = Text(printable(f"{table.suite.name} · mean over {len(table.suite.members)} sets"))
+    shown = RichTable(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    shown.add_column("", justify="right", no_wrap=True)
+    shown.add_column("detector", overflow="fold")
+    for heading in header[:fitting]:
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for row, cells in zip(table.rows, rows, strict=True):
+        shown.add_row(Text(f"{row.rank or '–'}"), Text(printable(row.label)), *map(Text, cells[:fitting]))
+    remarks = [Text(printable(table.facts), style="dim")]
+    if fitting < len(header):
+        left_out = f"{len(header) - fitting} sets left out, the terminal is too narrow: --format md has all"
+        remarks.append(Text(left_out, style="dim"))
+    remarks += [Text(note, style="dim") for note in table.notes]
     return Group(shown, *remarks, Text())
 
 

@@ -10,15 +10,18 @@ from ovd_bench.benchmarks.board.columns import COLUMNS, contamination_notes, sho
 from ovd_bench.benchmarks.board.measured_speed import measured_alone, speed_method
 from ovd_bench.benchmarks.board.published import PublishedTable
 from ovd_bench.benchmarks.board.rows import BoardTable, Row
+from ovd_bench.benchmarks.board.suites import SuiteTable
 from ovd_bench.benchmarks.data.csv_text import csv_text
 from ovd_bench.benchmarks.data.text import printable
 
 
 def board_document(board: Board) -> dict[str, Any]:
     """One JSON object; numbers are raw fractions, undefined ones null."""
+    suites = {"suites": [_suite_document(table) for table in board.suites]} if board.suites else {}
     return {
         "schema": 1,
         "tables": [_table_document(table) for table in board.tables],
+        **suites,
         "published": None if board.published is None else board.published.model_dump(mode="json", by_alias=True),
         "partial_runs": board.partial,
         "problems": list(board.problems),
@@ -28,6 +31,20 @@ def board_document(board: Board) -> dict[str, Any]:
 def board_json(board: Board) -> str:
     """``board_document`` as text; the same board gives the same bytes."""
     return json.dumps(board_document(board), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _suite_document(table: SuiteTable) -> dict[str, Any]:
+    rows = []
+    for row in table.rows:
+        mean = row.mean
+        sets = {
+            name: {"result_id": result.id, **mean.metric(name).model_dump(mode="json")}
+            for name in table.suite.names
+            if (result := mean.results.get(name))
+        }
+        number = {"mean_AP": mean.mean.value, "ci95": mean.mean.ci95}
+        rows.append({"rank": row.rank, "name": row.name, **number, "complete": mean.complete, "sets": sets})
+    return {"suite": table.suite.name, "sets": list(table.suite.names), "rows": rows, "notes": list(table.notes)}
 
 
 def _table_document(table: BoardTable) -> dict[str, Any]:
@@ -88,7 +105,8 @@ def board_csv(board: Board) -> str:
 def board_markdown(board: Board) -> str:
     """A section per table, then the published rows."""
     parts = ["# Leaderboard\n"]
-    parts += [_table_markdown(table) for table in board.tables]
+    parts += [_suite_markdown(table) for table in board.suites]
+    parts += [_table_markdown(table) for table in board.shown]
     if not board.tables:
         parts.append("No complete runs yet.\n")
     if board.partial:
@@ -117,6 +135,14 @@ def _table_markdown(table: BoardTable) -> str:
     lines += [f"* {_md(note)}" for note in table.notes]
     lines += [f"* ⚑{number} {_md(text)}" for number, text in enumerate(texts, 1)]
     return "\n".join(lines) + "\n"
+
+
+def _suite_markdown(table: SuiteTable) -> str:
+    lines = [f"## {_md(table.suite.name)}, mean over {len(table.suite.members)} sets\n", f"{_md(table.facts)}\n"]
+    lines.append(_md_row(["", "detector", *map(_md, table.header)]))
+    lines.append(_md_row(["---:", ":---", *("---:" for _ in table.header)]))
+    lines += [_md_row([str(row.rank or "–"), _md(row.label), *table.cells(row)]) for row in table.rows]
+    return "\n".join([*lines, "", *(f"* {_md(note)}" for note in table.notes)]) + "\n"
 
 
 def _published_markdown(table: PublishedTable) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from ovd_bench.benchmarks.cli import odvg, queries
@@ -18,8 +19,9 @@ from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.targets import check_file
 
 if TYPE_CHECKING:
-    from ovd_bench.benchmarks.data.catalog.card import DatasetCard
+    from ovd_bench.benchmarks.data.catalog.card import Download
     from ovd_bench.benchmarks.data.catalog.convert import Facts
+    from ovd_bench.benchmarks.data.catalog.suites import Suite
 
 Name = Annotated[str, typer.Argument(help="Name of a data set ('bench data list').", show_default=False)]
 Spec = Annotated[
@@ -53,9 +55,10 @@ class GroundingKind(StrEnum):
 def list_datasets(data_root: DataRoot, as_json: Json = False, verbose: Verbose = False) -> None:
     """List the data sets and which of their files are on this machine."""
     from ovd_bench.benchmarks.data.catalog.cards import CARDS
-    from ovd_bench.benchmarks.data.catalog.registry import expected_counts, locate
+    from ovd_bench.benchmarks.data.catalog.registry import expected_counts, locate, located_members
+    from ovd_bench.benchmarks.data.catalog.suites import SUITES
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for card in CARDS.values():
         found, counts = locate(card, data_root), expected_counts(card)
         ready = found.annotations is not None and found.images is not None
@@ -72,8 +75,18 @@ def list_datasets(data_root: DataRoot, as_json: Json = False, verbose: Verbose =
                 "licence": card.licence,
             }
         )
+    suites = [
+        {
+            "name": suite.name,
+            "title": suite.title,
+            "sets": list(suite.names),
+            "sets_here": located_members(suite, data_root),
+            "licence": suite.licence,
+        }
+        for suite in SUITES.values()
+    ]
     if as_json:
-        print_json({"data_root": str(data_root), "datasets": rows})
+        print_json({"data_root": str(data_root), "datasets": rows, "suites": suites})
         return
     table = Table(box=box.SIMPLE_HEAD)
     for header in ("name", "", "here"):
@@ -84,6 +97,10 @@ def list_datasets(data_root: DataRoot, as_json: Json = False, verbose: Verbose =
         here = "yes" if row["ready"] else "at first use" if row["made_here"] else "no"
         numbers = [f"{row[key]:,}" if row[key] is not None else "" for key in ("images", "classes")]
         table.add_row(str(row["name"]), str(row["title"]), here, *numbers)
+    table.add_section()
+    for suite in suites:
+        there = f"{len(suite['sets_here'])} of {len(suite['sets'])}"
+        table.add_row(str(suite["name"]), str(suite["title"]), there)
     out = console(as_json)
     out.print(table)
     say(out, f"'bench data get NAME' explains how to get a data set into {data_root}.")
@@ -93,11 +110,16 @@ def get(name: Name, data_root: DataRoot, as_json: Json = False, verbose: Verbose
     """Print what to download and where to put it; make the data sets that can be made here.
 
     Nothing is downloaded or unpacked, because a person must read and accept the licences. 'shapes' is rendered,
-    'lvis-minival' is made from LVIS v1 val.
+    'lvis-minival' is made from LVIS v1 val, the class names of Objects365 are corrected.
     """
-    from ovd_bench.benchmarks.data.catalog.convert import derive_minival, facts_of
+    from ovd_bench.benchmarks.data.catalog.convert import correct_objects365_names, derive_minival, facts_of
     from ovd_bench.benchmarks.data.catalog.registry import find_dataset, locate, render
+    from ovd_bench.benchmarks.data.catalog.suites import SUITES
     from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
+
+    if name in SUITES:
+        _get_suite(SUITES[name], data_root, as_json)
+        return
 
     card, out = find_dataset(name), console(as_json)
     made: Facts | None = None
@@ -105,18 +127,22 @@ def get(name: Name, data_root: DataRoot, as_json: Json = False, verbose: Verbose
         with counter("images rendered") as advance:
             render(card, data_root, advance)
     found = locate(card, data_root)
+    target = data_root / card.annotations[0]
     if card.derived_from:
         origin = locate(find_dataset(card.derived_from), data_root).annotations
         if found.annotations is None and origin is not None:
-            target = data_root / card.annotations[0]
             target.parent.mkdir(parents=True, exist_ok=True)
             with out.status(f"cutting {target.name} out of {origin}"):
                 derive_minival(origin, target)
             found = locate(card, data_root)
+    if card.misspelt and found.annotations is None and (origin := data_root / card.misspelt).is_file():
+        with out.status(f"correcting the names in {origin}"):
+            correct_objects365_names(origin, target)
+        found = locate(card, data_root)
     if found.annotations is not None and card.task != "grounding":
         made = facts_of(found.annotations, read_ground_truth(found.annotations))
     ready = found.annotations is not None and found.images is not None
-    steps = _steps(card, data_root, ready)
+    steps = _steps(card.downloads, data_root, ready)
     conversion = f"bench data convert {card.conversion.format(root=data_root)}" if card.conversion else ""
     if as_json:
         print_json(
@@ -135,16 +161,7 @@ def get(name: Name, data_root: DataRoot, as_json: Json = False, verbose: Verbose
         return
     say(out, f"{card.name}: {card.title}")
     say(out, f"licence: {card.licence}")
-    for step in steps:
-        say(out)
-        say(out, f"{step['state']}: {', '.join(step['gives'])}")
-        if step["state"] in ("missing", "optional"):
-            archive = step["url"].endswith((".zip", ".gz"))
-            say(out, f"from {step['url']} ({step['size']})", indent=2)
-            if step["md5"]:
-                say(out, f"md5 {step['md5']}", indent=2)
-            say(out, f"{'unpack in' if archive else 'put into'} {step['into']}", indent=2)
-    say(out)
+    _say_steps(out, steps)
     if made:
         pairs(out, _facts(made))
     for note in card.notes:
@@ -155,6 +172,8 @@ def get(name: Name, data_root: DataRoot, as_json: Json = False, verbose: Verbose
         say(out, f"then make {data_root / card.annotations[0]} of them: '{conversion}'")
     elif card.derived_from and found.annotations is None:
         say(out, f"then run 'bench data get {card.name}' again: it cuts {card.annotations[0]} out of the file")
+    elif card.misspelt and found.annotations is None:
+        say(out, f"then run 'bench data get {card.name}' again: it writes {card.annotations[0]} with correct names")
     else:
         say(out, f"not complete: run 'bench data get {card.name}' again when the files are in place")
 
@@ -177,8 +196,8 @@ def verify(
     The images of a file of training records (.jsonl) are checked only with --images.
     """
     from ovd_bench.benchmarks.data.catalog.card import Counts
-    from ovd_bench.benchmarks.data.catalog.cards import CARDS
     from ovd_bench.benchmarks.data.catalog.registry import expected_counts, open_benchmark
+    from ovd_bench.benchmarks.data.catalog.suites import KNOWN
     from ovd_bench.benchmarks.data.catalog.verify import verify as check
     from ovd_bench.benchmarks.data.files.queries import holds_queries
     from ovd_bench.benchmarks.data.odvg.verify import verify_odvg
@@ -189,7 +208,7 @@ def verify(
             report = verify_odvg(file, label_map=label_map, images=images, decode=decode, progress=advance)
     else:
         benchmark = open_benchmark(spec, data_root, images=images, match=match)
-        name, card = benchmark.name, CARDS.get(spec)
+        name, card = benchmark.name, KNOWN.get(spec)
         counts = expected_counts(card) if card else Counts()
         with counter("images read") as advance:
             report = check(benchmark, card, counts, decode=decode, progress=advance)
@@ -285,6 +304,14 @@ def subset(
     _print_facts(cut_images(source, output, read_ids(ids)), as_json)
 
 
+def objects365_names(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
+    """Correct the misspelt class names of an annotation file of Objects365; everything else is unchanged."""
+    from ovd_bench.benchmarks.data.catalog.convert import correct_objects365_names
+
+    check_file(output)
+    _print_facts(correct_objects365_names(source, output), as_json)
+
+
 def mdetr(
     source: Source,
     output: Output,
@@ -309,7 +336,9 @@ def register(app: typer.Typer) -> None:
     """Add the verbs."""
     data = typer.Typer(help="Data sets: list, get, verify, convert, show.", no_args_is_help=True)
     data.command("list", epilog="Example:\n\n  bench data list --data-root /data")(list_datasets)
-    data.command(epilog="Examples:\n\n  bench data get lvis-minival\n\n  bench data get shapes")(get)
+    data.command(
+        epilog="Examples:\n\n  bench data get lvis-minival\n\n  bench data get odinw13\n\n  bench data get shapes"
+    )(get)
     data.command(
         epilog="Examples:\n\n  bench data verify lvis-minival --decode\n\n"
         "  bench data verify my_data/annotations/instances_val.json --images my_data/val\n\n"
@@ -324,16 +353,59 @@ def register(app: typer.Typer) -> None:
     convert.command("file-names")(file_names)
     convert.command("subset")(subset)
     convert.command("mdetr")(mdetr)
+    convert.command("objects365-names")(objects365_names)
     odvg.register(convert)
     queries.register(convert)
     data.add_typer(convert, name="convert")
     app.add_typer(data, name="data")
 
 
-def _steps(card: DatasetCard, data_root: Path, ready: bool) -> list[dict[str, Any]]:
+def _get_suite(suite: Suite, data_root: Path, as_json: bool) -> None:
+    """What to download for a suite, and one line per data set that is not here."""
+    from ovd_bench.benchmarks.data.catalog.registry import located_members
+    from ovd_bench.benchmarks.data.catalog.suites import KNOWN
+
+    here, out = located_members(suite, data_root), console(as_json)
+    ready = len(here) == len(suite.members)
+    steps = _steps(suite.downloads, data_root, ready)
+    if not ready:  # the folder may be there with some of the sets
+        steps = [step | {"state": "missing"} for step in steps]
+    missing = {name: str(data_root / KNOWN[name].annotations[0]) for name in suite.names if name not in here}
+    if as_json:
+        document = {"name": suite.name, "ready": ready, "licence": suite.licence, "downloads": steps}
+        print_json(document | {"sets_here": here, "missing": missing, "notes": suite.notes})
+        return
+    say(out, f"{suite.name}: {suite.title}")
+    say(out, f"licence: {suite.licence}")
+    _say_steps(out, steps)
+    say(out, f"{len(here)} of {len(suite.members)} sets are here")
+    for name, place in missing.items():
+        say(out, f"{name}: missing, looked for {place}", indent=2)
+    for note in suite.notes:
+        say(out, f"note: {note}")
+    if ready:
+        say(out, f"ready: 'bench run -b {suite.name}' uses it")
+    else:
+        say(out, f"not complete: run 'bench data get {suite.name}' again when the files are in place")
+
+
+def _say_steps(out: Console, steps: list[dict[str, Any]]) -> None:
+    for step in steps:
+        say(out)
+        say(out, f"{step['state']}: {', '.join(step['gives'])}")
+        if step["state"] in ("missing", "optional"):
+            archive = step["url"].endswith((".zip", ".gz"))
+            say(out, f"from {step['url']} ({step['size']})", indent=2)
+            if step["md5"]:
+                say(out, f"md5 {step['md5']}", indent=2)
+            say(out, f"{'unpack in' if archive else 'put into'} {step['into']}", indent=2)
+    say(out)
+
+
+def _steps(downloads: tuple[Download, ...], data_root: Path, ready: bool) -> list[dict[str, Any]]:
     """Downloads and their state: here, missing, optional, or not needed because their files were found elsewhere."""
     steps = []
-    for download in card.downloads:
+    for download in downloads:
         here = all((data_root / place).exists() for place in download.gives)
         steps.append(
             {

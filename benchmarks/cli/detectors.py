@@ -200,12 +200,13 @@ def _about(card: DetectorCard) -> tuple[str, str, str]:
 
 def _datasets() -> _Listing:
     from ovd_bench.benchmarks.data.catalog.cards import CARDS
+    from ovd_bench.benchmarks.data.catalog.suites import SUITES
 
-    rows = [(card.name, card.title, card.protocol) for card in CARDS.values()]
     facts = [
-        {"name": card.name, "title": card.title, "protocol": card.protocol, "licence": card.licence}
-        for card in CARDS.values()
+        *({"name": c.name, "title": c.title, "protocol": c.protocol, "licence": c.licence} for c in CARDS.values()),
+        *({"name": s.name, "title": s.title, "protocol": "coco", "licence": s.licence} for s in SUITES.values()),
     ]
+    rows = [(fact["name"], fact["title"], fact["protocol"]) for fact in facts]
     hint = "'bench data list' shows which of them are on this machine."
     return _Listing("Data sets", ("data set", "what it is", "protocol"), rows, facts, hint)
 

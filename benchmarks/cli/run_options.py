@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
@@ -16,6 +16,7 @@ from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
+    from ovd_bench.benchmarks.data.catalog.suites import Suite
     from ovd_bench.benchmarks.runner.predict import Engine
     from ovd_bench.benchmarks.runner.request import RunRequest
 
@@ -26,7 +27,10 @@ Detectors = Annotated[
 Benchmarks = Annotated[
     list[str],
     typer.Option(
-        "--benchmark", "-b", help="Name, or annotation file; repeated or comma-separated.", show_default=False
+        "--benchmark",
+        "-b",
+        help="Name of a data set or suite, annotation file, or folder; repeated or comma-separated.",
+        show_default=False,
     ),
 ]
 Ap = Annotated[
@@ -176,17 +180,46 @@ class RunOptions:
     quiet: Quiet = False
     verbose: Verbose = False
 
-    def requests(self) -> list[RunRequest]:
-        """One request per detector and benchmark, all paths absolute.
+    def suites(self) -> dict[str, Suite]:
+        """The suites among the benchmarks, by what they were asked as.
+
+        Raises:
+            DataError: a suite has no data set on this machine, or its list of data sets cannot be read.
+        """
+        from ovd_bench.benchmarks.data.catalog.registry import located_members
+        from ovd_bench.benchmarks.data.catalog.suites import SUITES, find_suite
+
+        found = {spec: suite for spec in split_names(self.benchmark) if (suite := find_suite(spec))}
+        for suite in found.values():
+            if not located_members(suite, self.data_root):
+                missing = f"{suite.name}: none of its {len(suite.members)} data sets is here"
+                get = f"'bench data get {suite.name}' says what to download into {self.data_root}"
+                raise DataError(f"{missing}: {get if suite.name in SUITES else f'correct the paths in {suite.title}'}")
+        if found and self.name is not None:
+            raise DataError("--name names a data set of your own; a suite of your own has all names in its suite.yaml")
+        return found
+
+    def requests(self, suites: Mapping[str, Suite]) -> list[RunRequest]:
+        """One request per detector and benchmark, all paths absolute. A benchmark of two suites is asked for once.
+
+        Args:
+            suites: those among the benchmarks.
 
         Raises:
             DataError: options that exclude each other, or a value that means nothing.
         """
+        from ovd_bench.benchmarks.data.catalog.suites import KNOWN
         from ovd_bench.benchmarks.runner.user_request import user_request
         from ovd_bench.metrics.departure import departed
 
         protocol = departed(self.protocol, self.max_dets, self.iou, self.area or ())
-        names, specs = split_names(self.detector), split_names(self.benchmark)
+        names_of: dict[str, str | None] = {}
+        for spec in split_names(self.benchmark):
+            if spec in suites:
+                names_of |= {one.spec: None if one.spec in KNOWN else one.name for one in suites[spec].members}
+            else:
+                names_of[spec] = self.name
+        names, specs = split_names(self.detector), list(names_of)
         if self.weights is not None and len(names) > 1:
             raise DataError("--weights needs exactly one --detector")
         if self.images is not None and len(specs) > 1:
@@ -208,7 +241,7 @@ class RunOptions:
                 data_root=self.data_root,
                 images=self.images,
                 match=self.match,
-                name=self.name,
+                name=names_of[spec],
                 detector_name=self.detector_name,
                 image_size=self.image_size,
                 top_k=self.top_k,

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +20,12 @@ from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
+    from ovd_bench.benchmarks.data.catalog.suites import Suite
+    from ovd_bench.benchmarks.runner.request import RunRequest
     from ovd_bench.benchmarks.runner.score_run import ScoreOptions
     from ovd_bench.benchmarks.runner.sweep import RunReport
+    from ovd_bench.benchmarks.scoring.suite_mean import SuiteMean
+    from ovd_bench.benchmarks.store.schema import Result
 
 _EXIT = (
     "Exit codes: 0 done, 1 error, 2 usage, 3 some shards or runs failed (the same command resumes), "
@@ -49,6 +54,9 @@ def run(
     threads: Threads = 0,
 ) -> None:
     """Run detectors on benchmarks: predict and score, one run after the other. An interrupted run is resumed.
+
+    A suite (odinw13, odinw35, rf100-vl, rf20-vl, coco-o, or a folder with a suite.yaml) is run set by set; the mean of
+    AP is given if all of its sets are there.
 
     All statistics are in the run's result.json; 'bench report RUN' shows them, 'bench board' ranks the runs.
     """
@@ -84,8 +92,12 @@ def _carry_out(options: RunOptions, scoring: ScoreOptions | None, shards: list[i
         shards: to make; None = all.
     """
     from ovd_bench.benchmarks.runner.sweep import Sweep
+    from ovd_bench.benchmarks.store.suite_lists import check_suite, remember_suite
 
-    requests, as_json = options.requests(), options.as_json
+    suites, as_json = options.suites(), options.as_json
+    requests = options.requests(suites)
+    for suite in suites.values():
+        check_suite(options.out, suite)
     sweep = Sweep(
         Console(stderr=True),
         shlex.join(["bench", *sys.argv[1:]]),
@@ -100,17 +112,57 @@ def _carry_out(options: RunOptions, scoring: ScoreOptions | None, shards: list[i
     try:
         for report in sweep.run(requests):
             reports.append(report)
+            if report.folder is not None:
+                for suite in suites.values():
+                    remember_suite(options.out, suite)
             if not as_json or report.problem:
                 _show(report, out, alone=len(requests) == 1)
     except KeyboardInterrupt:
         sweep.console.print("interrupted: the same command resumes", markup=False)
         raise typer.Exit(130) from None
+    means = _suite_means(list(suites.values()), requests, reports) if scoring is not None else {}
     if as_json:
-        print_json({"runs": [_document(report) for report in reports]})
+        extra = {"suites": [_suite_document(label, mean) for label, mean in means.items()]} if suites else {}
+        print_json({"runs": [_document(report) for report in reports], **extra})
+    else:
+        for label, mean in means.items():
+            from ovd_bench.benchmarks.scoring.tables import suite_table
+
+            out.print(suite_table(label[1], mean))
     problems = [report for report in reports if report.problem]
     if problems:
         begun = len(problems) < len(reports) or any(report.folder for report in problems)
         raise typer.Exit(3 if begun else 1)
+
+
+def _suite_means(
+    suites: Sequence[Suite], requests: Sequence[RunRequest], reports: Sequence[RunReport]
+) -> dict[tuple[str, str], SuiteMean]:
+    """The mean of every detector over every suite, by their names."""
+    from ovd_bench.benchmarks.scoring.suite_mean import SuiteMean
+
+    means: dict[tuple[str, str], SuiteMean] = {}
+    for suite in suites:
+        found: dict[str, dict[str, Result]] = {}
+        for request, report in zip(requests, reports, strict=True):
+            detector = request.detector_name or Path(request.detector).name
+            results = found.setdefault(detector, {})
+            if report.result is not None and report.result.benchmark.name in suite.names:
+                results[report.result.benchmark.name] = report.result
+        means |= {(suite.name, detector): SuiteMean(suite, results) for detector, results in found.items()}
+    return means
+
+
+def _suite_document(label: tuple[str, str], mean: SuiteMean) -> dict[str, Any]:
+    suite, detector = label
+    return {
+        "suite": suite,
+        "detector": detector,
+        "complete": mean.complete,
+        "partial": mean.partial,
+        "sets": {name: mean.metric(name).model_dump(mode="json") for name in mean.suite.names},
+        "mean": mean.mean.model_dump(mode="json"),
+    }
 
 
 def _show(report: RunReport, out: Console, *, alone: bool) -> None:
@@ -151,7 +203,8 @@ def register(app: typer.Typer) -> None:
         epilog="Examples:\n\n"
         "  bench run -d owl-nano -b shapes\n\n"
         "  bench run -d owlv2-base-patch16,grounding-dino-tiny-hf -b lvis-minival -p lvis-fixed --batch 8\n\n"
-        "  bench run -d my_detector.py:Mine -b instances_val.json --limit 100\n\n" + _EXIT
+        "  bench run -d my_detector.py:Mine -b instances_val.json --limit 100\n\n"
+        "  bench run -d owlv2-base-patch16 -b odinw13\n\n" + _EXIT
     )(with_run_options(run))
     app.command(
         epilog="Examples:\n\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ovd_bench.benchmarks.data.catalog.cards import CARDS
+from ovd_bench.benchmarks.data.catalog.suites import KNOWN
 from ovd_bench.benchmarks.data.files.documents import checked, read_document
 from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.prompt_files import read_plan
@@ -93,7 +93,7 @@ def user_request(
     return checked(
         RunRequest,
         detector=detector_spec(detector),
-        benchmark=_absolute(benchmark) if benchmark not in CARDS and Path(benchmark).exists() else benchmark,
+        benchmark=_absolute(benchmark) if benchmark not in KNOWN and Path(benchmark).exists() else benchmark,
         weights=weights_source(weights),
         weights_key=key,
         plan=None if prompts is None else read_plan(prompts),

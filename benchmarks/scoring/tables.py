@@ -10,6 +10,8 @@ from rich.text import Text
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.benchmarks.scoring.grounding import GroundingScore
 from ovd_bench.benchmarks.scoring.score import Score
+from ovd_bench.benchmarks.scoring.suite_mean import SuiteMean
+from ovd_bench.benchmarks.store.schema import Metric
 from ovd_bench.metrics.comparison import Comparison, Difference
 from ovd_bench.metrics.ladder import RUNGS
 from ovd_bench.metrics.protocol import AREA_NAMES, FREQUENCIES, Protocol
@@ -70,6 +72,29 @@ def run_line(score: Score) -> Text:
     if "AP" in score.half_width:
         numbers[0] += f" ± {_percent(score.half_width['AP'])}"
     return Text(" · ".join(numbers))
+
+
+def suite_table(detector: str, mean: SuiteMean) -> RenderableType:
+    """AP on every set of a suite in percent, and the mean if all sets are there."""
+    title = Text(printable(f"{mean.suite.name} · {detector} · {mean.extent}"))
+    if mean.partial:
+        title.append(" · partial runs", "yellow")
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table.add_column("set")
+    table.add_column("AP", justify="right")
+    table.add_column("± 95 %", justify="right")
+    for name in mean.suite.names:
+        table.add_row(Text(name), *_with_spread(mean.metric(name)))
+    table.add_section()
+    table.add_row(Text("mean"), *_with_spread(mean.mean), style="bold")
+    if mean.complete:
+        return table
+    return Group(table, _remark(f"no mean: {mean.extent} have AP; the same command resumes the others"))
+
+
+def _with_spread(metric: Metric) -> tuple[str, str]:
+    half = None if metric.ci95 is None else (metric.ci95[1] - metric.ci95[0]) / 2
+    return "–" if metric.value is None else _percent(metric.value), "" if half is None else _percent(half)
 
 
 def _official_table(score: Score) -> Table:

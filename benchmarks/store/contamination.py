@@ -62,6 +62,9 @@ COLLECTIONS = RENDERED | frozenset(
         "sa-1b",
         "metaclip",
         "yfcc100m",
+        "odinw",
+        "rf100-vl",
+        "coco-o",
     }
 )
 

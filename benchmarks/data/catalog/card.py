@@ -54,6 +54,7 @@ class DatasetCard:
         derived_from: name of the card whose annotation file this one is cut from.
         conversion: arguments of ``bench data convert`` that make the annotation file out of the downloads; ``{root}``
             stands for the data root.
+        misspelt: official annotation file below the data root whose class names are corrected for this one.
         world: name in ``benchmarks.data.shapes.WORLDS`` for data that is rendered.
         licence: licence of annotations and images.
         counts: counts of the official file.
@@ -80,6 +81,7 @@ class DatasetCard:
     downloads: tuple[Download, ...] = ()
     derived_from: str = ""
     conversion: str = ""
+    misspelt: str = ""
     world: str = ""
     counts: Counts = Counts()
     sha256: str = ""

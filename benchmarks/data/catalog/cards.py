@@ -30,6 +30,7 @@ _COCO_SYNSETS = Download(
 _LVIS_V1_VAL = Download(f"{_LVIS}/lvis_v1_val.json.zip", "200 MB unpacked", "lvis", ("lvis/lvis_v1_val.json",))
 _COCO_LICENCE = "annotations CC BY 4.0; images are their Flickr owners', under the Flickr terms of use"
 _O365_LICENCE = "see objects365.org; images for research only"
+_O365_NAMES = "class names that are misspelt in the official file are corrected, nothing else: they are prompts"
 _COCO_FOLDERS = ("coco", "coco/images")
 _LVIS_TRAINING = ("lvis-v1-train", "lvis-v1", "lvis")
 _O365_TRAINING = ("objects365-v1-train", "objects365-v2-train", "objects365-train", "objects365")
@@ -181,7 +182,8 @@ _CARDS = (
         split="val",
         title="Objects365 v1, val",
         protocol="coco",
-        annotations=("objects365v1/objects365_val.json",),
+        annotations=("objects365v1/objects365_val_names.json",),
+        misspelt="objects365v1/objects365_val.json",
         images=("objects365v1/val",),
         licence=_O365_LICENCE,
         image_sources=("objects365-val",),
@@ -195,6 +197,7 @@ _CARDS = (
             ),
         ),
         counts=Counts(30_000, 365),
+        notes=(_O365_NAMES,),
     ),
     DatasetCard(
         name="objects365-v2-val",
@@ -202,7 +205,8 @@ _CARDS = (
         split="val",
         title="Objects365 v2, val",
         protocol="coco",
-        annotations=("objects365v2/annotations/zhiyuan_objv2_val.json",),
+        annotations=("objects365v2/annotations/zhiyuan_objv2_val_names.json",),
+        misspelt="objects365v2/annotations/zhiyuan_objv2_val.json",
         images=("objects365v2/val", "objects365v2"),
         licence=_O365_LICENCE,
         image_sources=("objects365-val",),
@@ -216,7 +220,10 @@ _CARDS = (
             ),
         ),
         counts=Counts(80_000, 365),
-        notes=("file names are images/v1/patch0/… and images/v2/patch0/…: keep these folders when unpacking",),
+        notes=(
+            _O365_NAMES,
+            "file names are images/v1/patch0/… and images/v2/patch0/…: keep these folders when unpacking",
+        ),
     ),
     DatasetCard(
         name="flickr30k-test",

@@ -123,6 +123,25 @@ def insert_file_names(source: Path, target: Path) -> Facts:
     return facts_of(target, parse_ground_truth(target))
 
 
+def correct_objects365_names(source: Path, target: Path) -> Facts:
+    """Correct the class names of an annotation file of Objects365, as training files have them; the rest is unchanged.
+
+    Raises:
+        DataError: a category without a name.
+    """
+    from ovd_bench.benchmarks.data.odvg.objects365 import repaired_name
+
+    def corrected(category: dict[str, Any], text: str) -> str:
+        name = category.get("name")
+        if not isinstance(name, str):
+            raise DataError("field 'name' is missing or no text")
+        right = repaired_name(name)
+        return text if right == name else json.dumps(category | {"name": right}, separators=(",", ":"))
+
+    JsonDocument(source).write(target, {"categories": corrected})
+    return facts_of(target, parse_ground_truth(target))
+
+
 def grounding_lines(source: Path, target: Path, kind: Literal["phrases", "expressions"]) -> int:
     """Write a document of MDETR as the suite's grounding JSON Lines; returns the number of phrases.
 

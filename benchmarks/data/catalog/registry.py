@@ -14,6 +14,7 @@ from ovd_bench.benchmarks.data.catalog.card import Counts, DatasetCard
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
 from ovd_bench.benchmarks.data.catalog.custom import open_own
 from ovd_bench.benchmarks.data.catalog.data_root import tell_new_place
+from ovd_bench.benchmarks.data.catalog.suites import KNOWN, SUITES, Member, Suite, find_suite
 from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.metrics.departure import is_protocol
@@ -63,21 +64,24 @@ def open_benchmark(
     """
     if protocol is not None and not is_protocol(protocol):
         raise DataError(unknown_name(f"unknown protocol '{protocol}'", protocol, PROTOCOLS))
-    if spec not in CARDS:
+    if spec not in KNOWN:
+        if suite := find_suite(spec):
+            first = suite.members[0].spec
+            raise DataError(f"{spec}: is a suite of {len(suite.members)} data sets: name one of them, such as {first}")
         if not Path(spec).exists():
             raise DataError(
                 unknown_name(
                     f"no benchmark '{spec}' and no such file or folder",
                     spec,
-                    CARDS,
+                    [*CARDS, *SUITES],
                     "'bench data list' shows the names; for your own data give the path of a COCO or LVIS annotation "
                     "file, or of its folder",
                 )
             )
-        return open_own(Path(spec), images, protocol, match=match, name=name, taken=CARDS)
+        return open_own(Path(spec), images, protocol, match=match, name=name, taken=KNOWN)
     if name is not None:
         raise DataError(f"--name {name}: '{spec}' has its name; only data of your own is named")
-    card = CARDS[spec]
+    card = KNOWN[spec]
     if card.world:
         render(card, data_root, progress)
     found = locate(card, data_root)
@@ -109,9 +113,9 @@ def find_dataset(name: str) -> DatasetCard:
     Raises:
         DataError: no such data set.
     """
-    if name not in CARDS:
-        raise DataError(unknown_name(f"no data set '{name}'", name, CARDS, "'bench data list' shows the names"))
-    return CARDS[name]
+    if name not in KNOWN:
+        raise DataError(unknown_name(f"no data set '{name}'", name, KNOWN, "'bench data list' shows the names"))
+    return KNOWN[name]
 
 
 def locate(card: DatasetCard, data_root: Path) -> Located:
@@ -122,6 +126,18 @@ def locate(card: DatasetCard, data_root: Path) -> Located:
         next(filter(None, (_image_root(data_root / place, card.image_folders) for place in card.images)), None),
         tables if tables is not None and tables.is_file() else None,
     )
+
+
+def located_members(suite: Suite, data_root: Path) -> list[str]:
+    """Names of the members of a suite whose files are on this machine."""
+    return [member.name for member in suite.members if _is_here(member, data_root)]
+
+
+def _is_here(member: Member, data_root: Path) -> bool:
+    if member.spec not in KNOWN:
+        return Path(member.spec).exists()
+    found = locate(KNOWN[member.spec], data_root)
+    return found.annotations is not None and found.images is not None
 
 
 def render(card: DatasetCard, data_root: Path, progress: Callable[[int], None] | None = None) -> bool:

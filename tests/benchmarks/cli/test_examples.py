@@ -13,6 +13,7 @@ import typer
 
 from ovd_bench.benchmarks.cli.app import app
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
+from ovd_bench.benchmarks.data.catalog.suites import SUITES
 from ovd_bench.detectors.registry import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -85,7 +86,7 @@ def test_an_example_is_a_command_that_exists(verb: str, line: str) -> None:
                 if parameter in DETECTORS:
                     assert text in BUILT_IN or ".py:" in text
                 elif parameter in BENCHMARKS:
-                    assert text in CARDS or "/" in text or text.endswith(".json")
+                    assert text in CARDS or text in SUITES or "/" in text or text.endswith(".json")
                 elif parameter in RUNS:
                     assert text in BUILT_IN or "/" in text or "." in text
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from ovd_bench.benchmarks.cli import detectors
 from ovd_bench.benchmarks.conformance.checks import CHECKS
 from ovd_bench.benchmarks.data.catalog.cards import CARDS
+from ovd_bench.benchmarks.data.catalog.suites import SUITES
 from ovd_bench.benchmarks.scoring.extra_metrics import EXTRA_METRICS
 from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.detectors.registry import detector_cards
@@ -42,7 +43,7 @@ def test_list_json_holds_everything_there_is() -> None:
     names = {kind: [fact["name"] for fact in facts] for kind, facts in document.items()}
     assert names == {
         "detectors": list(detector_cards()),
-        "datasets": list(CARDS),
+        "datasets": [*CARDS, *SUITES],
         "metrics": list(EXTRA_METRICS),
         "protocols": list(PROTOCOLS),
         "prompts": list(PLANS),

@@ -287,3 +287,27 @@ def test_verify_remarks_on_id_0_and_does_not_say_all_is_right(tmp_path: Path) ->
     assert any("id 0" in line for line in report.remarks)
     said = run("verify", tmp_path / "gt.json", "--images", tmp_path / "images").stdout
     assert "no problems found" not in said
+
+
+def test_objects365_gets_correct_names(tmp_path: Path) -> None:
+    document = coco_document(["a.png", "b.png"])
+    document["categories"] = [{"id": 1, "name": "Moniter/TV", "x": 1}, {"id": 2, "name": " Dinning  Table "}]
+    official = write_json(tmp_path / "objects365v1/objects365_val.json", document)
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / "objects365v1/val" / name)
+    facts = run_json("get", "objects365-v1-val", "--data-root", tmp_path)
+    assert facts["ready"]
+    made = tmp_path / "objects365v1/objects365_val_names.json"
+    corrected = [{"id": 1, "name": "Monitor/TV", "x": 1}, {"id": 2, "name": "Dining Table"}]
+    assert json.loads(made.read_text()) == document | {"categories": corrected}
+    assert open_benchmark("objects365-v1-val", tmp_path).annotations == made
+    other = tmp_path / "other.json"
+    run_json("convert", "objects365-names", official, "-o", other)
+    assert other.read_bytes() == made.read_bytes()
+
+
+def test_objects365_without_names_is_one_line(tmp_path: Path) -> None:
+    broken = write_json(tmp_path / "o.json", coco_document(["a.png"]) | {"categories": [{"id": 1}]})
+    result = run("convert", "objects365-names", broken, "-o", tmp_path / "p.json")
+    assert str(result.exception) == f"{broken}: categories record 0: field 'name' is missing or no text"
+    assert not (tmp_path / "p.json").exists()
