@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ovd_bench.benchmarks.cli import odvg, queries
+from ovd_bench.benchmarks.cli import instances, odvg, queries
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, pairs, say
 from ovd_bench.benchmarks.data.match import ImageMatch
@@ -354,6 +354,7 @@ def register(app: typer.Typer) -> None:
     convert.command("subset")(subset)
     convert.command("mdetr")(mdetr)
     convert.command("objects365-names")(objects365_names)
+    instances.register(convert)
     odvg.register(convert)
     queries.register(convert)
     data.add_typer(convert, name="convert")

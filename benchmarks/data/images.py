@@ -6,6 +6,8 @@ import re
 import stat
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,9 @@ _UPRIGHT = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+
+#: From this value of the tag on, width and height change places.
+_FIRST_QUARTER_TURN = 5
 
 # MAX_PIXELS is stricter; setting a filter for every image would be a race, since images are read in threads.
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
@@ -152,8 +157,30 @@ def read_image(image_id: int, path: Path, size: tuple[int, int] | None = None) -
     return Image(image_id, _rgb(path, image), str(path))
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright image, from its header.
+
+    Raises:
+        ImageError: see ``read_image``; damage behind the header is not noticed.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        return (height, width) if _orientation(image) >= _FIRST_QUARTER_TURN else (width, height)
+
+
 def _decode(path: Path, size: tuple[int, int] | None) -> PIL.Image.Image:
     """Pixels as stored; a quarter turn may be missing."""
+    with _opened(path) as image:
+        width, height = image.size
+        if size is not None and size not in ((width, height), (height, width)):
+            raise ImageError(path, _mismatch((width, height), size))
+        image.load()
+    return image
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[PIL.Image.Image]:
+    """The image before its pixels are read; an error of Pillow inside becomes an ``ImageError``."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
             raise ImageError(path, "is not a regular file")
@@ -164,9 +191,7 @@ def _decode(path: Path, size: tuple[int, int] | None) -> PIL.Image.Image:
                     path,
                     f"decompression bomb: {width} x {height} pixels, at most {MAX_PIXELS} are read: scale it down",
                 )
-            if size is not None and size not in ((width, height), (height, width)):
-                raise ImageError(path, _mismatch((width, height), size))
-            image.load()
+            yield image
     except ImageError:
         raise
     except FileNotFoundError:
@@ -176,7 +201,6 @@ def _decode(path: Path, size: tuple[int, int] | None) -> PIL.Image.Image:
     except Exception as error:  # Pillow's decoders may raise any exception for a damaged file
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(path, f"cannot be read: {reason}") from error
-    return image
 
 
 def _orientation(image: PIL.Image.Image) -> int:

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.documents import read_document
+from ovd_bench.benchmarks.data.files.xml_documents import integer, read_xml
 from ovd_bench.benchmarks.data.odvg.conversion import DUPLICATE, Conversion, check_target
 from ovd_bench.benchmarks.data.odvg.records import Grounding, OdvgRecord, write_odvg
 from ovd_bench.benchmarks.data.odvg.spans import BoxXyxy, Span, regions_by_span
@@ -187,12 +187,8 @@ def read_boxes(path: Path) -> Boxes:
     Raises:
         DataError: no such file, no XML, or a field that is missing or no number.
     """
-    text = read_document(path, _MAX_BYTES, "annotation of Flickr30k Entities")
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two are of its encoding
-        raise DataError(f"{path}: is not XML: {printable(str(error)[:80])}") from None
-    width, height = (_integer(path, root, f"size/{name}", low=1) for name in ("width", "height"))
+    root = read_xml(path, "annotation of Flickr30k Entities")
+    width, height = (integer(path, root, f"size/{name}", low=1) for name in ("width", "height"))
     of_chain: dict[str, list[BoxXyxy]] = {}
     scenes = set[str]()
     for item in root.findall("object"):
@@ -200,24 +196,13 @@ def read_boxes(path: Path) -> Boxes:
         if not chains:
             raise DataError(f"{path}: object: field 'name' is missing")
         if item.find("bndbox") is not None:
-            corners = (_integer(path, item, f"bndbox/{name}") for name in ("xmin", "ymin", "xmax", "ymax"))
+            corners = (integer(path, item, f"bndbox/{name}") for name in ("xmin", "ymin", "xmax", "ymax"))
             x0, y0, x1, y1 = (float(corner - 1) for corner in corners)
             for chain in chains:
                 of_chain.setdefault(chain, []).append((x0, y0, x1, y1))
-        elif item.find("scene") is not None and _integer(path, item, "scene"):
+        elif item.find("scene") is not None and integer(path, item, "scene"):
             scenes.update(chains)
     return Boxes(width=width, height=height, of_chain=of_chain, scenes=frozenset(scenes))
-
-
-def _integer(path: Path, parent: ElementTree.Element, name: str, low: int = -(2**31)) -> int:
-    text = (parent.findtext(name) or "").strip()
-    try:
-        value = int(text[:20])
-    except ValueError:
-        raise DataError(f"{path}: field '{name}' is '{printable(text[:20])}', an integer is needed") from None
-    if not low <= value < 2**31:
-        raise DataError(f"{path}: field '{name}' is {value}, which is out of range")
-    return value
 
 
 def _text(path: Path) -> str:

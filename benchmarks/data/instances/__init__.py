@@ -1,0 +1,1 @@
+"""Data sets of other tools as COCO instances: YOLO and Pascal VOC."""
