@@ -72,6 +72,13 @@ def goldg(source: Source, output: Output, as_json: Json = False, verbose: Verbos
     _run(output, lambda progress: convert_goldg(source, output, progress), as_json)
 
 
+def queries(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
+    """Convert a file of queries to ODVG; one record per image and text, without queries of something absent."""
+    from ovd_bench.benchmarks.data.odvg.queries import convert_queries
+
+    _run(lambda progress: convert_queries(source, output, progress), as_json)
+
+
 def ogd(
     source: Source,
     output: Output,
@@ -108,6 +115,7 @@ def register(convert: typer.Typer) -> None:
         flickr30k
     )
     convert.command("goldg-odvg", epilog=f"{example} goldg-odvg final_mixed_train_no_coco.json -o gqa.jsonl")(goldg)
+    convert.command("queries-odvg", epilog=f"{example} queries-odvg queries.jsonl -o train.jsonl")(queries)
     convert.command("ogd-odvg", epilog=f"{example} ogd-odvg train_vg.jsonl -o train_spans.jsonl")(ogd)
 
 
