@@ -10,6 +10,7 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, pairs, say
+from ovd_bench.benchmarks.data.targets import check_file
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.instances.writing import Instances
@@ -30,6 +31,7 @@ def yolo(
     """
     from ovd_bench.benchmarks.data.instances.yolo import read_yolo
 
+    check_file(output)
     with counter("images") as advance:
         made = read_yolo(source, split, advance)
     _write(made, output, as_json, source if source.is_dir() else source.parent)
@@ -48,6 +50,7 @@ def voc(
     """Convert Pascal VOC to COCO instances; pixels count from 0. Difficult objects are ignored, as crowds."""
     from ovd_bench.benchmarks.data.instances.voc import read_voc
 
+    check_file(output)
     with counter("images") as advance:
         made = read_voc(source, split, advance)
     images = source / "JPEGImages"

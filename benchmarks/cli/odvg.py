@@ -76,7 +76,7 @@ def queries(source: Source, output: Output, as_json: Json = False, verbose: Verb
     """Convert a file of queries to ODVG; one record per image and text, without queries of something absent."""
     from ovd_bench.benchmarks.data.odvg.queries import convert_queries
 
-    _run(lambda progress: convert_queries(source, output, progress), as_json)
+    _run(output, lambda progress: convert_queries(source, output, progress), as_json)
 
 
 def ogd(
