@@ -34,6 +34,7 @@ METRICS = {
     "errors": "AP lost to classification, localisation, duplicates, background and misses",
     "calibration": "are scores probabilities?",
     "phrases": "free-text labels: which class does a phrase name?",
+    "queries": "texts asked of single images: is the right box found, and do absent ones stay below?",
     "unseen": "AP of the classes without a training image; reference row beside APr",
 }
 _STYLE = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
