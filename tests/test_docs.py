@@ -10,7 +10,13 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("CONTRIBUTING.md", "docs/architecture.md", "docs/adding-a-detector.md", "docs/metrics.md")
+PAGES = (
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/adding-a-detector.md",
+    "docs/metrics.md",
+    "docs/robustness.md",
+)
 ROOMS = ("baselines", "benchmarks", "detectors", "docs", "grounding_dino_jt", "kernels", "metrics", "perf", "tests")
 #: ``room/…`` between backquotes.
 NAMED = re.compile(rf"`((?:{'|'.join(ROOMS)})/[\w./-]*)`")
@@ -36,3 +42,13 @@ def test_citation_states_the_version_of_the_package() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+
+
+def test_every_row_on_difficult_input_names_its_test() -> None:
+    rows = [line for line in (ROOT / "docs" / "robustness.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.startswith(("| input |", "| ---"))]
+    assert len(rows) > 40
+    tests = [
+        [name for name in NAMED.findall(row.split("|")[-2]) if Path(name).name.startswith("test_")] for row in rows
+    ]
+    assert [row for row, named in zip(rows, tests, strict=True) if not named] == []
