@@ -135,9 +135,10 @@ def get(name: Name, data_root: DataRoot, as_json: Json = False, verbose: Verbose
             with out.status(f"cutting {target.name} out of {origin}"):
                 derive_minival(origin, target)
             found = locate(card, data_root)
-    if card.misspelt and found.annotations is None and (origin := data_root / card.misspelt).is_file():
-        with out.status(f"correcting the names in {origin}"):
-            correct_objects365_names(origin, target)
+    official = data_root / card.misspelt
+    if card.misspelt and found.annotations is None and official.is_file():
+        with out.status(f"correcting the names in {official}"):
+            correct_objects365_names(official, target)
         found = locate(card, data_root)
     if found.annotations is not None and card.task != "grounding":
         made = facts_of(found.annotations, read_ground_truth(found.annotations))
