@@ -66,11 +66,14 @@ def run_table(score: Score) -> RenderableType:
 
 
 def run_line(score: Score) -> Text:
-    """AP of a run of a sweep, and AP by frequency, if defined."""
-    groups = [f"AP{letter}" for letter in FREQUENCIES if f"AP{letter}" in score.metrics]
-    numbers = [f"{name} {_percent(score.metrics[name])}" for name in ("AP", *groups)]
-    if "AP" in score.half_width:
-        numbers[0] += f" ± {_percent(score.half_width['AP'])}"
+    """AP of a run of a sweep, and AP by frequency, if defined; of queries what is asked of them."""
+    asked = {"R@1": "queries/R@1_any", "R@10": "queries/R@10_any", "mIoU": "queries/mIoU", "FPR95": "queries/fpr95"}
+    letters = {f"AP{letter}": f"AP{letter}" for letter in FREQUENCIES if f"AP{letter}" in score.metrics}
+    shown = {"AP": "AP"} | (asked if "queries/R@1_any" in score.metrics else letters)
+    numbers = []
+    for short, name in shown.items():
+        spread = f" ± {_percent(score.half_width[name])}" if name in score.half_width and short not in letters else ""
+        numbers.append(f"{short} {_percent(score.metrics[name])}{spread}")
     return Text(" · ".join(numbers))
 
 
@@ -179,7 +182,7 @@ def comparison_table(comparison: Comparison, protocol: str, names: tuple[str, st
     resamples, seed = comparison.resamples, comparison.seed
     title = f"{protocol} · {resamples:,} paired resamples of the images, seed {seed}"
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("statistic")
+    table.add_column("statistic", overflow="fold")
     for column in ("A", "B", "B - A", "95 % interval", "P(B > A)"):
         table.add_column(column, justify="right")
     for name, difference in comparison.differences.items():

@@ -50,6 +50,8 @@ LEFT_OUT = {
     r"lvis-minival.*(--device|--engine|--shard|instances_val)": "needs LVIS and other weights",
     r"/shared/": "needs a cluster",
     r"convert mdetr": "needs files of MDETR",
+    r"(run|board) .*odinw13": "needs the sets of ODinW; tests/benchmarks/runner/test_suite_run.py",
+    r"convert (yolo|voc)-coco": "needs such folders; tests/benchmarks/data/instances",
     r"verify lvis-minival": "needs LVIS",
 }
 
