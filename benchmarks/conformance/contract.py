@@ -8,7 +8,7 @@ from ovd_bench.benchmarks.conformance.outcome import PLAN, TOP_K, CheckFailed, C
 from ovd_bench.benchmarks.conformance.pictures import FIGURES, ODD_NAMES, OTHERS, figures, many_classes
 from ovd_bench.benchmarks.conformance.tolerance import ROUNDING, SAME, expect_same
 from ovd_bench.benchmarks.store.describe import detector_info
-from ovd_bench.detectors.interface import GroundingDetector
+from ovd_bench.detectors.interface import GroundingDetector, SpanDetector
 from ovd_bench.detectors.prompts import PromptPlan
 from ovd_bench.detectors.types import Detections, DetectorError, Grounding, Image, Vocabulary
 
@@ -225,7 +225,7 @@ def templates(subject: TestedDetector) -> str:
 
 
 def grounding(subject: TestedDetector) -> str:
-    """Captions get boxes with spans, the same in batches and one by one."""
+    """Captions get boxes with spans, the same in batches and alone; given phrases the same together and alone."""
     if "grounding" not in subject.detector.card.capabilities:
         raise CheckSkipped("the card does not list grounding")
     detector = subject.detector
@@ -248,7 +248,25 @@ def grounding(subject: TestedDetector) -> str:
             raise CheckFailed(
                 f"the scores of image {image.id} alone: {_numbers(alone[:5])}", _numbers(answer.scores[:5])
             )
-    return f"{len(found[0].scores)} and {len(found[1].scores)} boxes"
+    given = _given_phrases(detector, images[0]) if isinstance(detector, SpanDetector) else ""
+    return f"{len(found[0].scores)} and {len(found[1].scores)} boxes{given}"
+
+
+def _given_phrases(detector: SpanDetector, image: Image) -> str:
+    caption, phrases = "a red circle. beside no. 3, a blue square", [[(0, 12)], [(14, 20), (29, 41)], []]
+    vocabulary = Vocabulary(tuple(range(len(phrases))), tuple(map(str, phrases)))
+    together = detector.ground_spans(image, caption, phrases)
+    if not isinstance(together, Detections) or together.image_id != image.id:
+        raise CheckFailed(f"Detections of image {image.id} from ground_spans", repr(together)[:80])
+    together.check_vocabulary(vocabulary)
+    for number, spans in enumerate(phrases):
+        scores = together.scores[together.category_ids == number]
+        if (np.diff(scores) > 0).any() or len(scores) > TOP_K:
+            raise CheckFailed(f"at most {TOP_K} boxes of a phrase, best first", _numbers(scores[:5]))
+        alone = detector.ground_spans(image, caption, [spans]).scores
+        if len(alone) != len(scores) or not np.allclose(alone, scores, rtol=ROUNDING.score, atol=1e-6):
+            raise CheckFailed(f"the scores of the phrase alone: {_numbers(alone[:5])}", _numbers(scores[:5]))
+    return f", {len(together)} for given phrases"
 
 
 def _renumbered(found: Detections) -> Detections:
