@@ -22,6 +22,7 @@ memory than its own size.
 
 from __future__ import annotations
 
+import stat
 from array import array
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -334,7 +335,10 @@ def document_records(path: Path, adapters: Mapping[str, TypeAdapter[Any]]) -> It
         DataError: unreadable file, or a document of another form.
     """
     try:
-        if path.stat().st_size > MAX_DOCUMENT_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a device may never end
+            raise DataError(f"{path}: is not a regular file")
+        if status.st_size > MAX_DOCUMENT_BYTES:
             raise DataError(f"{path}: larger than {MAX_DOCUMENT_BYTES} bytes, convert it to JSON Lines")
         data = path.read_bytes()
     except OSError as error:

@@ -99,3 +99,8 @@ def test_other_documents_are_one_line(tmp_path: Path, parts: dict[str, Any], wor
         convert_omnilabel(source, tmp_path / "o.jsonl")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_devices_are_not_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="/dev/zero: is not a regular file"):
+        convert_omnilabel(Path("/dev/zero"), tmp_path / "o.jsonl")
