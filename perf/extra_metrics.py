@@ -30,8 +30,9 @@ from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
 from ovd_bench.metrics.evaluate import evaluate
 from ovd_bench.metrics.grounding import GroundingPredictions, GroundingTruth, evaluate_grounding
 from ovd_bench.metrics.protocol import PROTOCOLS
+from ovd_bench.metrics.queries import Queries, Query
 from ovd_bench.metrics.semantic import SimilarityMatrix
-from ovd_bench.metrics.types import Categories, Predictions, Ragged
+from ovd_bench.metrics.types import Categories, GroundTruth, Predictions, Ragged
 from ovd_bench.perf.datasets import synthetic_set
 from ovd_bench.perf.machine import describe_machine
 from ovd_bench.perf.peers import FORMS
@@ -65,6 +66,24 @@ def _spoken(predictions: Predictions, categories: Categories) -> Predictions:
     names = {int(k): f"a {name}" for k, name in zip(categories.ids, categories.names, strict=True)}
     phrases = np.array([names.get(k, "nothing") for k in predictions.category_id.tolist()], object)
     return dataclasses.replace(predictions, phrase=phrases)
+
+
+def _queries(gt: GroundTruth) -> Queries:
+    """A query for each class that is in an image or verified to be absent."""
+    boxes: dict[tuple[int, int], list[tuple[float, float, float, float]]] = {}
+    for image, label, (x, y, w, h) in zip(
+        gt.image_index.tolist(), gt.class_index.tolist(), gt.boxes_xywh.tolist(), strict=True
+    ):
+        boxes.setdefault((image, label), []).append((x, y, w, h))
+    absent = zip(gt.neg.row_index().tolist(), gt.neg.values.tolist(), strict=True)
+    pairs = [*boxes, *(pair for pair in absent if pair not in boxes)]
+    ids = gt.image_ids.tolist()
+    queries = [
+        Query(number, ids[image], label, boxes.get((image, label), []), absent=(image, label) not in boxes)
+        for number, (image, label) in enumerate(pairs)
+    ]
+    sizes = [(int(width), int(height)) for width, height in gt.image_sizes]
+    return Queries.of(queries, gt.categories.names, ids, sizes, [str(image) for image in ids])
 
 
 def _grounding(phrases: int, boxes_each: int) -> tuple[GroundingTruth, GroundingPredictions]:
@@ -108,8 +127,9 @@ def main(
         folder = Path(name)
         save_similarity(folder / "judge.npz", _similarity(gt.categories.names))
         spoken, tables = _spoken(predictions, gt.categories), _tables(gt.categories, folder)
+        judge, queries = folder / "judge.npz", _queries(gt)
         subject = MetricInput(
-            gt, predictions, spoken, protocol, evaluation, tables, folder / "judge.npz", None, None, threshold=0.5
+            gt, predictions, spoken, protocol, evaluation, tables, judge, None, None, threshold=0.5, queries=queries
         )
         rows = [
             _timed(extra, repeats, partial(EXTRA_METRICS[extra], subject))
