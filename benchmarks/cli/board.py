@@ -31,7 +31,8 @@ class Format(StrEnum):
 def board(
     out: Out = Path("results"),
     benchmark: Annotated[
-        list[str] | None, typer.Option("--benchmark", "-b", help="Only these benchmarks; comma-separated or repeated.")
+        list[str] | None,
+        typer.Option("--benchmark", "-b", help="Only these benchmarks or suites; comma-separated or repeated."),
     ] = None,
     shape: Annotated[Format, typer.Option("--format", help="Format of the output.")] = Format.terminal,
     write: Annotated[

@@ -17,11 +17,13 @@ from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, pr
 from ovd_bench.benchmarks.cli.printing import counter, pairs, say
 from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.targets import check_file
+from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.catalog.card import Download
     from ovd_bench.benchmarks.data.catalog.convert import Facts
     from ovd_bench.benchmarks.data.catalog.suites import Suite
+    from ovd_bench.benchmarks.data.report import Report
 
 Name = Annotated[str, typer.Argument(help="Name of a data set ('bench data list').", show_default=False)]
 Spec = Annotated[
@@ -192,14 +194,11 @@ def verify(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Check counts, checksums, boxes and images of a data set; exit code 1 if something is wrong.
+    """Check counts, checksums, boxes and images of a data set, or of all sets of a suite; exit code 1 if one is wrong.
 
     The images of a file of training records (.jsonl) are checked only with --images.
     """
-    from ovd_bench.benchmarks.data.catalog.card import Counts
-    from ovd_bench.benchmarks.data.catalog.registry import expected_counts, open_benchmark
-    from ovd_bench.benchmarks.data.catalog.suites import KNOWN
-    from ovd_bench.benchmarks.data.catalog.verify import verify as check
+    from ovd_bench.benchmarks.data.catalog.suites import find_suite
     from ovd_bench.benchmarks.data.files.queries import holds_queries
     from ovd_bench.benchmarks.data.odvg.verify import verify_odvg
 
@@ -207,25 +206,65 @@ def verify(
         name, file = Path(spec).stem, Path(spec)
         with counter("records and images read") as advance:
             report = verify_odvg(file, label_map=label_map, images=images, decode=decode, progress=advance)
+    elif suite := find_suite(spec):
+        _verify_suite(suite, data_root, images, match, decode, as_json)
+        return
     else:
-        benchmark = open_benchmark(spec, data_root, images=images, match=match)
-        name, card = benchmark.name, KNOWN.get(spec)
-        counts = expected_counts(card) if card else Counts()
-        with counter("images read") as advance:
-            report = check(benchmark, card, counts, decode=decode, progress=advance)
+        name, report = _verified(spec, data_root, images, match, decode)
     if as_json:
         print_json({"name": name, "ok": not report.wrong, **asdict(report)})
     else:
-        out = console(as_json)
-        pairs(out, dict(report.facts))
-        for remark in report.remarks:
-            say(out, f"note: {remark}")
-        for wrong in report.wrong:
-            say(out, f"wrong: {wrong}", "bold red")
-        if not report.wrong:
-            say(out, "usable, with the notes above" if report.remarks else "no problems found")
+        _say_report(console(as_json), report)
     if report.wrong:
         raise typer.Exit(1)
+
+
+def _verified(spec: str, data_root: Path, images: Path | None, match: ImageMatch, decode: bool) -> tuple[str, Report]:
+    """Name of a data set and what its check found."""
+    from ovd_bench.benchmarks.data.catalog.card import Counts
+    from ovd_bench.benchmarks.data.catalog.registry import expected_counts, open_benchmark
+    from ovd_bench.benchmarks.data.catalog.suites import KNOWN
+    from ovd_bench.benchmarks.data.catalog.verify import verify as check
+
+    benchmark, card = open_benchmark(spec, data_root, images=images, match=match), KNOWN.get(spec)
+    counts = expected_counts(card) if card else Counts()
+    with counter("images read") as advance:
+        return benchmark.name, check(benchmark, card, counts, decode=decode, progress=advance)
+
+
+def _verify_suite(
+    suite: Suite, data_root: Path, images: Path | None, match: ImageMatch, decode: bool, as_json: bool
+) -> None:
+    """Check every set; one that cannot be opened is wrong."""
+    from ovd_bench.benchmarks.data.report import Report
+
+    if images is not None:
+        raise DataError(f"--images is of one data set, {suite.name} has {len(suite.members)}")
+    out, documents, good = console(as_json), {}, True
+    for member in suite.members:
+        try:
+            _, report = _verified(member.spec, data_root, None, match, decode)
+        except DataError as error:
+            report = Report(wrong=[str(error)])
+        good = good and not report.wrong
+        documents[member.name] = {"ok": not report.wrong, **asdict(report)}
+        if not as_json:
+            say(out, member.name, "bold")
+            _say_report(out, report)
+    if as_json:
+        print_json({"name": suite.name, "ok": good, "sets": documents})
+    if not good:
+        raise typer.Exit(1)
+
+
+def _say_report(out: Console, report: Report) -> None:
+    pairs(out, dict(report.facts))
+    for remark in report.remarks:
+        say(out, f"note: {remark}")
+    for wrong in report.wrong:
+        say(out, f"wrong: {wrong}", "bold red")
+    if not report.wrong:
+        say(out, "usable, with the notes above" if report.remarks else "no problems found")
 
 
 def show(

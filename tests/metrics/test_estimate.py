@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ovd_bench.metrics.bootstrap import bootstrap, resample_weights
 from ovd_bench.metrics.comparison import compare
-from ovd_bench.metrics.estimate import ClassValues, Estimate, lone_class_factor, probability_above
+from ovd_bench.metrics.estimate import ClassValues, Estimate, half_width_of_mean, lone_class_factor, probability_above
 from ovd_bench.metrics.evaluate import evaluate
 from ovd_bench.metrics.protocol import PROTOCOLS
 from ovd_bench.tests import oracles
@@ -177,3 +177,29 @@ def test_class_values_make_the_statistics(name: str) -> None:
             small.setdefault(box["category_id"], set()).add(box["image_id"])
     wanted = [len(small.get(int(category), ())) for category in gt.categories.ids]
     assert estimates["APs"].classes.images.tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ([[0.3], [0.4]], 0.25),  # √(0.09 + 0.16) / 2
+        ([[0.3, 0.4]], 0.35),  # the same images: (0.3 + 0.4) / 2
+        ([[0.1, 0.2], [0.4]], 0.5 / 3),  # √(0.3² + 0.4²) / 3
+        ([[0.2]], 0.2),
+        ([[0.2], [None]], None),
+        ([], None),
+    ],
+)
+def test_half_width_by_hand(groups: list[list[float | None]], expected: float | None) -> None:
+    assert half_width_of_mean(groups) == (None if expected is None else pytest.approx(expected))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(1.96, 12.7)), min_size=1, max_size=8))
+def test_the_half_width_of_a_mean_is_never_below_that_of_cochran_and_cox(sets: list[tuple[float, float]]) -> None:
+    """Theirs is the sd of the mean times the mean of the t, weighted by variance."""
+    sds, ts = np.array(sets).T
+    variance = float(np.sum(sds**2))
+    theirs = math.sqrt(variance) / len(sets) * float(np.sum(sds**2 * ts)) / variance if variance > 1e-200 else 0.0
+    ours = half_width_of_mean([[float(half)] for half in sds * ts])
+    assert ours is not None
+    assert ours >= theirs * (1 - 1e-9)

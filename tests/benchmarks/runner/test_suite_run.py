@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from ovd_bench.benchmarks.store.schema import read_result
-from ovd_bench.metrics.estimate import half_width_of_mean
 from ovd_bench.tests.benchmarks.runner.toy import Json, bench, bench_json, detector, make_data
 
 
@@ -67,18 +66,3 @@ def test_a_suite_has_its_own_names(suite: Path, tmp_path: Path) -> None:
     done = bench(*arguments(suite, tmp_path), "--name", "mine")
     assert done.returncode == 1
     assert "a suite of your own has all names in its suite.yaml" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("groups", "expected"),
-    [
-        ([[0.3], [0.4]], 0.25),  # √(0.09 + 0.16) / 2
-        ([[0.3, 0.4]], 0.35),  # the same images: (0.3 + 0.4) / 2
-        ([[0.1, 0.2], [0.4]], 0.5 / 3),  # √(0.3² + 0.4²) / 3
-        ([[0.2]], 0.2),
-        ([[0.2], [None]], None),
-        ([], None),
-    ],
-)
-def test_half_width_by_hand(groups: list[list[float | None]], expected: float | None) -> None:
-    assert half_width_of_mean(groups) == (None if expected is None else pytest.approx(expected))

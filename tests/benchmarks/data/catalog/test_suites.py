@@ -103,6 +103,25 @@ def test_get_names_what_is_missing(tmp_path: Path) -> None:
     assert {suite["name"]: suite["sets_here"] for suite in listed}["coco-o"] == ["coco-o-tattoo"]
 
 
+def test_verify_checks_every_set(tmp_path: Path) -> None:
+    folder = own(tmp_path / "shops", "name: shops\nsets: {bakery: bread, butcher: meat}")
+    for name in ("bread", "meat"):
+        write_json(folder / name / "_annotations.coco.json", coco_document(["a.png"]))
+        write_image(folder / name / "a.png")
+    result = run("verify", folder, "--data-root", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.index("shops-bakery") < result.stdout.index("shops-butcher")
+    (folder / "meat/a.png").unlink()
+    result = run("verify", folder, "--data-root", tmp_path, "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["ok"]) == (1, False)
+    assert {name: report["ok"] for name, report in document["sets"].items()} == {
+        "shops-bakery": True,
+        "shops-butcher": False,
+    }
+    assert "images not found" in document["sets"]["shops-butcher"]["wrong"][0]
+
+
 def test_a_suite_of_ones_own(tmp_path: Path) -> None:
     folder = own(tmp_path / "shops", "name: shops\nsets:\n  bakery: bread/valid\n  butcher: meat.json\n")
     (folder / "bread/valid").mkdir(parents=True)
