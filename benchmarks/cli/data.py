@@ -411,7 +411,12 @@ def _get_suite(suite: Suite, data_root: Path, as_json: bool) -> None:
     steps = _steps(suite.downloads, data_root, ready)
     if not ready:  # the folder may be there with some of the sets
         steps = [step | {"state": "missing"} for step in steps]
-    missing = {name: str(data_root / KNOWN[name].annotations[0]) for name in suite.names if name not in here}
+    into = f"{suite.downloads[0].into}/"  # a set may be looked for in the folders of several suites
+    missing = {}
+    for name in suite.names:
+        if name not in here:
+            places = KNOWN[name].annotations
+            missing[name] = str(data_root / next((place for place in places if place.startswith(into)), places[0]))
     if as_json:
         document = {"name": suite.name, "ready": ready, "licence": suite.licence, "downloads": steps}
         print_json(document | {"sets_here": here, "missing": missing, "notes": suite.notes})

@@ -91,7 +91,7 @@ _RF_NOTES = (
 
 
 def _rf_download(command: str, folder: str) -> Download:
-    return Download("https://universe.roboflow.com/rf-100-vl", f"'rf100vl download {command}'", folder, (folder,))
+    return Download("https://github.com/roboflow/rf100-vl", f"'rf100vl download {command}'", folder, (folder,))
 
 
 _SUITES = (
