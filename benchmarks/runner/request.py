@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark, vocabulary_of
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.documents import first_problem
+from ovd_bench.benchmarks.data.files.queries import is_query_file
 from ovd_bench.benchmarks.data.match import ImageMatch
 from ovd_bench.benchmarks.data.strict_model import StrictModel
 from ovd_bench.benchmarks.store.manifest import ids_sha256
@@ -127,8 +128,13 @@ class RunRequest(StrictModel):
         Args:
             benchmark: of the run.
             categories: of the benchmark.
+
+        Raises:
+            DataError: settings that exclude each other.
         """
         ap = self.ap or benchmark.protocol
+        if is_query_file(benchmark.annotations) != (ap == "queries"):
+            raise DataError(f"{benchmark.annotations}: protocol '{ap}': a file of queries has the protocol 'queries'")
         if ap == "queries" and self.vocabulary == "full":
             plan = PLANS["raw"] if self.plan is None else self.plan
             reading = self.reading or "annotated"

@@ -40,6 +40,8 @@ _ERRORS = {
     "fp": "all false positives",
     "fn": "all misses",
 }
+#: Figures of queries, as headings and as statistics.
+_ASKED = {"R@1": "R@1_any", "R@5": "R@5_any", "R@10": "R@10_any", "mIoU": "mIoU", "FPR95": "fpr95", "AUROC": "auroc"}
 _AREA_OF_RECALL = {"AR": "", "ARs": ", small", "ARm": ", medium", "ARl": ", large"}
 
 
@@ -49,6 +51,10 @@ def score_table(score: Score) -> RenderableType:
     extras = {name: value for name, value in score.metrics.items() if name not in score.evaluation.metrics}
     ladder = {name: extras.pop(name) for name in list(extras) if name.startswith("ladder/")}
     errors = {name: extras.pop(name) for name in list(extras) if name.startswith("tide/")}
+    shown = {f"queries/{name}" for name in _ASKED.values()}
+    queries = {name: extras.pop(name) for name in list(extras) if "/".join(name.split("/")[:2]) in shown}
+    if queries:
+        parts.append(_queries_table(queries, score.half_width))
     if ladder:
         parts.append(_ladder_table(ladder))
     if errors:
@@ -61,13 +67,15 @@ def score_table(score: Score) -> RenderableType:
 
 
 def run_table(score: Score) -> RenderableType:
-    """Official statistics and notes of a run; the rest is in its result file."""
-    return Group(_official_table(score), *(_remark(note) for note in score.notes))
+    """Official statistics, those of queries, and notes of a run; the rest is in its result file."""
+    queries = {name: value for name, value in score.metrics.items() if name.startswith("queries/")}
+    asked = [_queries_table(queries, score.half_width)] if queries else []
+    return Group(_official_table(score), *asked, *(_remark(note) for note in score.notes))
 
 
 def run_line(score: Score) -> Text:
     """AP of a run of a sweep, and AP by frequency, if defined; of queries what is asked of them."""
-    asked = {"R@1": "queries/R@1_any", "R@10": "queries/R@10_any", "mIoU": "queries/mIoU", "FPR95": "queries/fpr95"}
+    asked = {heading: f"queries/{name}" for heading, name in _ASKED.items()}
     letters = {f"AP{letter}": f"AP{letter}" for letter in FREQUENCIES if f"AP{letter}" in score.metrics}
     shown = {"AP": "AP"} | (asked if "queries/R@1_any" in score.metrics else letters)
     numbers = []
@@ -116,6 +124,26 @@ def _official_table(score: Score) -> Table:
         if half:
             row.append(_percent(half[name]) if name in half else "")
         table.add_row(*row, _meaning(name, score.evaluation.protocol), style="bold" if name == "AP" else None)
+    return table
+
+
+def _queries_table(queries: dict[str, float | None], half: dict[str, float]) -> Table:
+    """One row for all queries, with intervals, and one per kind; in percent, a dash where a kind has no such query."""
+    table = Table(title="queries", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table.add_column("kind")
+    for heading in _ASKED:
+        table.add_column(heading, justify="right")
+
+    def cell(name: str) -> str:
+        value = queries.get(name)
+        spread = f" ± {_percent(half[name])}" if name in half and name.count("/") == 1 else ""
+        return "–" if value is None else f"{_percent(value)}{spread}"
+
+    kinds = dict.fromkeys(name.split("/", 2)[2] for name in queries if name.count("/") > 1)
+    for kind in ("", *kinds):
+        suffix = f"/{kind}" if kind else ""
+        cells = [cell(f"queries/{name}{suffix}") for name in _ASKED.values()]
+        table.add_row(Text(printable(kind or "all")), *cells, style=None if kind else "bold")
     return table
 
 
