@@ -1,7 +1,7 @@
 """Image-level bootstrap of AP from the outcomes of one evaluation.
 
 A resample draws as many images as the data set has, with replacement, and is stored as a weight per image. One
-evaluation serves all resamples, since matching happens inside an image. ``metrics.estimate`` turns the resamples into
+evaluation serves all resamples, since matching happens inside an image. ``metrics.intervals`` turns the resamples into
 intervals.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.metrics.errors import DataError
-from ovd_bench.metrics.estimate import ClassValues, Estimate
 from ovd_bench.metrics.evaluate import SINGLE_IOU, Evaluation
+from ovd_bench.metrics.intervals import ClassValues, Estimate
 from ovd_bench.metrics.matching import engine
 from ovd_bench.metrics.protocol import AREA_NAMES, FREQUENCIES
 from ovd_bench.metrics.types import GroundTruth

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ovd_bench.metrics.bootstrap import bootstrap, resample_weights
 from ovd_bench.metrics.errors import DataError
-from ovd_bench.metrics.estimate import Estimate, lone_class_factor, probability_above
 from ovd_bench.metrics.evaluate import Evaluation
+from ovd_bench.metrics.intervals import Estimate, lone_class_factor, probability_above
 from ovd_bench.metrics.types import GroundTruth
 
 
@@ -22,7 +22,7 @@ class Difference:
     Attributes:
         a, b: point estimates.
         delta: ``b - a``.
-        sd: standard deviation of the paired difference, see ``metrics.estimate``.
+        sd: standard deviation of the paired difference, see ``metrics.intervals``.
         ci95: 95 % interval of the paired difference; ``delta`` is its middle.
         p_greater: probability that B is ahead of A, from the distribution of the interval.
     """

@@ -33,7 +33,6 @@ import numpy.typing as npt
 from ovd_bench.metrics.bootstrap import bootstrap_ratio
 from ovd_bench.metrics.boxes import max_iou, xywh_to_xyxy
 from ovd_bench.metrics.errors import DataError
-from ovd_bench.metrics.estimate import ClassValues, Estimate
 from ovd_bench.metrics.grounding import (
     RECALL_AT,
     RULES,
@@ -41,6 +40,7 @@ from ovd_bench.metrics.grounding import (
     GroundingTruth,
     evaluate_grounding,
 )
+from ovd_bench.metrics.intervals import ClassValues, Estimate
 from ovd_bench.metrics.types import Categories, FloatArray, GroundTruth, Predictions, Ragged, Texts, positions
 
 Bool = npt.NDArray[np.bool_]

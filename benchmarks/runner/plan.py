@@ -12,7 +12,7 @@ from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
 from ovd_bench.benchmarks.data.files.queries import is_query_file, read_queries
 from ovd_bench.benchmarks.data.image_match import located_paths
-from ovd_bench.benchmarks.data.pixels import probe_sha256
+from ovd_bench.benchmarks.data.pixel_hashes import probe_sha256
 from ovd_bench.benchmarks.runner.image_subset import RunImages
 from ovd_bench.benchmarks.runner.locks import LOCKS, held, remove_leftovers
 from ovd_bench.benchmarks.runner.request import Overwrite, RunRequest

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
-from ovd_bench.benchmarks.data.pixels import UNREADABLE, image_sha256
+from ovd_bench.benchmarks.data.pixel_hashes import UNREADABLE, image_sha256
 from ovd_bench.detectors.types import Image
 from ovd_bench.metrics.errors import DataError
 

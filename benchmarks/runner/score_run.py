@@ -9,7 +9,7 @@ from pathlib import Path
 from ovd_bench.benchmarks.data import class_names
 from ovd_bench.benchmarks.data.catalog.benchmark import Benchmark
 from ovd_bench.benchmarks.data.files.atomic import file_sha256
-from ovd_bench.benchmarks.data.pixels import pixels_sha256
+from ovd_bench.benchmarks.data.pixel_hashes import pixels_sha256
 from ovd_bench.benchmarks.runner.locks import remove_leftovers, run_held
 from ovd_bench.benchmarks.runner.run_speed import run_speed
 from ovd_bench.benchmarks.scoring.exports import write_per_class

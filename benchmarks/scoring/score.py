@@ -26,8 +26,8 @@ from ovd_bench.benchmarks.store.prediction_source import Source
 from ovd_bench.metrics.bootstrap import bootstrap, bootstrap_ratio, resample_weights
 from ovd_bench.metrics.departure import is_protocol, protocol_named
 from ovd_bench.metrics.errors import DataError
-from ovd_bench.metrics.estimate import ClassValues, Estimate
 from ovd_bench.metrics.evaluate import Evaluation, evaluate
+from ovd_bench.metrics.intervals import ClassValues, Estimate
 from ovd_bench.metrics.protocol import PROTOCOLS
 from ovd_bench.metrics.queries import Resampled
 from ovd_bench.metrics.types import GroundTruth, Predictions
@@ -113,7 +113,7 @@ class Score:
 
     @property
     def ci95(self) -> dict[str, tuple[float, float]]:
-        """95 % interval of each statistic, if defined; see ``metrics.estimate``."""
+        """95 % interval of each statistic, if defined; see ``metrics.intervals``."""
         return {name: ci95 for name, estimate in self.estimates.items() if (ci95 := estimate.ci95) is not None}
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ovd_bench.benchmarks.data.catalog.suites import Suite
 from ovd_bench.benchmarks.store.schema import Metric, Result
-from ovd_bench.metrics.estimate import half_width_of_mean
+from ovd_bench.metrics.intervals import half_width_of_mean
 
 _NOTHING = Metric(value=None)
 

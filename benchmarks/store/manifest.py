@@ -55,7 +55,9 @@ class Recipe(StrictModel):
     nms_iou: float | None = Field(default=None, description="of the suppression within a class, if given")
     adapter_version: Count | None = Field(default=None, description="see DetectorCard; null = made before it was kept")
     suppression_version: Count | None = Field(default=None, description="see DetectorCard; null = nothing suppressed")
-    probe_sha256: Sha256 | None = Field(default=None, description="pixels of a few images; see benchmarks.data.pixels")
+    probe_sha256: Sha256 | None = Field(
+        default=None, description="pixels of a few images; see benchmarks.data.pixel_hashes"
+    )
 
     @property
     def sha256(self) -> str:

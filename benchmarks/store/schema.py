@@ -163,7 +163,7 @@ class RunInfo(StrictModel):
         Literal["student"] | None,
         Field(
             exclude_if=_unknown,
-            description="rule of every ci95: metrics.estimate; not there in older results: value ± 1.96 bootstrap sd",
+            description="rule of every ci95: metrics.intervals; not there in older results: value ± 1.96 bootstrap sd",
         ),
     ] = None
 

@@ -18,9 +18,9 @@ from ovd_bench.benchmarks.studies.cells import Cell
 from ovd_bench.metrics.bootstrap import bootstrap, resample_weights
 from ovd_bench.metrics.departure import protocol_named
 from ovd_bench.metrics.errors import DataError
-from ovd_bench.metrics.estimate import Estimate
 from ovd_bench.metrics.evaluate import evaluate
 from ovd_bench.metrics.hierarchy import Hierarchy, Partition
+from ovd_bench.metrics.intervals import Estimate
 from ovd_bench.metrics.ladder import evaluate_rung
 from ovd_bench.metrics.types import GroundTruth
 from ovd_bench.metrics.unseen import mean_over, unseen_classes

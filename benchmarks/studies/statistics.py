@@ -1,7 +1,7 @@
 """What the trainings of a study support: means and spreads over seeds, differences with intervals, a verdict.
 
 Two things make a number uncertain: which images were scored, and the seed of the training. The first is the same draw
-for all arms, so it is estimated for differences by the paired bootstrap of the suite (``metrics.estimate``): all
+for all arms, so it is estimated for differences by the paired bootstrap of the suite (``metrics.intervals``): all
 cells are scored on the same resamples of the images, and a resample's difference is that of the arms' means over their
 seeds. The second cannot be bootstrapped from two seeds: resampling two values shows half of their variance. It is
 estimated as in an analysis of variance, with one variance of seeds for all arms (of one metric), pooled from what the
@@ -28,7 +28,7 @@ from typing import Literal
 
 import numpy as np
 
-from ovd_bench.metrics.estimate import Estimate, probability_above, student_quantile
+from ovd_bench.metrics.intervals import Estimate, probability_above, student_quantile
 
 #: Whether a difference is told from noise.
 Verdict = Literal["resolved", "not resolved"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from ovd_bench.metrics.estimate import Estimate
+from ovd_bench.metrics.intervals import Estimate
 
 Interval = tuple[float, float]
 
@@ -16,7 +16,7 @@ _TAILS = (0.025, 0.975)
 
 
 def _suite(estimate: Estimate) -> Interval:
-    """``value ± t × sd``, see ``metrics.estimate``."""
+    """``value ± t × sd``, see ``metrics.intervals``."""
     interval = estimate.ci95
     return (np.nan, np.nan) if interval is None else interval
 

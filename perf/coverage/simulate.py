@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ovd_bench.metrics.bootstrap import bootstrap, resample_weights
-from ovd_bench.metrics.estimate import Estimate
 from ovd_bench.metrics.evaluate import evaluate
+from ovd_bench.metrics.intervals import Estimate
 from ovd_bench.metrics.protocol import PROTOCOLS
 from ovd_bench.perf.coverage.candidates import CANDIDATES
 from ovd_bench.perf.coverage.population import Population

@@ -142,7 +142,7 @@ def _planted(output: Any, box: torch.Tensor) -> Any:
     return output
 
 
-def test_pixels_are_scaled_as_the_file_says(folder: Path) -> None:
+def test_pixel_hashes_are_scaled_as_the_file_says(folder: Path) -> None:
     tensor = _load(folder).prepare(Image(1, np.full((8, 9, 3), 255, np.uint8)))
     torch.testing.assert_close(tensor[0], torch.full((64, 64), (255 - 123.675) / 58.395))
 

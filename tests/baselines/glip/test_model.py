@@ -120,7 +120,7 @@ def test_only_the_fused_text_depends_on_the_other_names() -> None:
         assert torch.equal(outputs[0].deltas, outputs[1].deltas) is not depends
 
 
-def test_pixels_become_blue_first() -> None:
+def test_pixel_hashes_become_blue_first() -> None:
     rgb = torch.tensor([255.0, 128.0, 0.0]).view(3, 1, 1)
     found = normalize(rgb.expand(2, 3, 4, 5))
     expected = torch.tensor([(0 - 103.53) / 57.375, (128 - 116.28) / 57.12, (255 - 123.675) / 58.395])

@@ -16,7 +16,7 @@ from ovd_bench.benchmarks.board.collect import collect, of_runs
 from ovd_bench.benchmarks.board.terminal import board_tables
 from ovd_bench.benchmarks.board.text_formats import board_document
 from ovd_bench.benchmarks.data.images import read_image
-from ovd_bench.benchmarks.data.pixels import image_sha256, pixels_sha256
+from ovd_bench.benchmarks.data.pixel_hashes import image_sha256, pixels_sha256
 from ovd_bench.benchmarks.runner.plan import RunPlan
 from ovd_bench.benchmarks.runner.score_run import ScoreOptions, score_run
 from ovd_bench.benchmarks.store import describe, protocols

@@ -226,7 +226,7 @@ def test_images_take_turns_and_have_different_ids_in_a_batch() -> None:
     assert [[image.width for image in call] for call in calls] == [[30, 40, 30], [40, 30, 40]]
 
 
-def test_pixels_reach_the_worker(tmp_path: Path) -> None:
+def test_pixel_hashes_reach_the_worker(tmp_path: Path) -> None:
     save_pixels(tmp_path / "p.npz", SMALL)
     loaded = load_pixels(tmp_path / "p.npz")
     assert [image.id for image in loaded] == [1, 2]

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from ovd_bench.benchmarks.studies.statistics import Effect, Spread, corrected, effect, effects, pooled_sd
-from ovd_bench.metrics.estimate import ClassValues, Estimate
+from ovd_bench.metrics.intervals import ClassValues, Estimate
 
 #: Images of the simulated benchmarks.
 _IMAGES = 801

@@ -49,7 +49,7 @@ def class_list_bytes(name: str) -> bytes:
 
 
 @pytest.mark.parametrize("key", RECORDED["pixels"])
-def test_pixels_are_the_recorded_ones(key: str) -> None:
+def test_pixel_hashes_are_the_recorded_ones(key: str) -> None:
     world, split, index = key.split("/")
     assert sha256(render(WORLDS[world], split, int(index)).pixels.tobytes()) == RECORDED["pixels"][key]
 

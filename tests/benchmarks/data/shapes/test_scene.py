@@ -42,7 +42,7 @@ def test_sizes_span_small_to_large() -> None:
     assert 64 < sides.max() <= 120  # a tilted square of side 90 is wider
 
 
-def test_pixels_inside_a_plain_object_have_its_colour() -> None:
+def test_pixel_hashes_inside_a_plain_object_have_its_colour() -> None:
     colours = {colour.word: np.array(colour.rgb) for colour in SMALL.colours}
     checked = 0
     for index in range(60):

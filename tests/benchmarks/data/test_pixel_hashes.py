@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 from ovd_bench.benchmarks.data.images import read_image
-from ovd_bench.benchmarks.data.pixels import PROBE_IMAGES, UNREADABLE, image_sha256, pixels_sha256, probe_sha256
+from ovd_bench.benchmarks.data.pixel_hashes import PROBE_IMAGES, UNREADABLE, image_sha256, pixels_sha256, probe_sha256
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (24, 36, 3), dtype=np.uint8)

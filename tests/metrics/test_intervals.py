@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ovd_bench.metrics.bootstrap import bootstrap, resample_weights
 from ovd_bench.metrics.comparison import compare
-from ovd_bench.metrics.estimate import ClassValues, Estimate, half_width_of_mean, lone_class_factor, probability_above
 from ovd_bench.metrics.evaluate import evaluate
+from ovd_bench.metrics.intervals import ClassValues, Estimate, half_width_of_mean, lone_class_factor, probability_above
 from ovd_bench.metrics.protocol import PROTOCOLS
 from ovd_bench.tests import oracles
 from ovd_bench.tests.metrics.small_sets import Json, federated_sets, random_set
