@@ -11,6 +11,7 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ovd_bench.benchmarks.cli import instances, odvg, queries
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
@@ -91,21 +92,26 @@ def list_datasets(data_root: DataRoot, as_json: Json = False, verbose: Verbose =
         print_json({"data_root": str(data_root), "datasets": rows, "suites": suites})
         return
     table = Table(box=box.SIMPLE_HEAD)
-    for header in ("name", "", "here"):
-        table.add_column(header, no_wrap=header != "")
+    table.add_column("data set")
+    table.add_column("here", no_wrap=True)
     for header in ("images", "classes"):
         table.add_column(header, justify="right")
     for row in rows:
         here = "yes" if row["ready"] else "at first use" if row["made_here"] else "no"
         numbers = [f"{row[key]:,}" if row[key] is not None else "" for key in ("images", "classes")]
-        table.add_row(str(row["name"]), str(row["title"]), here, *numbers)
+        table.add_row(_named(row), here, *numbers)
     table.add_section()
     for suite in suites:
         there = f"{len(suite['sets_here'])} of {len(suite['sets'])}"
-        table.add_row(str(suite["name"]), str(suite["title"]), there)
+        table.add_row(_named(suite), there)
     out = console(as_json)
     out.print(table)
     say(out, f"'bench data get NAME' explains how to get a data set into {data_root}.")
+
+
+def _named(row: dict[str, Any]) -> Text:
+    """Name and title on two lines, so that narrow terminals have room for both."""
+    return Text.assemble((str(row["name"]), "bold"), f"\n  {row['title']}")
 
 
 def get(name: Name, data_root: DataRoot, as_json: Json = False, verbose: Verbose = False) -> None:
