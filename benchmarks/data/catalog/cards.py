@@ -86,7 +86,7 @@ def _shapes(name: str, world: str, split: str) -> DatasetCard:
 def _shapes_phrases(name: str, split: str) -> DatasetCard:
     return replace(
         _shapes(name, "shapes", split),
-        title=f"captions and expressions about rendered scenes, {split}",
+        title=f"texts about rendered scenes, {split}",
         protocol="queries",
         annotations=(f"shapes/phrases_{split}.jsonl",),
         tables="",
