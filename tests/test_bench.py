@@ -236,7 +236,7 @@ def test_free_text(files: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 BAD = {
-    "unknown protocol": (["-p", "voc"], "unknown protocol 'voc': choose from lvis, lvis-fixed, coco, grounding-recall"),
+    "unknown protocol": (["-p", "voc"], "unknown protocol 'voc': choose from lvis, lvis-fixed, coco, queries, "),
     "unknown metric": (["-m", "pool,wow"], "unknown metric 'wow': choose from pool, ladder, srp"),
     "srp without a judge": (["-m", "srp"], "--metric srp needs --judge FILE"),
     "region without images": (["-m", "region"], "--metric region needs --images FOLDER and --region-judge"),

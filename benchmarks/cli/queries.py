@@ -11,6 +11,7 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, pairs, say
+from ovd_bench.benchmarks.data.targets import check_file
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.queries.conversion import QueryConversion
@@ -44,7 +45,7 @@ def refcoco(
     """
     from ovd_bench.benchmarks.data.queries.refcoco import convert_refcoco
 
-    _run(lambda: [convert_refcoco(sources, output, kind=kind)], as_json)
+    _run(output, lambda: [convert_refcoco(sources, output, kind=kind)], as_json)
 
 
 def flickr30k(
@@ -60,7 +61,7 @@ def flickr30k(
     from ovd_bench.benchmarks.data.queries.flickr30k import convert_flickr30k_queries
 
     with counter("images") as advance:
-        _run(lambda: [convert_flickr30k_queries(source, output, split=split, progress=advance)], as_json)
+        _run(output, lambda: [convert_flickr30k_queries(source, output, split=split, progress=advance)], as_json)
 
 
 def d3(
@@ -82,14 +83,14 @@ def d3(
     from ovd_bench.benchmarks.data.queries.d3 import convert_d3
 
     with counter("images") as advance:
-        _run(lambda: [convert_d3(source, tables, output, scenario=scenario.value, progress=advance)], as_json)
+        _run(output, lambda: [convert_d3(source, tables, output, scenario=scenario.value, progress=advance)], as_json)
 
 
 def omnilabel(source: Source, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
     """Convert OmniLabel: categories and descriptions, present and absent ones."""
     from ovd_bench.benchmarks.data.queries.omnilabel import convert_omnilabel
 
-    _run(lambda: [convert_omnilabel(source, output)], as_json)
+    _run(output, lambda: [convert_omnilabel(source, output)], as_json)
 
 
 def saco(sources: Sources, output: Output, as_json: Json = False, verbose: Verbose = False) -> None:
@@ -100,7 +101,7 @@ def saco(sources: Sources, output: Output, as_json: Json = False, verbose: Verbo
     """
     from ovd_bench.benchmarks.data.queries.saco import convert_saco
 
-    _run(lambda: convert_saco(sources, output), as_json)
+    _run(output, lambda: convert_saco(sources, output), as_json)
 
 
 def register(convert: typer.Typer) -> None:
@@ -125,7 +126,8 @@ def register(convert: typer.Typer) -> None:
     )(saco)
 
 
-def _run(work: Callable[[], list[QueryConversion]], as_json: bool) -> None:
+def _run(output: Path, work: Callable[[], list[QueryConversion]], as_json: bool) -> None:
+    check_file(output)
     documents = []
     out = console(as_json)
     for report in work():

@@ -69,18 +69,19 @@ class ImageError(DataError):
 def image_paths(gt: GroundTruth) -> list[str]:
     """Path of every image relative to the folder of the images, in the order of ``gt.image_ids``.
 
-    ``file_name`` as it stands, except for LVIS v0.5; where an image has only a ``coco_url`` (LVIS v1) its last folder
-    and file name, such as ``val2017/000000397133.jpg``. The paths come from the annotation file: callers must check
-    that they stay inside the folder (``image_file``).
+    ``file_name`` as it stands, except for LVIS v0.5, which names the files of COCO 2017 as COCO 2014 did; where an
+    image has only a ``coco_url`` (LVIS v1) its last folder and file name, such as ``val2017/000000397133.jpg``. The
+    paths come from the annotation file: callers must check that they stay inside the folder (``image_file``).
 
     Raises:
         DataError: an image without a name.
     """
+    lvis = gt.federated and any(gt.categories.synset)  # expressions about images of COCO 2014 mean these files
     paths = []
     for name in annotated_names(gt):
         if "://" in name:
             name = "/".join(name.split("/")[-2:])
-        elif gt.federated and (old := _COCO_2014.fullmatch(name)):
+        elif lvis and (old := _COCO_2014.fullmatch(name)):
             name = old[1]
         paths.append(name)
     return paths

@@ -82,7 +82,7 @@ def check(annotations: Json, results: list[Json], protocol: Protocol) -> None:
     assert ours.metrics == stats
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(federated_sets(), st.sampled_from(OPTIONS))
 def test_small_sets_are_scored_as_by_pycocotools(data: tuple[Json, list[Json]], change: Change) -> None:
     check(*data, protocol_of(change))

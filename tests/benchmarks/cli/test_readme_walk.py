@@ -6,6 +6,7 @@ slow to load is replaced by a quick one.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -40,6 +41,8 @@ MEANT = {
     "-d NAME": "-d owl-nano",
     "NAME": "shapes",
     "DETECTOR": QUICK,
+    "owl-nano,grounding-dino-nano -b shapes-phrases": f"owl-nano,{QUICK} -b shapes-phrases",
+    "grounding-dino-tiny -b refcoco.jsonl": f"{QUICK} -b refcoco.jsonl",
     "grounding-dino-nano": "colour-blobs",
 }
 #: What is not tried here, and why.
@@ -50,7 +53,7 @@ LEFT_OUT = {
     r"lvis-minival.*(--device|--engine|--shard|instances_val)": "needs LVIS and other weights",
     r"/shared/": "needs a cluster",
     r"convert mdetr": "needs files of MDETR",
-    r"(run|board) .*odinw13": "needs the sets of ODinW; tests/benchmarks/runner/test_suite_run.py",
+    r"(run|board|verify) .*odinw13": "needs the sets of ODinW; tests/benchmarks/runner/test_suite_run.py",
     r"convert (yolo|voc)-coco": "needs such folders; tests/benchmarks/data/instances",
     r"verify lvis-minival": "needs LVIS",
 }
@@ -86,6 +89,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "data" / "lvis").mkdir(parents=True)
     make_data(folder / "my_data", 3)
     Image.new("RGB", (120, 90), (200, 40, 40)).save(folder / "photo.jpg")
+    make_refcoco(folder)
     os.chdir(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, str(data))
@@ -101,6 +105,24 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             walk(f"bench export {run} --to lvis -o {file}")
         yield folder
     os.chdir(before)
+
+
+def make_refcoco(folder: Path) -> None:
+    """Two expressions about one image in the form of MDETR's ``finetune_refcoco_val.json``."""
+    place = folder / "data" / "coco" / "train2014"
+    place.mkdir(parents=True)
+    Image.new("RGB", (64, 48), (200, 40, 40)).save(place / "COCO_train2014_000000000009.jpg")
+    image = {"file_name": "COCO_train2014_000000000009.jpg", "width": 64, "height": 48, "original_id": 9}
+    captions = [
+        image | {"id": number, "caption": text, "dataset_name": "refcoco"}
+        for number, text in enumerate(("the red one on the left", "red one"))
+    ]
+    boxes = [
+        {"id": number, "image_id": number, "bbox": [4.0, 4.0, 20.0, 30.0], "tokens_positive": [[0, 7]]}
+        for number in range(2)
+    ]
+    document = {"images": captions, "annotations": boxes, "categories": [{"id": 1, "name": "object"}]}
+    (folder / "finetune_refcoco_val.json").write_text(json.dumps(document), encoding="utf-8")
 
 
 def walk(command: str) -> None:

@@ -14,9 +14,9 @@ from ovd_bench.benchmarks.data.images import image_paths
 from ovd_bench.metrics.errors import DataError
 
 
-def _read(tmp_path: Path, images: list[dict[str, Any]]) -> list[str]:
+def _read(tmp_path: Path, images: list[dict[str, Any]], **category: str) -> list[str]:
     path = tmp_path / "gt.json"
-    categories = [{"id": 1, "name": "x"}]
+    categories = [{"id": 1, "name": "x"} | category]
     path.write_text(json.dumps({"images": images, "annotations": [], "categories": categories}))
     return image_paths(parse_ground_truth(path))
 
@@ -39,10 +39,11 @@ def test_image_without_a_name(tmp_path: Path) -> None:
 def test_names_of_coco_2014_in_lvis_and_in_coco(tmp_path: Path) -> None:
     lists: dict[str, list[int]] = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
     image = {"id": 1, "file_name": "COCO_val2014_000000266409.jpg"}
-    assert _read(tmp_path, [image | lists]) == ["000000266409.jpg"]
+    assert _read(tmp_path, [image | lists], synset="x.n.01") == ["000000266409.jpg"]
+    assert _read(tmp_path, [image | lists]) == ["COCO_val2014_000000266409.jpg"], "RefCOCO, as queries"
     assert _read(tmp_path, [image]) == ["COCO_val2014_000000266409.jpg"]
     other = {"id": 1, "file_name": "val2017/COCO_val2014_000000266409.jpg"}
-    assert _read(tmp_path, [other | lists]) == ["val2017/COCO_val2014_000000266409.jpg"]
+    assert _read(tmp_path, [other | lists], synset="x.n.01") == ["val2017/COCO_val2014_000000266409.jpg"]
 
 
 def test_names_in_real_files(real_data: Path) -> None:
