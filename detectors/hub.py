@@ -17,7 +17,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progr
 
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.hub_names import HubName, is_commit
-from ovd_bench.detectors.telling import tell
+from ovd_bench.detectors.messages import tell
 from ovd_bench.detectors.types import DetectorError
 
 _SAFETENSORS = "model*.safetensors"

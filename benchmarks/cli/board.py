@@ -11,7 +11,7 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import Json, Out, Seed, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.streams import print_document
-from ovd_bench.benchmarks.data.targets import check_file, check_folder
+from ovd_bench.benchmarks.data.output_paths import check_file, check_folder
 from ovd_bench.benchmarks.data.text import printable
 
 Bootstrap = Annotated[int, typer.Option(min=2, max=100_000, help="Paired bootstrap resamples of the images.")]

@@ -17,7 +17,7 @@ from ovd_bench.benchmarks.cli import instances, odvg, queries
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, pairs, say
 from ovd_bench.benchmarks.data.match import ImageMatch
-from ovd_bench.benchmarks.data.targets import check_file
+from ovd_bench.benchmarks.data.output_paths import check_file
 from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:

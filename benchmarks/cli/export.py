@@ -9,7 +9,7 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.scoring import BenchmarkName, SomeAnnotations
-from ovd_bench.benchmarks.data.targets import check_file, check_folder
+from ovd_bench.benchmarks.data.output_paths import check_file, check_folder
 
 #: Suffix of the file of each format; the others are folders.
 _SUFFIXES = {"coco": ".json", "lvis": ".json", "csv": ".csv", "parquet": ".parquet", "supervision": ".npz"}

@@ -10,7 +10,7 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, pairs, say
-from ovd_bench.benchmarks.data.targets import check_file
+from ovd_bench.benchmarks.data.output_paths import check_file
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.odvg.conversion import Conversion

@@ -10,7 +10,7 @@ import typer
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Out, Verbose, console, finite, print_json
 from ovd_bench.benchmarks.cli.run_options import Key
 from ovd_bench.benchmarks.data.match import ImageMatch
-from ovd_bench.benchmarks.data.targets import check_file, check_folder
+from ovd_bench.benchmarks.data.output_paths import check_file, check_folder
 from ovd_bench.benchmarks.data.text import printable
 
 

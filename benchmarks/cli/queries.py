@@ -11,7 +11,7 @@ import typer
 
 from ovd_bench.benchmarks.cli.common import Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, pairs, say
-from ovd_bench.benchmarks.data.targets import check_file
+from ovd_bench.benchmarks.data.output_paths import check_file
 
 if TYPE_CHECKING:
     from ovd_bench.benchmarks.data.queries.conversion import QueryConversion

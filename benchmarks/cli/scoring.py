@@ -25,7 +25,7 @@ from ovd_bench.benchmarks.cli.common import (
     print_json,
 )
 from ovd_bench.benchmarks.data.match import TextMatch
-from ovd_bench.benchmarks.data.targets import check_file, check_folder
+from ovd_bench.benchmarks.data.output_paths import check_file, check_folder
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.metrics.errors import DataError
 

@@ -20,7 +20,7 @@ from ovd_bench.benchmarks.cli.run_options import (
     Weights,
     split_names,
 )
-from ovd_bench.benchmarks.data.targets import check_file
+from ovd_bench.benchmarks.data.output_paths import check_file
 from ovd_bench.benchmarks.data.text import printable
 from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.metrics.errors import DataError

@@ -10,7 +10,7 @@ import typer
 from ovd_bench.benchmarks.cli.common import DataRoot, Json, Verbose, console, print_json
 from ovd_bench.benchmarks.cli.printing import counter, say
 from ovd_bench.benchmarks.cli.run_options import Device
-from ovd_bench.benchmarks.data.targets import check_folder
+from ovd_bench.benchmarks.data.output_paths import check_folder
 from ovd_bench.metrics.errors import DataError
 
 if TYPE_CHECKING:

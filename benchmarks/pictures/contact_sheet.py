@@ -13,7 +13,7 @@ from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
 from ovd_bench.benchmarks.data.image_match import located_paths
 from ovd_bench.benchmarks.data.images import ImageError, image_file, read_image
-from ovd_bench.benchmarks.data.targets import check_name
+from ovd_bench.benchmarks.data.output_paths import check_name
 from ovd_bench.benchmarks.data.text import unknown_name
 from ovd_bench.benchmarks.pictures.drawing import Tile, contact_sheet
 from ovd_bench.metrics.errors import DataError

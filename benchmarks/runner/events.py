@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TextIO
 from pydantic import Field, TypeAdapter
 
 from ovd_bench.benchmarks.data.strict_model import StrictModel
-from ovd_bench.benchmarks.runner.silence import spoke
+from ovd_bench.benchmarks.runner.hangs import spoke
 
 
 class Loaded(StrictModel):

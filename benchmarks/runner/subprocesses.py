@@ -25,7 +25,7 @@ from ovd_bench.benchmarks.data.errors import one_line
 from ovd_bench.benchmarks.data.strict_model import StrictModel
 from ovd_bench.benchmarks.runner.die_with_parent import die_with_parent
 from ovd_bench.benchmarks.runner.events import Fault, send
-from ovd_bench.benchmarks.runner.silence import Silence, trace_silence
+from ovd_bench.benchmarks.runner.hangs import Silence, trace_silence
 
 E = TypeVar("E", bound=StrictModel)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from ovd_bench.benchmarks.data.catalog.suites import KNOWN
 from ovd_bench.benchmarks.data.files.documents import checked, read_document
 from ovd_bench.benchmarks.data.match import ImageMatch
+from ovd_bench.benchmarks.data.output_paths import check_folder
 from ovd_bench.benchmarks.data.prompt_files import read_plan
-from ovd_bench.benchmarks.data.targets import check_folder
 from ovd_bench.benchmarks.runner.request import Overwrite, RunRequest
 from ovd_bench.benchmarks.store.protocols import Reading, VocabularyMode
 from ovd_bench.detectors.interface import DType

@@ -22,7 +22,7 @@ from ovd_bench.benchmarks.runner.shards import ShardMaker
 from ovd_bench.benchmarks.runner.subprocesses import child_parser, serve
 from ovd_bench.benchmarks.store.folders import PREDICTIONS, RESULT
 from ovd_bench.benchmarks.store.manifest import missing_shards
-from ovd_bench.detectors.telling import listening
+from ovd_bench.detectors.messages import listening
 from ovd_bench.metrics.errors import DataError
 
 

@@ -18,7 +18,7 @@ from ovd_bench.metrics.departure import is_protocol, protocol_named
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.intervals import Estimate
 from ovd_bench.metrics.protocol import PROTOCOLS
-from ovd_bench.metrics.queries import evaluate_queries
+from ovd_bench.metrics.query_figures import evaluate_queries
 from ovd_bench.metrics.types import GroundTruth
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ovd_bench.benchmarks.data.csv_text import csv_text
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
-from ovd_bench.benchmarks.data.targets import check_name
+from ovd_bench.benchmarks.data.output_paths import check_name
 from ovd_bench.metrics.comparison import Comparison
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.types import GroundTruth

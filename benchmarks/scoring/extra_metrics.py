@@ -15,7 +15,8 @@ from ovd_bench.benchmarks.scoring.vocabulary_tables import VocabularyTables
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation
 from ovd_bench.metrics.protocol import Protocol
-from ovd_bench.metrics.queries import Queries, Resampled
+from ovd_bench.metrics.queries import Queries
+from ovd_bench.metrics.query_figures import Resampled
 from ovd_bench.metrics.types import GroundTruth, Predictions
 
 Numbers = dict[str, float | None]
@@ -173,8 +174,8 @@ def _unseen(subject: MetricInput) -> MetricResult:
 
 
 def _queries(subject: MetricInput) -> MetricResult:
-    from ovd_bench.metrics.queries import evaluate_queries
     from ovd_bench.metrics.query_ap import ap_by_kind
+    from ovd_bench.metrics.query_figures import evaluate_queries
 
     if subject.queries is None:
         raise DataError("--metric queries needs a file of queries for the annotations")

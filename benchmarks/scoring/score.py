@@ -29,7 +29,7 @@ from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.evaluate import Evaluation, evaluate
 from ovd_bench.metrics.intervals import ClassValues, Estimate
 from ovd_bench.metrics.protocol import PROTOCOLS
-from ovd_bench.metrics.queries import Resampled
+from ovd_bench.metrics.query_figures import Resampled
 from ovd_bench.metrics.types import GroundTruth, Predictions
 from ovd_bench.metrics.unseen import mean_over
 

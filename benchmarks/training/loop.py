@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
-from ovd_bench.benchmarks.data.targets import check_folder
+from ovd_bench.benchmarks.data.output_paths import check_folder
 from ovd_bench.benchmarks.training.batch_arrays import chained_sha256, write_batch
 from ovd_bench.benchmarks.training.config import TrainingConfig
 from ovd_bench.benchmarks.training.evaluation import SplitEvaluation

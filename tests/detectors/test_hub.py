@@ -18,8 +18,8 @@ from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.hub import model_folder
 from ovd_bench.detectors.hub_names import HubName, commit_of
 from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.messages import listening, tell
 from ovd_bench.detectors.owl import load
-from ovd_bench.detectors.telling import listening, tell
 from ovd_bench.detectors.types import DetectorError
 from ovd_bench.tests.detectors.tiny_models import write_owl
 

@@ -13,7 +13,8 @@ from ovd_bench.metrics.bootstrap import resample_weights
 from ovd_bench.metrics.errors import DataError
 from ovd_bench.metrics.presence import presence
 from ovd_bench.metrics.protocol import PROTOCOLS
-from ovd_bench.metrics.queries import Queries, Query, evaluate_queries
+from ovd_bench.metrics.queries import Queries, Query
+from ovd_bench.metrics.query_figures import evaluate_queries
 from ovd_bench.metrics.types import Predictions
 
 Box = tuple[float, float, float, float]

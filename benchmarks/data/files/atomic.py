@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from ovd_bench.benchmarks.data.targets import check_name
+from ovd_bench.benchmarks.data.output_paths import check_name
 from ovd_bench.metrics.errors import DataError
 
 #: Expected kind of content by file suffix.

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
-from ovd_bench.benchmarks.data.targets import check_name
+from ovd_bench.benchmarks.data.output_paths import check_name
 from ovd_bench.benchmarks.pictures.drawing import Pixels, draw_boxes, fitting_scale, grid
 from ovd_bench.benchmarks.pictures.gallery.matched_run import MatchedRun
 from ovd_bench.metrics.types import GroundTruth

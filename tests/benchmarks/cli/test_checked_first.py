@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import ovd_bench as ovd
 from ovd_bench.benchmarks.cli.app import app
 from ovd_bench.benchmarks.data.files.atomic import atomic_write
-from ovd_bench.benchmarks.data.targets import check_file, check_folder
+from ovd_bench.benchmarks.data.output_paths import check_file, check_folder
 from ovd_bench.detectors.registry import check_detector
 from ovd_bench.detectors.types import DetectorError
 from ovd_bench.metrics.errors import DataError

@@ -8,7 +8,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-import ovd_bench.benchmarks.runner.silence as silence
+import ovd_bench.benchmarks.runner.hangs as silence
 from ovd_bench.benchmarks.runner.events import End, Event, Fault, Note
 from ovd_bench.benchmarks.runner.predict import run_worker
 from ovd_bench.benchmarks.store.folders import manifest_path
