@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ovd_bench.detectors.captions import Caption, caption_of_text, planned_captions
+from ovd_bench.detectors.captions import Caption, Marks, caption_of_text, planned_captions
 from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.class_vectors import ClassVectors, of_captions
 from ovd_bench.detectors.hub import keyed_notes, keyed_sha256, model_folder
@@ -105,6 +105,7 @@ class GroundingDinoDetector:
         # On a processor a large image fills it alone, and memory is short; a small one is mostly overhead.
         large = self._shorter > _SMALL
         self._at_once = settings.chunk_batch or (1 if settings.device == "cpu" and large else 8)
+        self._marks = Marks(*model.tokenizer.marks, model.tokenizer.unknown)
         self._nms_iou = settings.nms_iou or config.nms_iou
         self._chunks: list[_Chunks] = []
         self._category_ids: tuple[int, ...] = ()
@@ -119,7 +120,7 @@ class GroundingDinoDetector:
     def set_vocabulary(self, vocabulary: Vocabulary, plan: PromptPlan) -> None:
         """Cut the classes into captions and encode those."""
         limit = self._model.config.max_text_len
-        planned = planned_captions(self._card.name, vocabulary, plan, self._model.tokenizer.words, limit)
+        planned = planned_captions(self._card.name, vocabulary, plan, self._model.tokenizer.words, limit, self._marks)
         self._chunks = []
         for begin in range(0, len(planned.captions), self._at_once):
             captions = planned.captions[begin : begin + self._at_once]
@@ -194,7 +195,7 @@ class GroundingDinoDetector:
         return self._model.encode_image(pixels[None])
 
     def _encoded_caption(self, text: str) -> tuple[Caption, TextFeatures]:
-        caption = caption_of_text(self._model.tokenizer.words, text)
+        caption = caption_of_text(self._model.tokenizer.words, text, self._marks)
         return caption, self._text([caption.ids])
 
     def _text(self, rows: Sequence[Sequence[int]]) -> TextFeatures:

@@ -50,7 +50,7 @@ class ClassTokenizer(Tokenizer):
             if count := len(words.words(name)[0]):
                 tokens[name] = list(range(number, number + count))
                 number += count
-        return ClassTokenizer(words.inner, tokens)
+        return ClassTokenizer(words.inner, tokens=tokens)
 
     @property
     def count(self) -> int:
@@ -119,5 +119,6 @@ def tokenizer_of(weights: Path, text: TextConfig) -> Tokenizer:
     """
     folder = weights if weights.is_dir() else weights.parent
     beside = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
-    words = read_tokenizer(folder) if beside else packaged_tokenizer()
-    return ClassTokenizer.of(words, text.classes) if text.classes else words
+    if text.classes:
+        return ClassTokenizer.of(read_tokenizer(folder) if beside else packaged_tokenizer(), text.classes)
+    return read_tokenizer(folder, text.vocab_size) if beside else packaged_tokenizer()

@@ -113,8 +113,10 @@ def load(source: str | Path, key: str | None = None) -> Predictor:
     tensors, config, sha256 = read_weights(path, key)
     if config.text.kind == "clip":  # BERT's tokens would give meaningless results without an error
         raise ValueError(f"{path}: reads text with CLIP, whose tokeniser is not here: use build() and encode_tokens()")
+    tokenizer = tokenizer_of(path, config.text)
     network = build(config, tensors)
-    return Predictor(network, tokenizer_of(path, config.text), sha256)
+    network.separators = tokenizer.separators
+    return Predictor(network, tokenizer, sha256)
 
 
 def build(config: Config, tensors: dict[str, npt.NDArray[Any]]) -> GroundingDino:

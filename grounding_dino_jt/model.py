@@ -58,10 +58,15 @@ class GroundingDino(Module):
 
     ``encode_image`` and ``encode_text`` are independent and their results can be cached; calling the model with both
     gives boxes. One image can be combined with several captions in one call.
+
+    Attributes:
+        config: its configuration.
+        separators: token ids that end a phrase; set them for a vocabulary other than BERT's uncased one.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.separators: tuple[int, ...] = CLIP_SEPARATORS if config.text.kind == "clip" else BERT_SEPARATORS
         d = config.hidden_dim
         self.backbone = nn.ModuleList([Swin(config.backbone)])
         channels = [config.backbone.channels(stage) for stage in config.backbone.out_stages]
@@ -122,7 +127,7 @@ class GroundingDino(Module):
         return encoder(jt.array(kept.ids), _bias(mask), jt.array(positions))
 
     def _read_frames(self, tokens: TokenBatch) -> Any:
-        frames, places = phrase_frames(tokens)
+        frames, places = phrase_frames(tokens, self.separators)
         mask, positions = prompt_masks(frames, "word")  # attention within a frame is not masked
         read = self.bert(jt.array(frames.ids), _bias(mask), jt.array(positions))
         places = places[:, : self.config.max_text_len]
@@ -131,8 +136,8 @@ class GroundingDino(Module):
 
     def _centred(self, tokens: TokenBatch, encoded: Any) -> Any:
         limit = self.config.max_text_len
-        mask = phrase_masks(tokens.ids, self._separators)[0][:, :limit, :limit]
-        means = bmm(jt.array(phrase_means(self._kept(tokens), mask, self._separators)), encoded)
+        mask = phrase_masks(tokens.ids, self.separators)[0][:, :limit, :limit]
+        means = bmm(jt.array(phrase_means(self._kept(tokens), mask, self.separators)), encoded)
         lengths = (means * means).sum(dim=-1, keepdims=True).sqrt()
         return encoded / lengths.maximum(_SHORTEST) - self.text_mean
 
@@ -146,7 +151,7 @@ class GroundingDino(Module):
         mask, positions = self._prompt_masks(tokens)
         kept = self._kept(tokens)
         if self.config.prompt == "sentence":
-            encoded = bmm(jt.array(phrase_means(kept, mask, self._separators)), encoded)
+            encoded = bmm(jt.array(phrase_means(kept, mask, self.separators)), encoded)
         return TextFeatures(
             ids=kept.ids,
             real=kept.real,
@@ -156,13 +161,9 @@ class GroundingDino(Module):
             padding=None if kept.real.all() else jt.array(~kept.real),
         )
 
-    @property
-    def _separators(self) -> tuple[int, ...]:
-        return CLIP_SEPARATORS if self.config.text.kind == "clip" else BERT_SEPARATORS
-
     def _prompt_masks(self, tokens: TokenBatch) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
         limit = self.config.max_text_len
-        mask, positions = prompt_masks(tokens, self.config.prompt, self._separators)
+        mask, positions = prompt_masks(tokens, self.config.prompt, self.separators)
         return mask[:, :limit, :limit], positions[:, :limit]
 
     def _kept(self, tokens: TokenBatch) -> TokenBatch:

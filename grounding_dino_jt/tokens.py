@@ -40,17 +40,20 @@ class TokenBatch:
         return TokenBatch(ids, real)
 
 
-def phrase_parts(ids: Sequence[int], columns: int) -> list[tuple[int, ...]]:
+def phrase_parts(
+    ids: Sequence[int], columns: int, separators: Sequence[int] = BERT_SEPARATORS
+) -> list[tuple[int, ...]]:
     """Groups of tokens of a caption that attend to each other in ``phrase_masks``, in order.
 
     Args:
         ids: token ids of the caption, without padding.
         columns: number of columns of its batch; a separator in the last column is a group of its own.
+        separators: token ids.
     """
     parts: list[tuple[int, ...]] = []
     begin = 0
     for place, token in enumerate(ids):
-        if token in BERT_SEPARATORS:
+        if token in separators:
             if place in (0, columns - 1):
                 # a separator in the first or last column is alone, and tokens before the last one are separate
                 parts += [(one,) for one in ids[begin : place + 1]]
@@ -60,7 +63,9 @@ def phrase_parts(ids: Sequence[int], columns: int) -> list[tuple[int, ...]]:
     return parts + [(one,) for one in ids[begin:]]
 
 
-def phrase_frames(tokens: TokenBatch) -> tuple[TokenBatch, npt.NDArray[np.int32]]:
+def phrase_frames(
+    tokens: TokenBatch, separators: Sequence[int] = BERT_SEPARATORS
+) -> tuple[TokenBatch, npt.NDArray[np.int32]]:
     """Each distinct phrase of some captions as a separate text: [CLS] phrase [SEP].
 
     The frame's [SEP] replaces the separator after a phrase. A token outside a phrase has its own frame; the caption's
@@ -70,13 +75,13 @@ def phrase_frames(tokens: TokenBatch) -> tuple[TokenBatch, npt.NDArray[np.int32]
         The frames (F of m columns), and int32 (B, n): where in the flattened frames (F * m) each token of the captions
         is read; 0 at padding.
     """
-    cls, sep = BERT_SEPARATORS[:2]
+    cls, sep = separators[:2]
     numbers: dict[tuple[int, ...], int] = {}
     frame, place = np.zeros((2, *tokens.ids.shape), np.int32)
     for row, (ids, real) in enumerate(zip(tokens.ids, tokens.real, strict=True)):
         column = 0
-        for part in phrase_parts(ids[real].tolist(), tokens.ids.shape[1]):
-            words = part[:-1] if part[-1] in BERT_SEPARATORS else part
+        for part in phrase_parts(ids[real].tolist(), tokens.ids.shape[1], separators):
+            words = part[:-1] if part[-1] in separators else part
             end = column + len(part)
             frame[row, column:end] = numbers.setdefault(words, len(numbers))
             place[row, column:end] = 0 if part == (cls,) else 1 + np.arange(len(part))

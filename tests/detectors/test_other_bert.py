@@ -11,10 +11,11 @@ import torch
 from transformers import BertTokenizer
 
 from ovd_bench.detectors.grounding_dino_hf import GroundingDinoDetector
-from ovd_bench.detectors.interface import DetectorSettings
+from ovd_bench.detectors.interface import DetectorSettings, TextDetector
 from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.detectors.registry import load_detector
 from ovd_bench.detectors.types import DetectorError, Vocabulary
+from ovd_bench.grounding_dino_jt.tokenizer import read_tokenizer
 from ovd_bench.tests.detectors.tiny_models import random_image, write_grounding_dino
 
 #: Separators have other numbers than in BERT's uncased vocabulary, and lower case is up to the caller.
@@ -84,3 +85,27 @@ def test_another_tokenizer_than_the_text_encoders_is_refused(folder: Path, tmp_p
         _load(copy)
     assert json.loads((copy / "config.json").read_text())["text_config"]["vocab_size"] == len(WORDS)
     assert torch.is_grad_enabled()
+
+
+def test_the_tokeniser_of_jittors_model_is_the_folders(folder: Path, tmp_path: Path) -> None:
+    words = read_tokenizer(folder, len(WORDS))
+    written = BertTokenizer.from_pretrained(folder)
+    assert words.caption(" 红色的猫. Dog? ") == written("红色的猫. dog?.").input_ids
+    assert words.words("狗 DOG") == ([NUMBER["狗"], NUMBER["dog"]], [(0, 1), (2, 5)])
+    assert words.separators == tuple(NUMBER[mark] for mark in ("[CLS]", "[SEP]", ".", "?"))
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+    assert read_tokenizer(tmp_path, len(WORDS)).caption("红猫") == words.caption("红猫")
+    for size, message in ((30522, "is of another vocabulary"), (7, "the text encoder has 7"), (900, "encoder has 900")):
+        with pytest.raises(ValueError, match=message):
+            read_tokenizer(folder, size)
+
+
+def test_jittor_reads_text_as_pytorch_does(folder: Path) -> None:
+    vectors = []
+    for name in ("grounding-dino-tiny-hf", "grounding-dino-tiny"):
+        detector = load_detector(name, DetectorSettings(weights=str(folder)))
+        assert isinstance(detector, TextDetector)
+        detector.set_vocabulary(VOCABULARY, PLANS["raw"])
+        vectors.append(detector.class_vectors())
+    for category in VOCABULARY.ids:
+        np.testing.assert_allclose(vectors[1][category], vectors[0][category], atol=1e-4)
