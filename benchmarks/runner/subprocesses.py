@@ -126,7 +126,7 @@ def _events(
 ) -> Iterator[E | Fault]:
     for line in _lines(process, stdout):
         if line is None:
-            if reason := silence.look():
+            if reason := silence.look(process.pid):
                 yield Fault(reason=reason)
                 return
             continue
