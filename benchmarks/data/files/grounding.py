@@ -291,6 +291,8 @@ def _records(path: Path, adapter: TypeAdapter[_LineModel]) -> Iterator[tuple[int
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe or a device may never end
+            raise DataError(f"{path}: is not a regular file")
         with path.open("rb") as file:
             number = 0
             while line := file.readline(MAX_RECORD_BYTES + 1):

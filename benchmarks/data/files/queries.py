@@ -92,6 +92,8 @@ def is_query_file(path: Path) -> bool:
 
 def holds_queries(path: Path) -> bool:
     """Whether a JSON Lines file is one of queries and not of training records, by its first characters."""
+    if not path.is_file():  # reading a pipe or a device may never end
+        return False
     try:
         with path.open("rb") as file:
             return b'"query_id"' in file.read(1024).partition(b"\n")[0]

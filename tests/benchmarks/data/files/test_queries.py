@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ovd_bench.benchmarks.data.files.annotations import read_ground_truth
-from ovd_bench.benchmarks.data.files.queries import QueryLine, read_queries, write_queries
+from ovd_bench.benchmarks.data.files.queries import QueryLine, holds_queries, read_queries, write_queries
 from ovd_bench.detectors.types import Question
 from ovd_bench.metrics.errors import DataError
 
@@ -104,6 +105,14 @@ def test_an_error_names_its_line_and_field(tmp_path: Path, change: dict[str, Any
 def test_a_text_cannot_be_there_and_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="both present and absent"):
         read_queries(written(tmp_path, {}, {"query_id": 2, "present": False, "boxes": []}))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.jsonl"
+    os.mkfifo(path)
+    assert not holds_queries(path)
+    with pytest.raises(DataError, match="is not a regular file"):
+        read_queries(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"[]\n", b"{\n", b"\xff\xfe\n", b'{"query_id": ' + b"1" * 5000 + b"}"])
