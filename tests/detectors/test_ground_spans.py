@@ -19,8 +19,9 @@ from ovd_bench.detectors.card import DetectorCard
 from ovd_bench.detectors.glip import load as load_glip
 from ovd_bench.detectors.interface import DetectorSettings, RawDetector, SpanDetector
 from ovd_bench.detectors.last_image import LastImage
+from ovd_bench.detectors.prompts import PLANS
 from ovd_bench.detectors.registry import load_detector
-from ovd_bench.detectors.types import DetectorError, Image
+from ovd_bench.detectors.types import DetectorError, Image, Vocabulary
 from ovd_bench.grounding_dino_jt.tokenizer import packaged_tokenizer
 from ovd_bench.tests.baselines.glip.tiny import TINY, drawn
 from ovd_bench.tests.detectors.tiny_models import random_image, write_grounding_dino
@@ -137,6 +138,21 @@ def test_image_and_text_are_encoded_once(grounding_dino: Path, monkeypatch: pyte
         for text in ("a dog", "a cat", "a dog"):
             detector.ground_spans(image, text, [[]])
     assert seen == {"image": 2, "text": 2}
+
+
+@pytest.mark.parametrize("name", ["owl-nano", "owl-controlled", "clip-region-controlled", "glip-controlled"])
+def test_an_image_that_was_seen_gives_the_same_boxes(name: str) -> None:
+    image, red, blue = random_image(60, 90), Vocabulary((1,), ("red star",)), Vocabulary((2,), ("blue ring",))
+    kept, fresh = (load_detector(name, DetectorSettings(top_k=9)) for _ in range(2))
+    for vocabulary in (red, blue):
+        kept.set_vocabulary(vocabulary, PLANS["raw"])
+        (found,) = kept.detect([image])
+    fresh.set_vocabulary(blue, PLANS["raw"])
+    (expected,) = fresh.detect([random_image(60, 90)])
+    assert vars(kept)["_seen"].encoded == 1
+    assert len(expected)
+    np.testing.assert_array_equal(found.boxes_xyxy, expected.boxes_xyxy)
+    np.testing.assert_array_equal(found.scores, expected.scores)
 
 
 def test_only_the_same_object_is_the_same_image() -> None:
